@@ -1,0 +1,1 @@
+//! The published table of live accounts.

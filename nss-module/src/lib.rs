@@ -1,0 +1,1 @@
+//! glibc name service switch module.

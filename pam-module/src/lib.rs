@@ -1,0 +1,1 @@
+//! PAM module that registers a login session.

@@ -1,0 +1,15 @@
+//! The varlink interface `com.goteleport.Sessions`: its IDL, the types generated from it.
+
+/// Types and client generated from `com.goteleport.Sessions.varlink`.
+#[allow(
+    dead_code,
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::all
+)]
+pub mod sessions {
+    include!(concat!(env!("OUT_DIR"), "/com.goteleport.Sessions.rs"));
+}

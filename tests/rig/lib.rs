@@ -1,0 +1,1 @@
+//! The rig: boots Debian with systemd as PID 1 and runs things inside.

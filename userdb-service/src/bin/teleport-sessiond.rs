@@ -1,0 +1,3 @@
+//! `teleport-sessiond`: owns the login sessions of this node and publishes their users.
+
+fn main() {}

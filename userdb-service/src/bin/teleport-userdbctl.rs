@@ -1,0 +1,3 @@
+//! `teleport-userdbctl`: shows and explains what the daemons do.
+
+fn main() {}

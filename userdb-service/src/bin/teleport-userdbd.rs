@@ -1,0 +1,3 @@
+//! `teleport-userdbd`: answers io.systemd.UserDatabase from the published table.
+
+fn main() {}

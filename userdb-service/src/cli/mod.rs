@@ -1,0 +1,1 @@
+//! `teleport-userdbctl`: how administrators see what goes on.

@@ -1,0 +1,1 @@
+//! The control plane: sessions, their leaders, and everything that is done for them.

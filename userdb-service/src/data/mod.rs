@@ -1,0 +1,1 @@
+//! The data plane: `io.systemd.UserDatabase` from the published table alone.

@@ -1,0 +1,11 @@
+//! The library behind `teleport-sessiond`, `teleport-userdbd` and `teleport-userdbctl`.
+//!
+//! One folder per subject: the [`policy`] decides and does no I/O, the [`control`] plane owns
+//! sessions and carries decisions out, the [`data`] plane answers userdb queries from the published
+//! table alone, [`runtime`] is what both daemons share with systemd, [`cli`] is the command line.
+
+pub mod cli;
+pub mod control;
+pub mod data;
+pub mod policy;
+pub mod runtime;

@@ -1,0 +1,1 @@
+//! What both daemons share with systemd: sockets, journal, readiness, varlink transport.
