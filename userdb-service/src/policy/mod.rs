@@ -1,1 +1,18 @@
 //! Who is made, under which name, UID, groups and rights: pure functions, no I/O.
+//! Nothing here opens a file, asks a name service, reads the clock or writes to the journal.
+
+pub mod config;
+pub mod decide;
+mod evaluate;
+pub mod glob;
+pub mod ids;
+pub mod names;
+pub mod plan;
+pub mod sudoers;
+
+pub use config::{Config, ConfigError};
+pub use decide::{Decision, Facts, LoginRequest, Occupancy, Refusal, decide};
+pub use ids::{Gid, Uid};
+pub use names::{Alias, GroupName, Login};
+pub use plan::{Plan, combine};
+pub use sudoers::SudoersSpec;
