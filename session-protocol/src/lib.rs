@@ -1,4 +1,8 @@
-//! The varlink interface `com.goteleport.Sessions`: its IDL, the types generated from it.
+//! The varlink interface `com.goteleport.Sessions`: its IDL, the types generated from it, a blocking client.
+//! No policy, no server, and nothing that outlives a call.
+
+pub mod client;
+mod stream;
 
 /// Types and client generated from `com.goteleport.Sessions.varlink`.
 #[allow(

@@ -1,0 +1,203 @@
+//! The blocking client of the registry: one connection and one deadline for each call.
+//! It keeps nothing between calls, so that no process inherits a connection root has opened.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use varlink::MethodCall;
+
+use crate::sessions::{
+    Admission, Error, ErrorKind, Session, VarlinkClient, VarlinkClientInterface,
+};
+use crate::stream::{self, NoConnection};
+
+/// Where the registry listens.
+pub const SOCKET: &str = "/run/teleport-userdb/sessions";
+
+/// Largest answer to a call about one session.
+const ANSWER_LIMIT: usize = 256 * 1024;
+
+/// Largest answer to `List`: tens of thousands of sessions with their roles.
+const LIST_LIMIT: usize = 64 * 1024 * 1024;
+
+/// Why a call has not got what it asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The registry has decided against it: tell the person `message`.
+    Refused {
+        /// A word for programs, see the interface.
+        reason: String,
+        /// A sentence for people.
+        message: String,
+    },
+    /// The registry does not talk to this process: it is not root of the host.
+    NotAdmitted {
+        /// A sentence for people.
+        message: String,
+    },
+    /// The handle names nothing of this process: it has ended already.
+    UnknownSession,
+    /// Nobody answers on the socket; the text says what was seen.
+    Unreachable(String),
+    /// No answer before the deadline. What was asked for may still happen.
+    TimedOut,
+    /// The answer is not one of this interface; the text says what was wrong.
+    Protocol(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused { message, .. } | Failure::NotAdmitted { message } => {
+                f.write_str(message)
+            }
+            Failure::UnknownSession => f.write_str("no such session"),
+            Failure::Unreachable(why) | Failure::Protocol(why) => f.write_str(why),
+            Failure::TimedOut => f.write_str("no answer in time"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What the registry is told about a login.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoginRequest {
+    /// The PAM user, as given.
+    pub login: String,
+    /// The PAM service.
+    pub service: String,
+    /// The PAM environment.
+    pub environment: BTreeMap<String, String>,
+    /// Names of the variables that are not UTF-8.
+    pub undecodable: Vec<String>,
+}
+
+/// The registry of this node, and how long a call may take as a whole.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    socket: PathBuf,
+    timeout: Duration,
+}
+
+impl Registry {
+    /// The registry at its own place.
+    pub fn new(timeout: Duration) -> Self {
+        Self::at(Path::new(SOCKET), timeout)
+    }
+
+    /// The registry at another socket, which has to be root's too.
+    pub fn at(socket: &Path, timeout: Duration) -> Self {
+        Self {
+            socket: socket.to_owned(),
+            timeout,
+        }
+    }
+
+    /// Account phase: asks for a reservation of the login.
+    pub fn reserve(&self, request: &LoginRequest) -> Result<Admission, Failure> {
+        let LoginRequest {
+            login,
+            service,
+            environment,
+            undecodable,
+        } = request.clone();
+        self.call(ANSWER_LIMIT, |registry| {
+            let environment = environment.into_iter().collect();
+            registry.reserve(login, service, environment, undecodable)
+        })
+        .map(|reply| reply.admission)
+    }
+
+    /// Session phase: turns the reservation `session` into a session, or opens one afresh.
+    pub fn open(
+        &self,
+        session: Option<&str>,
+        request: &LoginRequest,
+    ) -> Result<Admission, Failure> {
+        let session = session.map(str::to_owned);
+        let LoginRequest {
+            login,
+            service,
+            environment,
+            undecodable,
+        } = request.clone();
+        self.call(ANSWER_LIMIT, |registry| {
+            let environment = environment.into_iter().collect();
+            registry.open(session, login, service, environment, undecodable)
+        })
+        .map(|reply| reply.admission)
+    }
+
+    /// Ends a reservation or session of this process.
+    pub fn close(&self, session: &str) -> Result<(), Failure> {
+        self.call(ANSWER_LIMIT, |registry| registry.close(session.to_owned()))
+            .map(|_| ())
+    }
+
+    /// Everything that is reserved or open.
+    pub fn list(&self) -> Result<Vec<Session>, Failure> {
+        self.call(LIST_LIMIT, |registry| registry.list())
+            .map(|reply| reply.sessions)
+    }
+
+    /// One connection, one call; the connection ends with it.
+    fn call<Arguments, Reply>(
+        &self,
+        limit: usize,
+        method: impl FnOnce(&mut VarlinkClient) -> MethodCall<Arguments, Reply, Error>,
+    ) -> Result<Reply, Failure>
+    where
+        Arguments: serde::Serialize,
+        Reply: serde::de::DeserializeOwned,
+    {
+        let deadline = Instant::now() + self.timeout;
+        let (reader, writer) =
+            stream::dial(&self.socket, deadline, limit).map_err(|failure| match failure {
+                NoConnection::Unreachable(why) => Failure::Unreachable(why),
+                NoConnection::TimedOut => Failure::TimedOut,
+            })?;
+        let mut connection = varlink::Connection::default();
+        connection.reader = Some(BufReader::new(Box::new(reader)));
+        connection.writer = Some(Box::new(writer));
+        let mut client = VarlinkClient::new(Arc::new(RwLock::new(connection)));
+        method(&mut client)
+            .call()
+            .map_err(|error| failure(&error, limit))
+    }
+}
+
+/// The one place where errors of the varlink crate become ours.
+fn failure(error: &Error, limit: usize) -> Failure {
+    match error.kind() {
+        ErrorKind::Refused(Some(refused)) => Failure::Refused {
+            reason: refused.reason.clone(),
+            message: refused.message.clone(),
+        },
+        ErrorKind::NotAdmitted(Some(refused)) => Failure::NotAdmitted {
+            message: refused.message.clone(),
+        },
+        ErrorKind::UnknownSession(_) => Failure::UnknownSession,
+        ErrorKind::Refused(None) | ErrorKind::NotAdmitted(None) => {
+            Failure::Protocol("the registry refuses without a reason".to_owned())
+        }
+        ErrorKind::Varlink_Error | ErrorKind::VarlinkReply_Error => {
+            match error.source_varlink_kind() {
+                Some(varlink::ErrorKind::Io(io::ErrorKind::TimedOut)) => Failure::TimedOut,
+                Some(varlink::ErrorKind::Io(io::ErrorKind::InvalidData)) => {
+                    Failure::Protocol(format!("the answer is larger than {limit} bytes"))
+                }
+                Some(varlink::ErrorKind::Io(kind)) => Failure::Unreachable(kind.to_string()),
+                Some(varlink::ErrorKind::ConnectionClosed) => {
+                    Failure::Unreachable("the connection was closed without an answer".to_owned())
+                }
+                Some(kind) => Failure::Protocol(kind.to_string()),
+                None => Failure::Protocol(error.to_string()),
+            }
+        }
+    }
+}
