@@ -1,0 +1,74 @@
+# teleport-userdb: build, package, try, test. `make help` lists the targets; CARGO_TARGET_DIR is honoured.
+
+CARGO   ?= cargo
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+ARCH    := $(shell dpkg --print-architecture 2>/dev/null)
+DEB     := dist/teleport-userdb_$(VERSION)_$(ARCH).deb
+
+# Where `make install` puts things; below /usr throughout, so that a merged /usr makes no difference.
+DESTDIR  ?=
+PREFIX   := /usr
+MULTIARCH = $(shell gcc -print-multiarch 2>/dev/null)
+LIBDIR   ?= $(PREFIX)/lib/$(MULTIARCH)
+UNITDIR  ?= $(PREFIX)/lib/systemd/system
+DATADIR  := $(PREFIX)/lib/teleport-userdb
+INSTALL  := install -D -m 0644
+PROGRAM  := install -D -m 0755
+
+.PHONY: help setup build install deb check check-all demo fmt lint ci clean
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## installs by apt what building and testing need, if it is missing
+	@packaging/setup
+
+build: setup ## release build of daemons and modules
+	$(CARGO) build --locked --release -p userdb-service -p pam-module
+# The module that every process loads has a profile of its own: see Cargo.toml.
+	$(CARGO) build --locked --profile module -p nss-module
+
+install: ## places what was built below DESTDIR (on a Debian system prefer `make deb`)
+	$(PROGRAM) -t $(DESTDIR)$(PREFIX)/libexec $(TARGET)/release/teleport-sessiond $(TARGET)/release/teleport-userdbd
+	$(PROGRAM) -t $(DESTDIR)$(PREFIX)/bin $(TARGET)/release/teleport-userdbctl
+	$(INSTALL) $(TARGET)/module/libnss_teleport.so $(DESTDIR)$(LIBDIR)/libnss_teleport.so.2
+	$(INSTALL) $(TARGET)/release/libpam_teleport.so $(DESTDIR)$(LIBDIR)/security/pam_teleport.so
+	$(INSTALL) -t $(DESTDIR)$(UNITDIR) units/*.service units/*.socket units/*.mount
+	$(INSTALL) -t $(DESTDIR)$(PREFIX)/lib/sysusers.d units/sysusers.d/*.conf
+	$(INSTALL) -t $(DESTDIR)$(PREFIX)/lib/tmpfiles.d units/tmpfiles.d/*.conf
+	$(INSTALL) -t $(DESTDIR)$(PREFIX)/lib/systemd/system-preset units/system-preset/*.preset
+	$(INSTALL) -t $(DESTDIR)$(PREFIX)/lib/systemd/catalog units/catalog/*.catalog
+	$(INSTALL) -t $(DESTDIR)$(DATADIR) units/config.toml
+	$(INSTALL) -t $(DESTDIR)$(DATADIR)/pam.d units/pam.d/teleport
+	$(PROGRAM) -t $(DESTDIR)$(DATADIR) packaging/host-config
+	for page in docs/man/*.[158]; do \
+	    $(INSTALL) -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page || exit 1; done
+
+deb: build ## dist/teleport-userdb_VERSION_ARCH.deb
+	packaging/build-deb "$(VERSION)" "$(ARCH)"
+
+check: deb ## every test: units of all crates, then the package in booted containers
+	$(CARGO) test --locked --workspace --exclude teleport-userdb-tests --no-fail-fast
+	$(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast
+
+check-all: deb ## as check, with everything on each of systemd 252, 257 and 262
+	$(CARGO) test --locked --workspace --exclude teleport-userdb-tests --no-fail-fast
+	TELEPORT_USERDB_SUITES=bookworm,trixie,sid $(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast
+
+demo: deb ## a login from beginning to end, in a container, to read along
+	@$(CARGO) run --locked --quiet -p teleport-userdb-tests --bin demo
+
+fmt: ## formats the source
+	$(CARGO) fmt --all
+
+lint: ## formatting and clippy, warnings are errors
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+ci: ## what continuous integration runs
+	.ci/run
+
+clean: ## removes what was built
+	$(CARGO) clean
+	rm -rf dist
