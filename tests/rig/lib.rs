@@ -1,1 +1,24 @@
-//! The rig: boots Debian with systemd as PID 1 and runs things inside.
+//! The rig: boots Debian with systemd as PID 1 and runs things inside, for tests and the demo.
+//! Nothing of the product's behaviour is imitated here: what the tests see is what the package does.
+//!
+//! A [`Machine`] is one booted container. It lives in a mount namespace and a cgroup of its own and
+//! goes away with the process that booted it, however that process ends.
+
+mod command;
+mod etc;
+mod image;
+mod journal;
+mod login;
+mod machine;
+mod mirror;
+mod package;
+mod trouble;
+
+pub use command::Ran;
+pub use etc::Etc;
+pub use image::Suite;
+pub use journal::Journal;
+pub use login::{Ended, Event, Login, LoginBuilder};
+pub use machine::Machine;
+pub use package::package_file;
+pub use trouble::{Result, Trouble};

@@ -1,0 +1,99 @@
+//! The child of a Teleport node, as far as libpam and the login user are concerned: a program for containers.
+//! What comes of a login is told on standard error, one JSON object a line; judging it is for the tests.
+
+mod pam;
+mod session;
+mod storm;
+mod tell;
+mod user;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Makes the PAM calls of a Teleport child in its order: setenv and pam_putenv, account, (authenticate,) open, close, end.
+#[derive(Parser)]
+#[command(
+    after_help = "Exit status: that of the command; 251 account, 252 authentication or 253 session refused, \
+                        254 the user is unknown after PAM, 255 anything else."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    kind: Kind,
+}
+
+#[derive(Subcommand)]
+enum Kind {
+    /// A session channel: runs a command as the user, waits for it, closes as root.
+    Exec(Login),
+    /// The forwarding child: becomes the user in the same process, closes and ends as that user.
+    Networking(Login),
+    /// Many logins at once, each a process, each looking itself up after account, open and close.
+    Storm(Storm),
+}
+
+/// One login.
+#[derive(Args, Clone)]
+struct Login {
+    /// The UNIX login.
+    #[arg(long)]
+    login: String,
+    /// The person in Teleport.
+    #[arg(long, default_value = "alice")]
+    user: String,
+    /// Roles, joined by spaces.
+    #[arg(long, default_value = "dev")]
+    roles: String,
+    /// The PAM service.
+    #[arg(long, default_value = "teleport")]
+    service: String,
+    /// One more NAME=value of the environment.
+    #[arg(long)]
+    env: Vec<String>,
+    /// No pam_putenv: the variables are in the environment of the process only.
+    #[arg(long)]
+    process_env_only: bool,
+    /// Calls pam_authenticate between account and open, as `use_pam_auth` does.
+    #[arg(long)]
+    auth: bool,
+    /// PAM handles of this process, opened one after the other, closed in the same order.
+    #[arg(long, default_value_t = 1)]
+    handles: usize,
+    /// Ends without closing, as when a later module has failed.
+    #[arg(long)]
+    end_only: bool,
+    /// Looks the user up after account, open and close, and tells what was found.
+    #[arg(long)]
+    look: bool,
+    /// Stops at a point until a line (or the end) of standard input: start, account, authenticate, open, command,
+    /// became, close.
+    #[arg(long)]
+    hold: Vec<String>,
+    /// What the user runs.
+    #[arg(last = true)]
+    command: Option<String>,
+}
+
+/// A round is: so many logins at once, each from a process of its own.
+#[derive(Args)]
+struct Storm {
+    /// Logins per round.
+    #[arg(long, default_value_t = 64)]
+    logins: usize,
+    /// Rounds, with the same logins each.
+    #[arg(long, default_value_t = 20)]
+    rounds: usize,
+    /// The PAM service.
+    #[arg(long, default_value = "sshd")]
+    service: String,
+    /// What the logins begin with.
+    #[arg(long, default_value = "storm")]
+    prefix: String,
+}
+
+fn main() {
+    let status = match Arguments::parse().kind {
+        Kind::Exec(login) => session::run(&login, false),
+        Kind::Networking(login) => session::run(&login, true),
+        Kind::Storm(storm) => storm::run(&storm),
+    };
+    std::process::exit(status);
+}

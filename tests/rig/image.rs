@@ -1,0 +1,135 @@
+//! The Debian roots that containers boot from: made once per package list, kept outside the tree.
+//! What a single machine changes is not of this place: it boots over the image, never in it.
+
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::mirror::debian_mirror;
+use crate::{Result, Trouble};
+
+/// Folder of the images; the default is [`CACHE`].
+const CACHE_VARIABLE: &str = "TELEPORT_USERDB_CACHE";
+const CACHE: &str = "/var/cache/teleport-userdb-rig";
+
+/// In every image. The package under test is installed without a network, so its dependencies are here.
+const PACKAGES: &[&str] = &[
+    "dbus",
+    "libnss-systemd",
+    "libpam-modules",
+    "libpam-runtime",
+    "libpam-systemd",
+    "login",
+    "passwd",
+    "procps",
+    "strace",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+    "systemd-userdbd",
+    "util-linux",
+];
+
+/// A Debian release to boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// Debian 12, systemd 252.
+    Bookworm,
+    /// Debian 13, systemd 257.
+    Trixie,
+    /// Debian unstable, the newest systemd.
+    Sid,
+}
+
+impl Suite {
+    /// The name Debian gives it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Suite::Bookworm => "bookworm",
+            Suite::Trixie => "trixie",
+            Suite::Sid => "sid",
+        }
+    }
+}
+
+/// Folder with the root of `suite`, made now if it is not there yet (some 20 s).
+pub(crate) fn image(suite: Suite) -> Result<PathBuf> {
+    let cache = cache();
+    fs::create_dir_all(&cache)
+        .map_err(|error| Trouble::failed(format!("making {}", cache.display()), error))?;
+    let root = cache.join(format!("{}-{:016x}", suite.name(), recipe(suite)));
+    let lock = cache.join(format!("{}.lock", suite.name()));
+    // Test binaries may start side by side: one makes the image, the others wait for it.
+    let file = File::create(&lock)
+        .map_err(|error| Trouble::failed(format!("opening {}", lock.display()), error))?;
+    let _held = Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, error)| Trouble::failed(format!("locking {}", lock.display()), error))?;
+    if !root.exists() {
+        make(suite, &root)?;
+    }
+    Ok(root)
+}
+
+pub(crate) fn cache() -> PathBuf {
+    std::env::var_os(CACHE_VARIABLE)
+        .filter(|path| !path.is_empty())
+        .map_or_else(|| PathBuf::from(CACHE), PathBuf::from)
+}
+
+/// Changes with everything that decides what is in the image.
+fn recipe(suite: Suite) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (suite.name(), PACKAGES).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn make(suite: Suite, root: &Path) -> Result<()> {
+    let mirror = debian_mirror()?;
+    let half = root.with_extension("half");
+    let _ = fs::remove_dir_all(&half);
+    let mut command = Command::new("mmdebstrap");
+    command
+        .args(["--mode=root", "--variant=minbase", "--format=directory"])
+        // A mirror that stands still is good enough for tests, its signatures are checked all the same.
+        .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
+        .arg(format!("--include={}", PACKAGES.join(",")));
+    if suite == Suite::Sid {
+        command.arg(format!("--keyring={}", current_keys()?.display()));
+    }
+    let made = command.arg(suite.name()).arg(&half).arg(&mirror).output();
+    let made = match made {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Trouble::missing(
+                "mmdebstrap is missing",
+                "install it with `apt-get install mmdebstrap` (it makes the Debian roots the tests boot)",
+            ));
+        }
+        made => made.map_err(|error| Trouble::failed("starting mmdebstrap", error))?,
+    };
+    if !made.status.success() {
+        let said = String::from_utf8_lossy(&made.stderr);
+        let last: Vec<&str> = said.lines().rev().take(12).collect();
+        let last: Vec<&str> = last.into_iter().rev().collect();
+        return Err(Trouble::failed(
+            format!("making a Debian {} root", suite.name()),
+            last.join("\n"),
+        ));
+    }
+    fs::rename(&half, root)
+        .map_err(|error| Trouble::failed(format!("renaming {}", half.display()), error))
+}
+
+/// Unstable is signed by keys that an older keyring may not have; those of the trixie image, which this
+/// machine's own keys vouch for, do.
+fn current_keys() -> Result<PathBuf> {
+    let keys = image(Suite::Trixie)?.join("usr/share/keyrings");
+    let newer = keys.join("debian-archive-keyring.pgp");
+    Ok(if newer.exists() {
+        newer
+    } else {
+        keys.join("debian-archive-keyring.gpg")
+    })
+}
