@@ -1,1 +1,4 @@
 //! The control plane: sessions, their leaders, and everything that is done for them.
+
+pub mod leader;
+pub mod lookup;

@@ -1,0 +1,316 @@
+//! One question to one nsswitch service through glibc. All unsafe code of the lookup worker is here.
+//! Which services to ask, and what an answer means for a login, is decided elsewhere.
+//!
+//! glibc hides a failing service behind the next one in the line. Given a line of a single service
+//! (`__nss_configure_lookup`) it cannot: its return code then tells found, absent and failed apart,
+//! and it no longer asks nscd, whose answers may be stale.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+
+use crate::policy::decide::Question;
+
+unsafe extern "C" {
+    /// glibc: replaces the service line of one nsswitch database for this process. 0 or -1 + errno.
+    fn __nss_configure_lookup(database: *const c_char, line: *const c_char) -> c_int;
+}
+
+/// What a service answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    User { name: String, uid: u32, gid: u32 },
+    Group { name: String, gid: u32 },
+    NotFound,
+    Failed(String),
+}
+
+/// Whether glibc can ask a service at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// Built in, or its library is loaded.
+    Usable,
+    /// The library is not on this host: the service has no users.
+    NotInstalled,
+    /// The library is there and cannot be loaded.
+    Broken(String),
+}
+
+/// Answers that need more than this are refused: 16 MiB is a group of a million members.
+const LARGEST_ANSWER: usize = 16 << 20;
+
+/// Put into errno before asking: some modules say "unavailable" and leave errno alone.
+const NO_REASON: c_int = libc::ENODATA;
+
+/// Loads `libnss_SERVICE.so.2`, for as long as the process lives.
+pub(super) fn presence(service: &str) -> Presence {
+    if service == "files" {
+        return Presence::Usable; // inside libc since glibc 2.34
+    }
+    match Library::open(service) {
+        Ok(_) => Presence::Usable,
+        Err(why) => why,
+    }
+}
+
+/// Asks one service. The caller has seen that the service is [`Presence::Usable`].
+pub(super) fn ask(service: &str, question: &Question) -> Reply {
+    let (database, function) = match question {
+        Question::User(_) => (c"passwd", "getpwnam_r"),
+        Question::UserId(_) => (c"passwd", "getpwuid_r"),
+        Question::Group(_) => (c"group", "getgrnam_r"),
+        Question::GroupId(_) => (c"group", "getgrgid_r"),
+    };
+    // A module without this function (one for hosts only, say) has no users; glibc would say "failed".
+    if service != "files" {
+        match Library::open(service) {
+            Ok(library) if library.has(&format!("_nss_{service}_{function}")) => {}
+            Ok(_) => return Reply::NotFound,
+            Err(_) => return Reply::Failed("its library can no longer be loaded".to_owned()),
+        }
+    }
+    let Ok(line) = CString::new(service) else {
+        return Reply::Failed("its name holds a NUL".to_owned());
+    };
+    // SAFETY: both arguments are NUL-terminated strings that live over the call; glibc copies them.
+    if unsafe { __nss_configure_lookup(database.as_ptr(), line.as_ptr()) } != 0 {
+        return Reply::Failed(format!("glibc refuses it: {}", io::Error::last_os_error()));
+    }
+    match question {
+        Question::User(name) => named(name, |name, buffer| {
+            user(buffer, |entry, buffer, result| {
+                // SAFETY: `name` is NUL-terminated; `entry`, `buffer` (with its length) and `result`
+                // are exclusive and outlive the call.
+                unsafe {
+                    libc::getpwnam_r(
+                        name.as_ptr(),
+                        entry,
+                        buffer.as_mut_ptr(),
+                        buffer.len(),
+                        result,
+                    )
+                }
+            })
+        }),
+        Question::UserId(uid) => grown(|buffer| {
+            user(buffer, |entry, buffer, result| {
+                // SAFETY: `entry`, `buffer` (with its length) and `result` are exclusive and outlive
+                // the call.
+                unsafe { libc::getpwuid_r(*uid, entry, buffer.as_mut_ptr(), buffer.len(), result) }
+            })
+        }),
+        Question::Group(name) => named(name, |name, buffer| {
+            group(buffer, |entry, buffer, result| {
+                // SAFETY: as for users by name.
+                unsafe {
+                    libc::getgrnam_r(
+                        name.as_ptr(),
+                        entry,
+                        buffer.as_mut_ptr(),
+                        buffer.len(),
+                        result,
+                    )
+                }
+            })
+        }),
+        Question::GroupId(gid) => grown(|buffer| {
+            group(buffer, |entry, buffer, result| {
+                // SAFETY: as for users by UID.
+                unsafe { libc::getgrgid_r(*gid, entry, buffer.as_mut_ptr(), buffer.len(), result) }
+            })
+        }),
+    }
+}
+
+fn named(name: &str, mut ask: impl FnMut(&CStr, &mut [c_char]) -> Result<Reply, c_int>) -> Reply {
+    match CString::new(name) {
+        Ok(name) => grown(|buffer| ask(&name, buffer)),
+        Err(_) => Reply::NotFound, // no provider can hold such a name
+    }
+}
+
+/// Repeats a question with a larger buffer for as long as the answer does not fit.
+fn grown(mut ask: impl FnMut(&mut [c_char]) -> Result<Reply, c_int>) -> Reply {
+    let mut size = 4096;
+    loop {
+        match ask(&mut vec![0; size]) {
+            Ok(reply) => return reply,
+            Err(libc::ERANGE) if size < LARGEST_ANSWER => size *= 4,
+            Err(libc::ERANGE) => {
+                return Reply::Failed("its answer is larger than 16 MiB".to_owned());
+            }
+            Err(NO_REASON) => {
+                return Reply::Failed("it is unavailable and gives no reason".to_owned());
+            }
+            Err(errno) => return Reply::Failed(io::Error::from_raw_os_error(errno).to_string()),
+        }
+    }
+}
+
+fn user(
+    buffer: &mut [c_char],
+    call: impl FnOnce(*mut libc::passwd, &mut [c_char], *mut *mut libc::passwd) -> c_int,
+) -> Result<Reply, c_int> {
+    let mut entry = MaybeUninit::<libc::passwd>::uninit();
+    let mut result = ptr::null_mut();
+    set_errno(NO_REASON);
+    let rc = call(entry.as_mut_ptr(), buffer, &mut result);
+    if result.is_null() {
+        return if rc == 0 {
+            Ok(Reply::NotFound)
+        } else {
+            Err(rc)
+        };
+    }
+    // SAFETY: a result that is not null says that the call has filled `entry`.
+    let entry = unsafe { entry.assume_init() };
+    Ok(Reply::User {
+        // SAFETY: in a filled entry `pw_name` points to a string inside `buffer`, still borrowed here.
+        name: unsafe { text(entry.pw_name) },
+        uid: entry.pw_uid,
+        gid: entry.pw_gid,
+    })
+}
+
+fn group(
+    buffer: &mut [c_char],
+    call: impl FnOnce(*mut libc::group, &mut [c_char], *mut *mut libc::group) -> c_int,
+) -> Result<Reply, c_int> {
+    let mut entry = MaybeUninit::<libc::group>::uninit();
+    let mut result = ptr::null_mut();
+    set_errno(NO_REASON);
+    let rc = call(entry.as_mut_ptr(), buffer, &mut result);
+    if result.is_null() {
+        return if rc == 0 {
+            Ok(Reply::NotFound)
+        } else {
+            Err(rc)
+        };
+    }
+    // SAFETY: a result that is not null says that the call has filled `entry`.
+    let entry = unsafe { entry.assume_init() };
+    Ok(Reply::Group {
+        // SAFETY: in a filled entry `gr_name` points to a string inside `buffer`, still borrowed here.
+        name: unsafe { text(entry.gr_name) },
+        gid: entry.gr_gid,
+    })
+}
+
+/// # Safety
+/// `string` is null or points to a NUL-terminated string.
+unsafe fn text(string: *const c_char) -> String {
+    if string.is_null() {
+        return String::new();
+    }
+    // SAFETY: not null, so by this function's contract a NUL-terminated string.
+    unsafe { CStr::from_ptr(string) }
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn set_errno(value: c_int) {
+    // SAFETY: the pointer to this thread's errno is always valid.
+    unsafe { *libc::__errno_location() = value }
+}
+
+/// An NSS module, loaded and never unloaded.
+struct Library(*mut c_void);
+
+impl Library {
+    fn open(service: &str) -> Result<Library, Presence> {
+        let file = format!("libnss_{service}.so.2");
+        let Ok(name) = CString::new(file.as_str()) else {
+            return Err(Presence::Broken("its name holds a NUL".to_owned()));
+        };
+        // SAFETY: `name` is NUL-terminated. Loading runs the module's initialisers, which is what
+        // glibc would have done a moment later.
+        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_NODELETE) };
+        if !handle.is_null() {
+            return Ok(Library(handle));
+        }
+        // SAFETY: dlerror returns null or a string that is valid until the next dl call of this thread.
+        let why = unsafe { text(libc::dlerror()) };
+        // Of a module whose own dependency is missing the loader names the dependency instead.
+        if why.starts_with(&format!(
+            "{file}: cannot open shared object file: No such file"
+        )) {
+            return Err(Presence::NotInstalled);
+        }
+        Err(Presence::Broken(why))
+    }
+
+    fn has(&self, symbol: &str) -> bool {
+        let Ok(symbol) = CString::new(symbol) else {
+            return false;
+        };
+        // SAFETY: the handle is live (never closed) and `symbol` is NUL-terminated.
+        !unsafe { libc::dlsym(self.0, symbol.as_ptr()) }.is_null()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    /// The service line is the process's, and tests are threads.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+    #[test]
+    fn files_knows_root_and_not_a_stranger() {
+        let _turn = ONE_AT_A_TIME.lock();
+        let root = Reply::User {
+            name: "root".to_owned(),
+            uid: 0,
+            gid: 0,
+        };
+        assert_eq!(ask("files", &Question::User("root".to_owned())), root);
+        assert_eq!(ask("files", &Question::UserId(0)), root);
+        let group = Reply::Group {
+            name: "root".to_owned(),
+            gid: 0,
+        };
+        assert_eq!(ask("files", &Question::Group("root".to_owned())), group);
+        assert_eq!(ask("files", &Question::GroupId(0)), group);
+        for absent in [
+            Question::User("no-such-user-here".to_owned()),
+            Question::UserId(0x7000_1234),
+            Question::Group("no-such-group-here".to_owned()),
+            Question::GroupId(0x7000_1234),
+            Question::User("nul\0inside".to_owned()),
+        ] {
+            assert_eq!(ask("files", &absent), Reply::NotFound, "{absent:?}");
+        }
+    }
+
+    #[test]
+    fn a_service_whose_library_is_missing_is_not_installed() {
+        assert_eq!(presence("no_such_service"), Presence::NotInstalled);
+        assert_eq!(presence("files"), Presence::Usable);
+    }
+
+    #[test]
+    fn an_answer_that_does_not_fit_is_asked_for_again() {
+        let mut sizes = Vec::new();
+        let reply = grown(|buffer| {
+            sizes.push(buffer.len());
+            if buffer.len() < 100_000 {
+                Err(libc::ERANGE)
+            } else {
+                Ok(Reply::NotFound)
+            }
+        });
+        assert_eq!(reply, Reply::NotFound);
+        assert_eq!(sizes, [4096, 16384, 65536, 262144]);
+        assert!(matches!(grown(|_| Err(libc::ERANGE)), Reply::Failed(_)));
+    }
+
+    #[test]
+    fn a_service_that_fails_is_not_taken_for_one_without_users() {
+        assert!(
+            matches!(grown(|_| Err(libc::ECONNREFUSED)), Reply::Failed(why) if why.contains("refused"))
+        );
+        assert!(matches!(grown(|_| Err(NO_REASON)), Reply::Failed(_)));
+    }
+}

@@ -1,0 +1,21 @@
+//! Asking the *other* providers of users and groups, and the host, what is already taken.
+//! Their code may hang or crash, so it runs in child processes; no decision is taken in here.
+//!
+//! [`client::Lookups`] is the parent's side, [`worker::run`] the child's.
+
+pub mod client;
+mod glibc;
+pub mod host_facts;
+mod nsswitch;
+pub mod remains;
+mod sudoers_names;
+mod wire;
+pub mod worker;
+
+pub use client::{LookupFailed, Lookups, Settings, absorb};
+
+/// The first argument with which our own binary is run again as a lookup worker.
+pub const WORKER_ARGUMENT: &str = "--lookup-worker";
+
+/// Our userdb service: what `SYSTEMD_BYPASS_USERDB` names in the worker, so that nobody asks us.
+pub const OWN_SERVICE: &str = "com.goteleport.DynamicUser";

@@ -1,0 +1,133 @@
+//! `/etc/nsswitch.conf`: which services answer for users and for groups.
+//! Parsing and noticing changes only; nobody is asked from here.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// The services to ask, in order, for each of the two databases that concern us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Services {
+    pub(super) passwd: Vec<String>,
+    pub(super) group: Vec<String>,
+}
+
+/// Identity of one version of a file: an edit in place, a replacement and a removal all change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Stamp(Option<(u64, u64, i64, i64, u64)>);
+
+impl Stamp {
+    pub(super) fn of(path: &Path) -> Stamp {
+        Stamp(
+            std::fs::metadata(path)
+                .ok()
+                .map(|m| (m.dev(), m.ino(), m.mtime(), m.mtime_nsec(), m.size())),
+        )
+    }
+}
+
+/// Reads the services as glibc does: a later line for a database replaces an earlier one, a missing
+/// line or file means `files`, actions in brackets are not services.
+pub(super) fn parse(text: &str) -> Services {
+    let mut services = Services {
+        passwd: vec!["files".to_owned()],
+        group: vec!["files".to_owned()],
+    };
+    for line in text.lines() {
+        let line = line.split('#').next().unwrap_or_default().trim_start();
+        let Some((database, rest)) = line.split_once(|c: char| c == ':' || c.is_ascii_whitespace())
+        else {
+            continue;
+        };
+        let list = match database {
+            "passwd" => &mut services.passwd,
+            "group" => &mut services.group,
+            _ => continue,
+        };
+        *list = service_names(rest);
+    }
+    services
+}
+
+fn service_names(mut rest: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    loop {
+        rest = rest.trim_start();
+        if let Some(action) = rest.strip_prefix('[') {
+            match action.split_once(']') {
+                Some((_, after)) => rest = after,
+                None => return names,
+            }
+            continue;
+        }
+        if rest.is_empty() {
+            return names;
+        }
+        let end = rest
+            .find(|c: char| c == '[' || c.is_ascii_whitespace())
+            .unwrap_or(rest.len());
+        let name = &rest[..end];
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+        rest = &rest[end..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passwd(text: &str) -> Vec<String> {
+        parse(text).passwd
+    }
+
+    #[test]
+    fn services_are_read_in_order_for_each_database() {
+        let read = parse(
+            "# a comment\npasswd:  files teleport systemd\ngroup:\tfiles sss # x\nhosts: dns\n",
+        );
+        assert_eq!(read.passwd, ["files", "teleport", "systemd"]);
+        assert_eq!(read.group, ["files", "sss"]);
+    }
+
+    #[test]
+    fn without_a_file_or_a_line_the_services_are_those_of_glibc() {
+        assert_eq!(passwd(""), ["files"]);
+        assert_eq!(parse("passwd: sss\n").group, ["files"]);
+    }
+
+    #[test]
+    fn actions_are_not_services_even_without_a_space() {
+        assert_eq!(
+            passwd("passwd: files[SUCCESS=merge] teleport [NOTFOUND=return !UNAVAIL=continue]sss"),
+            ["files", "teleport", "sss"]
+        );
+        assert_eq!(passwd("passwd: files [NOTFOUND=return"), ["files"]);
+    }
+
+    #[test]
+    fn the_last_line_of_a_database_counts_and_a_service_is_asked_once() {
+        assert_eq!(
+            passwd("passwd: files\npasswd: sss files sss\n"),
+            ["sss", "files"]
+        );
+    }
+
+    #[test]
+    fn a_database_whose_name_merely_begins_like_ours_is_another_one() {
+        assert_eq!(passwd("passwd_compat: nis\n"), ["files"]);
+    }
+
+    #[test]
+    fn an_edit_in_place_and_a_removal_change_the_stamp() {
+        let path = std::env::temp_dir().join(format!("nsswitch-stamp-{}", std::process::id()));
+        std::fs::write(&path, "passwd: files\n").unwrap();
+        let first = Stamp::of(&path);
+        assert_eq!(first, Stamp::of(&path));
+        std::fs::write(&path, "passwd: files sss\n").unwrap();
+        let second = Stamp::of(&path);
+        assert_ne!(first, second);
+        std::fs::remove_file(&path).unwrap();
+        assert_ne!(second, Stamp::of(&path));
+    }
+}

@@ -1,0 +1,154 @@
+//! What is still there of a UID: processes, IPC objects, a place in logind.
+//! Reads only; ending remains is the janitor's.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::process::{Uid, getpriority_user};
+
+/// Where the host shows SysV IPC objects, a table each.
+const SYSV_TABLES: [&str; 3] = [
+    "/proc/sysvipc/shm",
+    "/proc/sysvipc/sem",
+    "/proc/sysvipc/msg",
+];
+/// Where POSIX shared memory and message queues are files.
+pub(crate) const POSIX_IPC_FOLDERS: [&str; 2] = ["/dev/shm", "/dev/mqueue"];
+
+/// Whether a process, zombies included, has this real UID. One cheap system call: the kernel finds a
+/// user without processes in a hash table, so nobody has to walk `/proc`.
+pub fn has_processes(uid: u32) -> bool {
+    // Any error but "no such process" must not make an ID look free.
+    getpriority_user(Uid::from_raw(uid)) != Err(rustix::io::Errno::SRCH)
+}
+
+/// Whether logind (or what a restarted logind has forgotten) still holds something of the UID.
+pub fn known_to_logind(uid: u32) -> bool {
+    [
+        format!("/run/systemd/users/{uid}"),
+        format!("/run/user/{uid}"),
+    ]
+    .iter()
+    .any(|path| Path::new(path).symlink_metadata().is_ok())
+}
+
+/// Those of `candidates` that something of the host still belongs to.
+pub(super) fn busy(candidates: &BTreeSet<u32>) -> io::Result<BTreeSet<u32>> {
+    if candidates.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let mut owners = BTreeSet::new();
+    for table in SYSV_TABLES {
+        match std::fs::read_to_string(table) {
+            Ok(text) => owners.extend(sysv_owners(&text)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {} // a kernel without SysV IPC
+            Err(e) => return Err(io::Error::new(e.kind(), format!("{table}: {e}"))),
+        }
+    }
+    for folder in POSIX_IPC_FOLDERS {
+        owners.extend(owners_of_entries(Path::new(folder))?);
+    }
+    Ok(candidates
+        .iter()
+        .copied()
+        .filter(|id| owners.contains(id) || has_processes(*id) || known_to_logind(*id))
+        .collect())
+}
+
+/// UIDs of owners and creators in a table of `/proc/sysvipc`, whose first line names the columns.
+fn sysv_owners(table: &str) -> BTreeSet<u32> {
+    let mut lines = table.lines();
+    let columns: Vec<usize> = lines
+        .next()
+        .unwrap_or_default()
+        .split_ascii_whitespace()
+        .enumerate()
+        .filter(|(_, name)| matches!(*name, "uid" | "cuid"))
+        .map(|(index, _)| index)
+        .collect();
+    lines
+        .flat_map(|line| {
+            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+            columns
+                .iter()
+                .filter_map(|column| fields.get(*column)?.parse().ok())
+                .collect::<Vec<u32>>()
+        })
+        .collect()
+}
+
+fn owners_of_entries(folder: &Path) -> io::Result<BTreeSet<u32>> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        Err(e) => {
+            return Err(io::Error::new(
+                e.kind(),
+                format!("{}: {e}", folder.display()),
+            ));
+        }
+    };
+    let mut owners = BTreeSet::new();
+    for entry in entries {
+        // DirEntry::metadata does not follow links; what vanishes meanwhile is nobody's.
+        if let Ok(metadata) = entry?.metadata() {
+            owners.insert(metadata.uid());
+        }
+    }
+    Ok(owners)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    const NOBODYS: u32 = 0x7000_00a1;
+
+    #[test]
+    fn owners_and_creators_are_read_from_the_named_columns() {
+        let shm = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid\n\
+                   0          1  1600                524288  1211  1300      2  1000  1000  1001  1001\n";
+        assert_eq!(sysv_owners(shm), BTreeSet::from([1000, 1001]));
+        let sem = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n\
+                   5          0   600          3 70000     0     0     0          0 1700000000\n";
+        assert_eq!(sysv_owners(sem), BTreeSet::from([70000, 0]));
+        assert_eq!(sysv_owners("key shmid\n1 2\n"), BTreeSet::new());
+        assert_eq!(sysv_owners(""), BTreeSet::new());
+    }
+
+    #[test]
+    fn a_uid_has_processes_exactly_as_long_as_one_is_there() {
+        assert!(has_processes(0));
+        assert!(!has_processes(NOBODYS));
+        let mut child = Command::new("/bin/sleep")
+            .arg("60")
+            .uid(NOBODYS)
+            .spawn()
+            .expect("this test needs root to run a process as another user");
+        assert!(has_processes(NOBODYS));
+        assert_eq!(
+            busy(&BTreeSet::from([NOBODYS, 0x7000_00a2])).unwrap(),
+            BTreeSet::from([NOBODYS])
+        );
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!has_processes(NOBODYS));
+    }
+
+    #[test]
+    fn shared_memory_left_behind_makes_an_id_busy() {
+        let uid = 0x7000_00a3;
+        let path = format!("/dev/shm/left-behind-{}", std::process::id());
+        std::fs::write(&path, "x").unwrap();
+        std::os::unix::fs::chown(&path, Some(uid), None)
+            .expect("this test needs root to give a file away");
+        let found = busy(&BTreeSet::from([uid]));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(found.unwrap(), BTreeSet::from([uid]));
+        assert_eq!(busy(&BTreeSet::from([uid])).unwrap(), BTreeSet::new());
+    }
+}

@@ -1,0 +1,64 @@
+//! What travels between the daemon and a lookup worker: one JSON object per line, over a socketpair.
+//! Shapes and framing only. One request is under way per worker at a time, so nothing carries an id.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+
+use serde_derive::{Deserialize, Serialize};
+
+use crate::policy::decide::{Answer, HostFacts, Question};
+
+/// Longest line in either direction: a worker runs other people's code, so its word is bounded.
+pub(super) const LONGEST_LINE: usize = 16 << 20;
+
+/// A batch of questions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Request {
+    pub(super) questions: Vec<Question>,
+    /// `home.base` where homes are persistent: who owns what in there?
+    pub(super) home_base: Option<String>,
+    /// The version of the names in sudoers that the asker holds.
+    pub(super) sudoers_seen: Option<u64>,
+}
+
+/// A line from the worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Reply {
+    /// From now on this service is being asked: it is to blame if nothing more comes.
+    Asking(String),
+    /// All answers; the worker is free again.
+    Done(Box<Results>),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Results {
+    /// In the order of the questions.
+    pub(super) answers: Vec<Answer>,
+    pub(super) host: HostReport,
+    /// Version of the names in sudoers; they are in `host` if the asker's version is another one.
+    pub(super) sudoers_version: u64,
+    /// A fact of the host that could not be read: nothing may be concluded from the others.
+    pub(super) host_failure: Option<String>,
+    /// Services in nsswitch.conf whose library is not installed.
+    pub(super) not_installed: BTreeSet<String>,
+}
+
+/// [`HostFacts`] in transit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HostReport {
+    pub(super) subids: Vec<RangeInclusive<u32>>,
+    pub(super) sudoers_names: BTreeSet<String>,
+    pub(super) homes: BTreeMap<String, u32>,
+    pub(super) busy_ids: BTreeSet<u32>,
+}
+
+impl From<HostReport> for HostFacts {
+    fn from(report: HostReport) -> HostFacts {
+        HostFacts {
+            subids: report.subids,
+            sudoers_names: report.sudoers_names,
+            homes: report.homes,
+            busy_ids: report.busy_ids,
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The lookup worker: a child that asks other people's NSS modules and may be killed at any time.
+//! Holds no state that matters and takes no decision.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::OWN_SERVICE;
+use super::glibc::{self, Presence};
+use super::host_facts::{Homes, SubordinateIds};
+use super::nsswitch::{self, Services, Stamp};
+use super::remains;
+use super::sudoers_names::Scanner;
+use super::wire::{HostReport, Reply, Request, Results};
+use crate::policy::decide::{Answer, FoundGroup, FoundUser, Question};
+
+/// Without a question for this long the worker ends; the next one starts another.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long the absence of a library is believed.
+const PRESENCE_FRESH: Duration = Duration::from_secs(10);
+
+const NSSWITCH: &str = "/etc/nsswitch.conf";
+const USERDB_FOLDER: &str = "/run/systemd/userdb";
+
+/// Serves questions on file descriptor 0, a stream socket, until it is closed or idle.
+///
+/// # Errors
+/// Descriptor 0 is not a socket, or the other side broke the protocol.
+pub fn run() -> io::Result<()> {
+    // If the daemon dies while a module hangs, nobody would ever close the socket on us.
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    socket.set_read_timeout(Some(IDLE))?;
+    let mut requests = BufReader::new(socket.try_clone()?);
+    let mut replies = socket;
+    let mut worker = Worker::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match requests.read_until(b'\n', &mut line) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        }
+        let request: Request = serde_json::from_slice(&line)?;
+        let results = worker.answer(&request, &mut |reply| send(&mut replies, reply))?;
+        send(&mut replies, &Reply::Done(Box::new(results)))?;
+    }
+}
+
+fn send(to: &mut UnixStream, reply: &Reply) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    to.write_all(&line)
+}
+
+struct Worker {
+    services: Services,
+    seen: Option<Stamp>,
+    presence: BTreeMap<String, (Instant, Presence)>,
+    subids: SubordinateIds,
+    homes: Homes,
+    sudoers: Scanner,
+}
+
+impl Worker {
+    fn new() -> Worker {
+        Worker {
+            services: nsswitch::parse(""),
+            seen: None,
+            presence: BTreeMap::new(),
+            subids: SubordinateIds::default(),
+            homes: Homes::default(),
+            sudoers: Scanner::new(crate::policy::sudoers::HEADER),
+        }
+    }
+
+    fn answer(
+        &mut self,
+        request: &Request,
+        progress: &mut dyn FnMut(&Reply) -> io::Result<()>,
+    ) -> io::Result<Results> {
+        let mut results = Results::default();
+        let mut blamed = BTreeSet::from(["files".to_owned()]);
+        match self.read_services() {
+            Ok(()) => {
+                for question in &request.questions {
+                    let answer =
+                        self.ask_all(question, &mut results.not_installed, &mut |service| {
+                            match blamed.insert(service.to_owned()) {
+                                true => progress(&Reply::Asking(service.to_owned())),
+                                false => Ok(()),
+                            }
+                        })?;
+                    results.answers.push(answer);
+                }
+            }
+            Err(e) => {
+                let failed = Answer::Failed {
+                    source: NSSWITCH.to_owned(),
+                    why: e.to_string(),
+                };
+                results.answers = vec![failed; request.questions.len()];
+            }
+        }
+        progress(&Reply::Asking("the host".to_owned()))?;
+        if let Err(e) = self.host(request, &mut results) {
+            results.host_failure = Some(e.to_string());
+        }
+        Ok(results)
+    }
+
+    fn read_services(&mut self) -> io::Result<()> {
+        let stamp = Stamp::of(Path::new(NSSWITCH));
+        if self.seen != Some(stamp) {
+            self.services = match std::fs::read_to_string(NSSWITCH) {
+                Ok(text) => nsswitch::parse(&text),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => nsswitch::parse(""),
+                Err(e) => return Err(e),
+            };
+            self.seen = Some(stamp);
+        }
+        Ok(())
+    }
+
+    /// The first service in the order of the line that has it; failing that, the first that failed.
+    fn ask_all(
+        &mut self,
+        question: &Question,
+        not_installed: &mut BTreeSet<String>,
+        asking: &mut dyn FnMut(&str) -> io::Result<()>,
+    ) -> io::Result<Answer> {
+        let (mut services, of_users) = match question {
+            Question::User(_) | Question::UserId(_) => (self.services.passwd.clone(), true),
+            Question::Group(_) | Question::GroupId(_) => (self.services.group.clone(), false),
+        };
+        // Users of other userdb providers are users, whether or not nsswitch.conf shows them.
+        let listed = services.iter().any(|service| service == "systemd");
+        if !listed && others_in_userdb(Path::new(USERDB_FOLDER)) {
+            services.push("systemd".to_owned());
+        }
+        let mut failed = None;
+        for service in services.iter().filter(|service| *service != "teleport") {
+            match self.presence(service) {
+                Presence::Usable => {}
+                Presence::NotInstalled => {
+                    not_installed.insert(service.clone());
+                    continue;
+                }
+                Presence::Broken(why) => {
+                    failed.get_or_insert(Answer::Failed {
+                        source: service.clone(),
+                        why,
+                    });
+                    continue;
+                }
+            }
+            asking(service)?;
+            let source = service.clone();
+            match glibc::ask(service, question) {
+                glibc::Reply::NotFound => {}
+                glibc::Reply::User { name, uid, gid } => {
+                    return Ok(Answer::User(Some(FoundUser {
+                        name,
+                        uid,
+                        gid,
+                        source,
+                    })));
+                }
+                glibc::Reply::Group { name, gid } => {
+                    return Ok(Answer::Group(Some(FoundGroup { name, gid, source })));
+                }
+                glibc::Reply::Failed(why) => {
+                    failed.get_or_insert(Answer::Failed { source, why });
+                }
+            }
+        }
+        let absent = if of_users {
+            Answer::User(None)
+        } else {
+            Answer::Group(None)
+        };
+        Ok(failed.unwrap_or(absent))
+    }
+
+    fn presence(&mut self, service: &str) -> Presence {
+        if let Some((at, presence)) = self.presence.get(service)
+            && (*presence == Presence::Usable || at.elapsed() < PRESENCE_FRESH)
+        {
+            return presence.clone();
+        }
+        let presence = glibc::presence(service);
+        self.presence
+            .insert(service.to_owned(), (Instant::now(), presence.clone()));
+        presence
+    }
+
+    fn host(&mut self, request: &Request, results: &mut Results) -> io::Result<()> {
+        let mut names = BTreeSet::new();
+        let mut uids = BTreeSet::new();
+        for question in &request.questions {
+            match question {
+                Question::User(name) => drop(names.insert(name.as_str())),
+                Question::UserId(uid) => drop(uids.insert(*uid)),
+                Question::Group(_) | Question::GroupId(_) => {}
+            }
+        }
+        let (version, sudoers_names) = self.sudoers.read()?;
+        let known = request.sudoers_seen == Some(version);
+        results.sudoers_version = version;
+        results.host = HostReport {
+            subids: self.subids.read()?.to_vec(),
+            sudoers_names: if known {
+                BTreeSet::new()
+            } else {
+                sudoers_names.clone()
+            },
+            homes: match &request.home_base {
+                Some(base) => self.homes.of(Path::new(base), &names, &uids)?,
+                None => BTreeMap::new(),
+            },
+            busy_ids: remains::busy(&uids)?,
+        };
+        Ok(())
+    }
+}
+
+/// Whether somebody besides us offers users over varlink. The multiplexer and the NSS bridge only
+/// repeat what others say.
+fn others_in_userdb(folder: &Path) -> bool {
+    let repeaters = [
+        OWN_SERVICE,
+        "io.systemd.Multiplexer",
+        "io.systemd.NameServiceSwitch",
+    ];
+    std::fs::read_dir(folder).is_ok_and(|entries| {
+        entries
+            .flatten()
+            .any(|entry| !repeaters.iter().any(|name| entry.file_name() == **name))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_other_providers_make_userdb_worth_asking() {
+        let dir = std::env::temp_dir().join(format!("userdb-{}", std::process::id()));
+        assert!(!others_in_userdb(&dir));
+        std::fs::create_dir_all(&dir).unwrap();
+        for name in [
+            OWN_SERVICE,
+            "io.systemd.Multiplexer",
+            "io.systemd.NameServiceSwitch",
+        ] {
+            std::fs::write(dir.join(name), "").unwrap();
+        }
+        assert!(!others_in_userdb(&dir));
+        std::fs::write(dir.join("io.systemd.DynamicUser"), "").unwrap();
+        assert!(others_in_userdb(&dir));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
