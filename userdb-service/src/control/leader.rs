@@ -1,0 +1,441 @@
+//! The leader of a session: the process that called libpam, held by a pidfd. Its end is the session's.
+//! Who it is comes from the kernel only; what follows from its end is the registry's business.
+//! One unsafe block: tokio asks for a promise about the descriptor that it watches.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::statfs::{FsType, fstatfs};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde_derive::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// `PID_FS_MAGIC`: on this file system (kernel 6.9 and newer) the inode of a pidfd is never reused.
+const PIDFS: FsType = FsType(0x5049_4446);
+
+/// Which process, in a form that outlives the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LeaderId {
+    /// PID in the daemon's PID namespace.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot: field 22 of `/proc/PID/stat`.
+    pub start_time: u64,
+    /// Inode of its pidfd where the kernel makes it unique.
+    pub pidfd_inode: Option<u64>,
+    /// `/proc/sys/kernel/random/boot_id`: PIDs and start times of another boot mean nothing.
+    pub boot_id: String,
+}
+
+/// Why a process cannot be a leader.
+#[derive(Debug)]
+pub enum LeaderError {
+    /// It has ended (or its PID is another process's by now).
+    Gone,
+    /// The kernel did not say.
+    Unknown(io::Error),
+}
+
+impl std::fmt::Display for LeaderError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LeaderError::Gone => f.write_str("the leader has ended"),
+            LeaderError::Unknown(e) => write!(f, "cannot identify the leader: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for LeaderError {}
+
+impl From<io::Error> for LeaderError {
+    fn from(e: io::Error) -> LeaderError {
+        match e.raw_os_error() {
+            // ENOENT and ESRCH are what /proc and pidfds say of a process that is no more.
+            Some(libc::ESRCH | libc::ENOENT) => LeaderError::Gone,
+            _ => LeaderError::Unknown(e),
+        }
+    }
+}
+
+impl From<nix::Error> for LeaderError {
+    fn from(e: nix::Error) -> LeaderError {
+        io::Error::from(e).into()
+    }
+}
+
+/// A process that was alive when it was identified, and whose end can be waited for.
+#[derive(Clone, Debug)]
+pub struct Leader {
+    pidfd: Arc<OwnedFd>,
+    id: LeaderId,
+}
+
+impl Leader {
+    /// The peer of a connection: by its pidfd where the kernel has given one, else by its PID.
+    ///
+    /// # Errors
+    /// [`LeaderError::Gone`] if the peer has ended.
+    pub fn of_peer(pid: i32, pidfd: Option<&OwnedFd>) -> Result<Leader, LeaderError> {
+        match pidfd {
+            Some(pidfd) => Leader::from_pidfd(pidfd.try_clone()?),
+            None => Leader::from_pid(pid),
+        }
+    }
+
+    /// The process a pidfd stands for.
+    ///
+    /// # Errors
+    /// [`LeaderError::Gone`] if it has ended.
+    pub fn from_pidfd(pidfd: OwnedFd) -> Result<Leader, LeaderError> {
+        let fdinfo = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+        match pid_in_fdinfo(&fdinfo) {
+            Some(pid) if pid > 0 => Leader::identified(pidfd, pid),
+            // -1: reaped; 0: not in our PID namespace, so nothing of it can be known
+            _ => Err(LeaderError::Gone),
+        }
+    }
+
+    /// The process that has this PID now.
+    ///
+    /// # Errors
+    /// [`LeaderError::Gone`] if there is none.
+    pub fn from_pid(pid: i32) -> Result<Leader, LeaderError> {
+        let raw = Pid::from_raw(pid).ok_or(LeaderError::Gone)?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(io::Error::from)?;
+        Leader::identified(pidfd, pid)
+    }
+
+    /// Finds the process again that was identified before a restart of the daemon.
+    ///
+    /// # Errors
+    /// [`LeaderError::Gone`] if it has ended, whoever has its PID now.
+    pub fn reidentify(id: &LeaderId) -> Result<Leader, LeaderError> {
+        let found = Leader::from_pid(id.pid)?;
+        // A kernel with unique inodes may have replaced one without: then the start time decides.
+        let same_inode = match (id.pidfd_inode, found.id.pidfd_inode) {
+            (Some(then), Some(now)) => then == now,
+            _ => true,
+        };
+        if found.id.start_time == id.start_time && found.id.boot_id == id.boot_id && same_inode {
+            Ok(found)
+        } else {
+            Err(LeaderError::Gone)
+        }
+    }
+
+    fn identified(pidfd: OwnedFd, pid: i32) -> Result<Leader, LeaderError> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let start_time = parse_stat(&stat)
+            .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not as expected")))?
+            .start_time;
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map_err(|e| LeaderError::Unknown(io::Error::other(format!("boot_id: {e}"))))?;
+        let pidfd_inode = match fstatfs(&pidfd)?.filesystem_type() {
+            PIDFS => Some(nix::sys::stat::fstat(&pidfd)?.st_ino),
+            _ => None,
+        };
+        // Only now: while the pidfd says "alive", the PID cannot have passed to another process, so
+        // what was read above is this process's.
+        if has_exited(pidfd.as_fd())? {
+            return Err(LeaderError::Gone);
+        }
+        let id = LeaderId {
+            pid,
+            start_time,
+            pidfd_inode,
+            boot_id: boot_id.trim().to_owned(),
+        };
+        Ok(Leader {
+            pidfd: Arc::new(pidfd),
+            id,
+        })
+    }
+
+    /// Who it is.
+    pub fn id(&self) -> &LeaderId {
+        &self.id
+    }
+
+    /// Whether it has ended, now and without waiting.
+    ///
+    /// # Errors
+    /// Only if the kernel refuses to poll.
+    pub fn has_exited(&self) -> io::Result<bool> {
+        has_exited(self.pidfd.as_fd())
+    }
+
+    /// Something to wait on for its end. At most one per leader: a second is refused by the kernel.
+    ///
+    /// # Errors
+    /// The descriptor cannot be watched (out of memory or of watches).
+    pub fn watch(&self) -> io::Result<Exit> {
+        let pidfd = Arc::clone(&self.pidfd);
+        // SAFETY: the descriptor is owned by an Arc that the AsyncFd keeps, and nothing takes it out:
+        // it stays open, and the same, until the AsyncFd is dropped.
+        unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }
+            .map(Exit)
+            .map_err(io::Error::from)
+    }
+
+    /// Its parent, to be watched beside it; `None` if that is init or nobody, who never ends.
+    ///
+    /// # Errors
+    /// [`LeaderError::Gone`] if the leader has ended.
+    pub fn parent(&self) -> Result<Option<Leader>, LeaderError> {
+        // A parent that ends while we look hands the leader to somebody else: look again then.
+        for _ in 0..8 {
+            let before = self.stat()?.parent;
+            if before <= 1 {
+                return Ok(None);
+            }
+            match Leader::from_pid(before) {
+                Ok(parent) if self.stat()?.parent == before => return Ok(Some(parent)),
+                Ok(_) | Err(LeaderError::Gone) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Err(io::Error::other("its parent keeps changing").into())
+    }
+
+    /// Whether all of it is still root's. Once a real or saved UID is the user's, the user may stop
+    /// it, and its life says nothing about the session any more.
+    ///
+    /// # Errors
+    /// [`LeaderError::Gone`] if it has ended.
+    pub fn is_root(&self) -> Result<bool, LeaderError> {
+        let status = self.read("status")?;
+        parse_uids(&status)
+            .map(|uids| uids == [0; 4])
+            .ok_or_else(|| io::Error::other("its status has no UIDs").into())
+    }
+
+    fn stat(&self) -> Result<Stat, LeaderError> {
+        parse_stat(&self.read("stat")?)
+            .ok_or_else(|| io::Error::other("its stat is not as expected").into())
+    }
+
+    /// A file of `/proc/PID` that is certainly this process's.
+    fn read(&self, file: &str) -> Result<String, LeaderError> {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.id.pid))?;
+        if self.has_exited()? {
+            Err(LeaderError::Gone)
+        } else {
+            Ok(text)
+        }
+    }
+}
+
+/// The end of a leader, to be awaited.
+#[derive(Debug)]
+pub struct Exit(AsyncFd<Arc<OwnedFd>>);
+
+impl Exit {
+    /// Returns when the process has ended, at once if it has already. Cancel-safe.
+    ///
+    /// # Errors
+    /// Only if the kernel refuses to poll.
+    pub async fn ended(&self) -> io::Result<()> {
+        loop {
+            let mut ready = self.0.readable().await?;
+            if has_exited(self.0.get_ref().as_fd())? {
+                return Ok(());
+            }
+            ready.clear_ready();
+        }
+    }
+}
+
+fn has_exited(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    loop {
+        match poll(&mut fds, PollTimeout::ZERO) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(nix::Error::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+struct Stat {
+    parent: i32,
+    start_time: u64,
+}
+
+/// `/proc/PID/stat`. The second field is the command in brackets and may hold anything, brackets
+/// and blanks included, so the fields are counted from the last bracket.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let (_, after) = text.rsplit_once(')')?;
+    let mut fields = after.split_ascii_whitespace().skip(1);
+    let parent = fields.next()?.parse().ok()?;
+    let start_time = fields.nth(17)?.parse().ok()?;
+    Some(Stat { parent, start_time })
+}
+
+fn pid_in_fdinfo(text: &str) -> Option<i32> {
+    text.lines()
+        .find_map(|line| line.strip_prefix("Pid:"))?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// Real, effective, saved and file-system UID.
+fn parse_uids(status: &str) -> Option<[u32; 4]> {
+    let fields = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    let uids: Vec<u32> = fields
+        .split_ascii_whitespace()
+        .flat_map(str::parse)
+        .collect();
+    uids.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command};
+    use std::time::Duration;
+
+    fn sleeper() -> Child {
+        Command::new("/bin/sleep").arg("60").spawn().unwrap()
+    }
+
+    fn pid(child: &Child) -> i32 {
+        child.id().try_into().unwrap()
+    }
+
+    fn end(mut child: Child) {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn stat_is_read_behind_a_command_that_looks_like_fields() {
+        let text = "77 (a) 1 (b 2) S 55 77 77 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1000 2";
+        let stat = parse_stat(text).unwrap();
+        assert_eq!((stat.parent, stat.start_time), (55, 987_654));
+        assert!(parse_stat("77 (a) S 55").is_none());
+        assert!(parse_stat("").is_none());
+    }
+
+    #[test]
+    fn the_pid_of_a_pidfd_is_read_from_its_fdinfo() {
+        assert_eq!(
+            pid_in_fdinfo("pos:\t0\nflags:\t02000002\nPid:\t4711\nNSpid:\t4711\n"),
+            Some(4711)
+        );
+        assert_eq!(pid_in_fdinfo("Pid:\t-1\n"), Some(-1));
+        assert_eq!(pid_in_fdinfo("pos:\t0\n"), None);
+    }
+
+    #[test]
+    fn all_four_uids_are_read() {
+        assert_eq!(
+            parse_uids("Name:\tx\nUid:\t0\t1\t2\t3\nGid:\t9\t9\t9\t9\n"),
+            Some([0, 1, 2, 3])
+        );
+        assert_eq!(parse_uids("Uid:\t0\t1\n"), None);
+        assert_eq!(parse_uids("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn a_process_is_the_same_by_pid_and_by_pidfd() {
+        let child = sleeper();
+        let by_pid = Leader::from_pid(pid(&child)).unwrap();
+        let by_fd = Leader::of_peer(pid(&child), Some(&by_pid.pidfd)).unwrap();
+        assert_eq!(by_pid.id(), by_fd.id());
+        assert!(by_pid.id().start_time > 0);
+        assert_eq!(by_pid.id().boot_id.len(), 36);
+        end(child);
+        assert!(by_pid.has_exited().unwrap());
+        assert!(matches!(by_pid.is_root(), Err(LeaderError::Gone)));
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_no_leader() {
+        let child = sleeper();
+        let (dead, pidfd) = (pid(&child), Leader::from_pid(pid(&child)).unwrap().pidfd);
+        end(child);
+        assert!(matches!(Leader::from_pid(dead), Err(LeaderError::Gone)));
+        assert!(matches!(
+            Leader::of_peer(dead, Some(&pidfd)),
+            Err(LeaderError::Gone)
+        ));
+        assert!(matches!(Leader::from_pid(0), Err(LeaderError::Gone)));
+    }
+
+    #[test]
+    fn a_zombie_is_no_leader() {
+        let mut child = sleeper();
+        child.kill().unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(matches!(
+            Leader::from_pid(pid(&child)),
+            Err(LeaderError::Gone)
+        ));
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn after_a_restart_only_the_very_same_process_is_found_again() {
+        let child = sleeper();
+        let id = Leader::from_pid(pid(&child)).unwrap().id().clone();
+        let kept: LeaderId = serde_json::from_str(&serde_json::to_string(&id).unwrap()).unwrap();
+        assert_eq!(Leader::reidentify(&kept).unwrap().id(), &id);
+        for other in [
+            LeaderId {
+                start_time: id.start_time + 1,
+                ..id.clone()
+            },
+            LeaderId {
+                boot_id: "another".to_owned(),
+                ..id.clone()
+            },
+            LeaderId {
+                pidfd_inode: id.pidfd_inode.map(|inode| inode + 1),
+                start_time: 1,
+                ..id.clone()
+            },
+        ] {
+            assert!(
+                matches!(Leader::reidentify(&other), Err(LeaderError::Gone)),
+                "{other:?}"
+            );
+        }
+        end(child);
+        assert!(matches!(Leader::reidentify(&id), Err(LeaderError::Gone)));
+    }
+
+    #[test]
+    fn its_parent_is_found_and_who_changed_its_uid_is_not_root() {
+        let child = Command::new("/bin/sleep")
+            .arg("60")
+            .uid(0x7000_00b1)
+            .spawn()
+            .expect("this test needs root to run a process as another user");
+        let leader = Leader::from_pid(pid(&child)).unwrap();
+        assert!(!leader.is_root().unwrap());
+        let parent = leader.parent().unwrap().unwrap();
+        assert_eq!(parent.id().pid, i32::try_from(std::process::id()).unwrap());
+        assert!(parent.is_root().unwrap(), "this test needs root");
+        end(child);
+        assert!(matches!(leader.parent(), Err(LeaderError::Gone)));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_process_wakes_who_waits_for_it() {
+        let mut child = sleeper();
+        let exit = Leader::from_pid(pid(&child)).unwrap().watch().unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(50), exit.ended()).await;
+        assert!(early.is_err());
+        child.kill().unwrap();
+        tokio::time::timeout(Duration::from_secs(5), exit.ended())
+            .await
+            .unwrap()
+            .unwrap();
+        child.wait().unwrap();
+        exit.ended().await.unwrap();
+    }
+}
