@@ -1,4 +1,5 @@
 //! The control plane: sessions, their leaders, and everything that is done for them.
 
+pub mod children;
 pub mod leader;
 pub mod lookup;
