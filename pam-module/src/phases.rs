@@ -1,0 +1,346 @@
+//! What each phase of a login decides: from the transaction, the registry's answer and whether others know
+//! the user, to a PAM code and what is said. No I/O, no libpam: the shell in `run` brings both.
+
+use session_protocol::client::{Failure, LoginRequest};
+use session_protocol::sessions::Admission;
+
+use crate::pam::{Code, Priority, Style};
+
+#[cfg(test)]
+mod tests;
+
+/// The outside as a phase sees it.
+pub(crate) trait World {
+    /// PAM_USER, now.
+    fn user(&self) -> Option<Vec<u8>>;
+    /// PAM_SERVICE.
+    fn service(&self) -> Option<Vec<u8>>;
+    /// Entries of the PAM environment, "NAME=value".
+    fn environment(&self) -> Vec<Vec<u8>>;
+    /// Sets PAM_USER; false if it cannot be.
+    fn rename(&mut self, user: &str) -> bool;
+    /// The process this is.
+    fn process(&self) -> u32;
+    /// Asks the registry for a reservation.
+    fn reserve(&mut self, request: &LoginRequest) -> Result<Admission, Failure>;
+    /// Asks the registry for a session, out of the reservation if there is one.
+    fn open(
+        &mut self,
+        reservation: Option<&str>,
+        request: &LoginRequest,
+    ) -> Result<Admission, Failure>;
+    /// Ends a reservation or session.
+    fn close(&mut self, session: &str) -> Result<(), Failure>;
+    /// True if the user exists and is not one the registry has published.
+    fn known_to_others(&self, login: &str) -> bool;
+}
+
+/// What a transaction keeps from its first phase to its end.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    subject: Subject,
+    stage: Stage,
+    /// What the person has been told: nothing is said twice.
+    told: Vec<String>,
+}
+
+/// Whom the transaction is about: read once, whatever happens to the PAM environment afterwards.
+#[derive(Debug)]
+enum Subject {
+    /// No Teleport login, or a service that is none of ours.
+    NotOurs,
+    /// A login that cannot even be asked about; the sentence says why.
+    Refused(String),
+    /// A login, and the PAM user it must still have.
+    Login { request: LoginRequest, user: String },
+}
+
+/// How far a login has come.
+#[derive(Debug)]
+enum Stage {
+    /// Nothing is held: not asked yet, refused, unanswered or closed.
+    Nothing,
+    /// Somebody else's user.
+    Foreign,
+    Reserved(Held),
+    Open(Held),
+}
+
+/// A reservation or session.
+#[derive(Clone, Debug)]
+struct Held {
+    session: String,
+    /// The process that has got it: a copy of the handle in a child must not end it.
+    process: u32,
+}
+
+/// What comes of a phase.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) code: Code,
+    /// For the person.
+    pub(crate) told: Vec<(Style, String)>,
+    /// For the log.
+    pub(crate) logged: Vec<(Priority, String)>,
+    /// The user to give the terminal to.
+    pub(crate) terminal: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Account,
+    Open,
+}
+
+/// pam_sm_acct_mgmt: the login is reserved.
+pub(crate) fn account(world: &mut dyn World, kept: &mut Option<Kept>) -> Verdict {
+    let kept = kept.get_or_insert_with(|| Kept::read(world));
+    admit(Phase::Account, world, kept)
+}
+
+/// pam_sm_open_session: the reservation becomes a session.
+pub(crate) fn open_session(world: &mut dyn World, kept: &mut Option<Kept>) -> Verdict {
+    let kept = kept.get_or_insert_with(|| Kept::read(world));
+    admit(Phase::Open, world, kept)
+}
+
+/// pam_sm_close_session: whatever is held ends. Once is enough: what cannot be said now is said by the end
+/// of this process, which the registry sees.
+pub(crate) fn close_session(world: &mut dyn World, kept: &mut Option<Kept>) -> Verdict {
+    let kept = kept.get_or_insert_with(|| Kept::read(world));
+    if matches!(kept.subject, Subject::NotOurs) {
+        return Verdict::of(Code::Ignore);
+    }
+    match kept.let_go() {
+        Some(held) => end(world, &held),
+        None => Verdict::of(Code::Success),
+    }
+}
+
+/// pam_end: what was never closed ends, unless it is another process's.
+pub(crate) fn transaction_over(world: &mut dyn World, kept: &mut Kept) -> Verdict {
+    match kept.let_go() {
+        Some(held) if held.process == world.process() => end(world, &held),
+        _ => Verdict::of(Code::Success),
+    }
+}
+
+impl Kept {
+    fn read(world: &dyn World) -> Self {
+        Self {
+            subject: Subject::read(world),
+            stage: Stage::Nothing,
+            told: Vec::new(),
+        }
+    }
+
+    fn let_go(&mut self) -> Option<Held> {
+        match std::mem::replace(&mut self.stage, Stage::Nothing) {
+            Stage::Reserved(held) | Stage::Open(held) => Some(held),
+            Stage::Nothing | Stage::Foreign => None,
+        }
+    }
+
+    fn handle(&self) -> Option<String> {
+        match &self.stage {
+            Stage::Reserved(held) | Stage::Open(held) => Some(held.session.clone()),
+            Stage::Nothing | Stage::Foreign => None,
+        }
+    }
+}
+
+impl Subject {
+    fn read(world: &dyn World) -> Self {
+        let mut teleport_login = None;
+        let mut request = LoginRequest::default();
+        for entry in world.environment() {
+            let mut parts = entry.splitn(2, |byte| *byte == b'=');
+            let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
+                continue;
+            };
+            if name == b"TELEPORT_LOGIN" {
+                teleport_login = Some(value.to_vec());
+            }
+            match (str::from_utf8(name), str::from_utf8(value)) {
+                (Ok(name), Ok(value)) => {
+                    request
+                        .environment
+                        .insert(name.to_owned(), value.to_owned());
+                }
+                _ => request.undecodable.push(lossy(name)),
+            }
+        }
+        let Some(teleport_login) = teleport_login else {
+            return Subject::NotOurs;
+        };
+        let Some(user) = world.user() else {
+            return Subject::Refused(format!(
+                "Teleport admits {:?}, but PAM names no user to log in.",
+                lossy(&teleport_login)
+            ));
+        };
+        if user != teleport_login {
+            return Subject::Refused(format!(
+                "Teleport admits {:?}, but PAM logs in {:?}.",
+                lossy(&teleport_login),
+                lossy(&user)
+            ));
+        }
+        let Ok(user) = String::from_utf8(user) else {
+            return Subject::Refused("The login is not valid UTF-8.".to_owned());
+        };
+        request.login = user.clone();
+        request.service = lossy(&world.service().unwrap_or_default());
+        Subject::Login { request, user }
+    }
+}
+
+/// Account and open: the table of cases.
+fn admit(phase: Phase, world: &mut dyn World, kept: &mut Kept) -> Verdict {
+    let (request, user) = match &kept.subject {
+        Subject::NotOurs => return Verdict::of(Code::Ignore),
+        Subject::Refused(why) => return phase.refuse(Priority::Warning, why),
+        Subject::Login { request, user } => (request, user),
+    };
+    let now = world.user().unwrap_or_default();
+    if now != user.as_bytes() {
+        let why = format!(
+            "The user was admitted as {user:?}, but another PAM module has made it {:?}.",
+            lossy(&now)
+        );
+        return phase.refuse(Priority::Warning, &why);
+    }
+    match (&kept.stage, phase) {
+        (Stage::Foreign | Stage::Open(_), _) | (Stage::Reserved(_), Phase::Account) => {
+            return Verdict::of(Code::Success);
+        }
+        (Stage::Nothing | Stage::Reserved(_), _) => {}
+    }
+    let answer = match phase {
+        Phase::Account => world.reserve(request),
+        Phase::Open => world.open(kept.handle().as_deref(), request),
+    };
+    match answer {
+        Ok(admission) => admitted(phase, world, kept, admission),
+        Err(Failure::Refused { message, .. }) => phase.refuse(Priority::Notice, &message),
+        Err(Failure::NotAdmitted { message }) => phase.refuse(Priority::Error, &message),
+        Err(failure) => phase.unanswered(world, &request.login, &failure),
+    }
+}
+
+fn admitted(phase: Phase, world: &mut dyn World, kept: &mut Kept, admission: Admission) -> Verdict {
+    let Subject::Login { request, user } = &mut kept.subject else {
+        return Verdict::of(Code::Ignore);
+    };
+    let mut verdict = Verdict::of(Code::Success);
+    match admission.session {
+        None if admission.ignored => {
+            kept.subject = Subject::NotOurs;
+            return Verdict::of(Code::Ignore);
+        }
+        None if admission.foreign => kept.stage = Stage::Foreign,
+        Some(session) if !admission.userName.is_empty() => {
+            let process = world.process();
+            let held = Held { session, process };
+            kept.stage = match phase {
+                Phase::Account => Stage::Reserved(held),
+                Phase::Open => Stage::Open(held),
+            };
+            if admission.userName != *user {
+                // What is held already ends with the transaction.
+                if !world.rename(&admission.userName) {
+                    let why = format!("The PAM user cannot be set to {:?}.", admission.userName);
+                    return phase.refuse(Priority::Error, &why);
+                }
+                verdict.log(
+                    Priority::Notice,
+                    format!("{user:?} logs in as {:?}", admission.userName),
+                );
+                *user = admission.userName;
+            }
+            if phase == Phase::Open {
+                verdict.terminal = admission.uid.and_then(|uid| u32::try_from(uid).ok());
+            }
+        }
+        _ => {
+            let why = "neither a session nor a reason why there is none".to_owned();
+            return phase.unanswered(world, &request.login, &Failure::Protocol(why));
+        }
+    }
+    for message in admission.messages {
+        if !kept.told.contains(&message) {
+            verdict.told.push((Style::Info, message.clone()));
+            kept.told.push(message);
+        }
+    }
+    verdict
+}
+
+fn end(world: &mut dyn World, held: &Held) -> Verdict {
+    let mut verdict = Verdict::of(Code::Success);
+    // Not worth a louder word: the forwarding process closes as the login user, who may not connect, and
+    // the registry ends what its leader leaves.
+    if let Err(failure) = world.close(&held.session) {
+        verdict.log(
+            Priority::Debug,
+            format!("the session ends with this process: close: {failure}"),
+        );
+    }
+    verdict
+}
+
+impl Phase {
+    fn refuse(self, priority: Priority, sentence: &str) -> Verdict {
+        let mut verdict = Verdict::of(match self {
+            Phase::Account => Code::PermDenied,
+            Phase::Open => Code::SessionErr,
+        });
+        verdict.told.push((Style::Error, sentence.to_owned()));
+        verdict.log(priority, format!("refused: {sentence}"));
+        verdict
+    }
+
+    /// Without the registry, those log in whom it would not have had to make.
+    fn unanswered(self, world: &dyn World, login: &str, failure: &Failure) -> Verdict {
+        if world.known_to_others(login) {
+            let mut verdict = Verdict::of(Code::Success);
+            verdict.log(
+                Priority::Warning,
+                format!(
+                    "teleport-sessiond does not answer ({failure}); {login:?} is a user of this host and logs in"
+                ),
+            );
+            return verdict;
+        }
+        let mut verdict = Verdict::of(match self {
+            Phase::Account => Code::AuthinfoUnavail,
+            Phase::Open => Code::SessionErr,
+        });
+        let sentence = format!(
+            "The user {login:?} cannot be made now because teleport-sessiond does not answer; the administrator \
+             should look at \"systemctl status teleport-sessiond.socket teleport-sessiond.service\"."
+        );
+        verdict.log(Priority::Error, format!("{sentence} ({failure})"));
+        verdict.told.push((Style::Error, sentence));
+        verdict
+    }
+}
+
+impl Verdict {
+    fn of(code: Code) -> Self {
+        Self {
+            code,
+            told: Vec::new(),
+            logged: Vec::new(),
+            terminal: None,
+        }
+    }
+
+    fn log(&mut self, priority: Priority, text: String) {
+        self.logged.push((priority, text));
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

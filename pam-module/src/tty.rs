@@ -1,0 +1,161 @@
+//! Gives the login's terminal to its user, which the program could not: the user did not exist yet.
+//! Everything happens to a descriptor, on devices root owns; a path chooses, it is never acted on twice.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, Uid};
+
+/// Major numbers of the slave sides of pseudo terminals (Documentation/admin-guide/devices.txt).
+const PTY_SLAVES: std::ops::RangeInclusive<u32> = 136..=143;
+
+/// Major number of /dev/tty and /dev/ptmx: names for other terminals, not terminals.
+const OTHER_NAMES: u32 = 5;
+
+/// What the owner of a terminal may do with it, and the group tty: as login(1) leaves it.
+const MODE: Mode = Mode::from_raw_mode(0o620);
+
+/// Gives the terminal PAM_TTY names or, without one, the one open in this process to `uid`. The group stays
+/// what it is. Answers which it was, None where there is none to give.
+pub(crate) fn give(named: Option<&[u8]>, uid: u32) -> io::Result<Option<String>> {
+    let terminal = match named {
+        Some(name) if !name.is_empty() => named_terminal(name)?,
+        _ => only_terminal()?,
+    };
+    let Some((terminal, stat)) = terminal else {
+        return Ok(None);
+    };
+    let user = Uid::from_raw(uid);
+    rustix::fs::chownat(&terminal, "", Some(user), None, AtFlags::EMPTY_PATH)?;
+    // The descriptor is O_PATH, which has no side effects on a device and which fchmod does not take.
+    let link = format!("/proc/self/fd/{}", terminal.as_raw_fd());
+    rustix::fs::chmodat(CWD, link, MODE, AtFlags::empty())?;
+    let (major, minor) = device(&stat);
+    Ok(Some(format!("{major}:{minor}")))
+}
+
+/// The terminal of that name, if it is one and root's. A name is a path in /dev or relative to it.
+fn named_terminal(name: &[u8]) -> io::Result<Option<(OwnedFd, Stat)>> {
+    let Ok(name) = str::from_utf8(name) else {
+        return Ok(None);
+    };
+    let name = name.strip_prefix("/dev/").unwrap_or(name);
+    let is_terminal = match name.strip_prefix("pts/") {
+        Some(number) => !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()),
+        None => name.starts_with("tty") && name.bytes().all(|b| b.is_ascii_alphanumeric()),
+    };
+    if !is_terminal {
+        return Ok(None);
+    }
+    let path = format!("/dev/{name}");
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let terminal = rustix::fs::open(path, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&terminal)?;
+    let fits = is_roots_device(&stat) && device(&stat).0 != OTHER_NAMES;
+    Ok(fits.then_some((terminal, stat)))
+}
+
+/// The one pseudo terminal open in this process that is root's and not its controlling terminal. If there
+/// are several, those beyond standard error are looked at (the standard streams may be an administrator's);
+/// if there are several then, it cannot be known which, and none is given.
+fn only_terminal() -> io::Result<Option<(OwnedFd, Stat)>> {
+    let own = controlling_terminal()?;
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let entry = entry?;
+        let Some(number) = entry
+            .file_name()
+            .to_str()
+            .and_then(|n| n.parse::<i32>().ok())
+        else {
+            continue;
+        };
+        // O_PATH on the link gives the same file without opening the device; threads of the program may
+        // have closed it meanwhile.
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let Ok(file) = rustix::fs::open(entry.path(), flags, Mode::empty()) else {
+            continue;
+        };
+        let stat = rustix::fs::fstat(&file)?;
+        let (major, minor) = device(&stat);
+        if is_roots_device(&stat) && PTY_SLAVES.contains(&major) && own != Some((major, minor)) {
+            // The highest descriptor of each terminal counts.
+            let highest = found.entry(stat.st_rdev).or_insert((number, None));
+            *highest = (highest.0.max(number), Some((file, stat)));
+        }
+    }
+    let several = found.len() > 1;
+    let mut candidates = found
+        .into_values()
+        .filter(|(number, _)| !several || *number > 2)
+        .filter_map(|(_, terminal)| terminal);
+    let first = candidates.next();
+    Ok(if candidates.next().is_some() {
+        None
+    } else {
+        first
+    })
+}
+
+fn is_roots_device(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_uid == 0
+}
+
+fn device(stat: &Stat) -> (u32, u32) {
+    (
+        rustix::fs::major(stat.st_rdev),
+        rustix::fs::minor(stat.st_rdev),
+    )
+}
+
+/// Major and minor number of the controlling terminal of this process.
+fn controlling_terminal() -> io::Result<Option<(u32, u32)>> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    Ok(tty_number(&stat)
+        .filter(|number| *number != 0)
+        .map(|number| {
+            (
+                (number >> 8) & 0xfff,
+                (number & 0xff) | ((number >> 12) & 0xf_ff00),
+            )
+        }))
+}
+
+/// The field tty_nr of a line of /proc/PID/stat. The second field, the command, may hold anything.
+fn tty_number(stat: &str) -> Option<u32> {
+    let after_command = stat.rsplit_once(')')?.1;
+    let field = after_command.split_ascii_whitespace().nth(4)?;
+    field.parse::<i32>().ok().map(i32::cast_unsigned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_terminal_number_is_found_behind_any_command() {
+        assert_eq!(tty_number("7 (a) 9 (b)) S 1 7 7 34817 -1 0"), Some(34817));
+        assert_eq!(tty_number("7 (sh) S 1 7 7 0 -1 0"), Some(0));
+        assert_eq!(tty_number("7 (sh"), None);
+    }
+
+    #[test]
+    fn only_names_of_terminals_are_looked_at() {
+        for name in [
+            "",
+            ":0",
+            "ssh",
+            "/dev/null",
+            "/etc/passwd",
+            "pts/",
+            "pts/../null",
+            "/dev/tty",
+            "ttyX/../../x",
+        ] {
+            let answer = named_terminal(name.as_bytes());
+            assert!(matches!(answer, Ok(None)), "{name}: {answer:?}");
+        }
+    }
+}
