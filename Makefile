@@ -42,7 +42,7 @@ install: ## places what was built below DESTDIR (on a Debian system prefer `make
 	$(INSTALL) -t $(DESTDIR)$(DATADIR) units/config.toml
 	$(INSTALL) -t $(DESTDIR)$(DATADIR)/pam.d units/pam.d/teleport
 	$(PROGRAM) -t $(DESTDIR)$(DATADIR) packaging/host-config
-	for page in docs/man/*.[158]; do \
+	for page in $(wildcard docs/man/*.[158]); do \
 	    $(INSTALL) -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page || exit 1; done
 
 deb: build ## dist/teleport-userdb_VERSION_ARCH.deb
