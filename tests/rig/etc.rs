@@ -53,6 +53,23 @@ impl Etc {
         changes
     }
 
+    /// The same without the times of the last changes: what a reader of the files can tell apart.
+    #[must_use]
+    pub fn without_times(mut self) -> Etc {
+        for entry in self.0.values_mut() {
+            entry.modified_ns = 0;
+        }
+        self
+    }
+
+    /// The same without the entry `path` (absolute) and everything below it.
+    #[must_use]
+    pub fn without(mut self, path: &str) -> Etc {
+        let left_out = Path::new(path.trim_start_matches('/'));
+        self.0.retain(|path, _| !path.starts_with(left_out));
+        self
+    }
+
     /// Panics with what changed unless `later` is bit-identical.
     #[track_caller]
     pub fn must_equal(&self, later: &Etc) {

@@ -11,6 +11,7 @@ mod journal;
 mod login;
 mod machine;
 mod mirror;
+mod node;
 mod package;
 mod trouble;
 
@@ -20,5 +21,6 @@ pub use image::Suite;
 pub use journal::Journal;
 pub use login::{Ended, Event, Login, LoginBuilder};
 pub use machine::Machine;
+pub use node::{LOCAL_GROUP, LOCAL_USER, boot_node, node, node_alone};
 pub use package::package_file;
 pub use trouble::{Result, Trouble};

@@ -19,6 +19,10 @@ const LOCAL_STACK: &str = "auth required pam_permit.so\n\
                            session required pam_unix.so\n\
                            session optional pam_systemd.so\n";
 
+/// A service that is not of `pam-services`, with our modules in its stack all the same.
+const FOREIGN_STACK: &str = "account required pam_teleport.so\naccount required pam_permit.so\n\
+                             session required pam_teleport.so\nsession required pam_permit.so\n";
+
 /// The newest `dist/teleport-userdb_*.deb` of the tree.
 pub fn package_file() -> Result<PathBuf> {
     let dist = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("dist");
@@ -53,11 +57,13 @@ impl Machine {
         Ok(self.run(&["dpkg", "-i", path]))
     }
 
-    /// Puts the container client in, and PAM stacks to use it with: `sshd` (ours alone) and `local` (without us).
+    /// Puts the container client in, and PAM stacks to use it with: `sshd` (ours alone), `local` (without us)
+    /// and `foreign` (ours, under a name we do not serve).
     pub fn install_client(&self) -> Result<()> {
         self.copy_in(&client()?, CLIENT)?;
         self.write("/etc/pam.d/sshd", BARE_STACK);
         self.write("/etc/pam.d/local", LOCAL_STACK);
+        self.write("/etc/pam.d/foreign", FOREIGN_STACK);
         Ok(())
     }
 }

@@ -1,0 +1,132 @@
+//! The Debian package on a plain machine: what installing switches on, and that purging takes all of it back.
+
+use rig::{Etc, Machine, Result, Suite};
+
+const UNITS: [&str; 4] = [
+    "teleport-sessiond.socket",
+    "teleport-userdbd.socket",
+    "teleport-sessiond.service",
+    "teleport-userdbd.service",
+];
+
+/// Content, modes and owners of /etc, without what account tools leave beside their files.
+fn etc(machine: &Machine) -> Etc {
+    [
+        "passwd-",
+        "group-",
+        "shadow-",
+        "gshadow-",
+        ".pwd.lock",
+        "ld.so.cache",
+    ]
+    .iter()
+    .fold(Etc::of(machine).without_times(), |etc, name| {
+        etc.without(&format!("/etc/{name}"))
+    })
+}
+
+fn line_of<'t>(nsswitch: &'t str, database: &str) -> Vec<&'t str> {
+    let line = nsswitch
+        .lines()
+        .find(|line| line.starts_with(&format!("{database}:")));
+    line.unwrap_or_default().split_whitespace().collect()
+}
+
+#[test]
+fn installing_switches_everything_on() -> Result<()> {
+    let machine = Machine::boot(Suite::Trixie)?;
+    machine.install_package()?.must();
+    let nsswitch = machine.run(&["cat", "/etc/nsswitch.conf"]);
+    assert_eq!(
+        line_of(nsswitch.must(), "passwd"),
+        ["passwd:", "files", "teleport", "systemd"]
+    );
+    assert_eq!(
+        line_of(nsswitch.must(), "group"),
+        ["group:", "files", "teleport", "systemd"]
+    );
+    for unit in UNITS {
+        assert_eq!(
+            machine.run(&["systemctl", "is-active", unit]).stdout.trim(),
+            "active",
+            "{unit}"
+        );
+        assert_eq!(
+            machine
+                .run(&["systemctl", "is-enabled", unit])
+                .stdout
+                .trim(),
+            "enabled",
+            "{unit}"
+        );
+    }
+    assert_eq!(
+        machine
+            .run(&["systemctl", "is-system-running"])
+            .stdout
+            .trim(),
+        "running"
+    );
+    machine.run(&["test", "-s", "/etc/pam.d/teleport"]).must();
+    Ok(())
+}
+
+#[test]
+fn installing_twice_is_like_installing_once() -> Result<()> {
+    let machine = Machine::boot(Suite::Trixie)?;
+    machine.install_package()?.must();
+    let once = etc(&machine);
+    machine.install_package()?.must();
+    once.must_equal(&etc(&machine));
+    for unit in UNITS {
+        assert_eq!(
+            machine.run(&["systemctl", "is-active", unit]).stdout.trim(),
+            "active",
+            "{unit}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn purging_takes_everything_back() -> Result<()> {
+    let machine = Machine::boot(Suite::Trixie)?;
+    machine.install_client()?;
+    let before = etc(&machine);
+    let nsswitch = machine.run(&["cat", "/etc/nsswitch.conf"]).stdout;
+    machine.install_package()?.must();
+    machine.login("quentin").command("true").run().ran.must();
+    machine.run(&["dpkg", "--purge", "teleport-userdb"]).must();
+    assert_eq!(machine.run(&["cat", "/etc/nsswitch.conf"]).stdout, nsswitch);
+    before.must_equal(&etc(&machine));
+    let units = machine.run(&[
+        "systemctl",
+        "list-units",
+        "--all",
+        "--no-legend",
+        "--plain",
+        "teleport-*",
+    ]);
+    assert_eq!(units.must(), "", "{units}");
+    // Outside /etc: nothing of ours but dpkg's and the journal's memory of it, and what this test put there.
+    let left = machine.sh(
+        "find / -xdev -name '*teleport*' ! -path '/proc/*' ! -path '/var/log/*' ! -path '/var/tmp/*' \
+         ! -path '/usr/local/*' ! -path '/sys/*'; find /run -name '*teleport*' ! -name 'teleport.service*' ! -path '*/credentials/*'",
+    );
+    assert_eq!(left.must(), "", "{left}");
+    machine.run(&["getent", "passwd", "root"]).must();
+    Ok(())
+}
+
+#[test]
+fn a_removed_package_can_be_installed_again() -> Result<()> {
+    let machine = Machine::boot(Suite::Trixie)?;
+    machine.install_client()?;
+    machine.install_package()?.must();
+    machine.run(&["dpkg", "--remove", "teleport-userdb"]).must();
+    let nsswitch = machine.run(&["cat", "/etc/nsswitch.conf"]);
+    assert!(!nsswitch.must().contains("teleport"), "{nsswitch}");
+    machine.install_package()?.must();
+    machine.login("quirin").command("true").run().ran.must();
+    Ok(())
+}
