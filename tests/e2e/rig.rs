@@ -146,3 +146,87 @@ fn a_dropped_machine_leaves_no_process_and_no_cgroup() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn what_modules_say_reaches_the_terminal_and_what_they_set_reaches_the_command() -> Result<()> {
+    let machine = plain(Suite::Trixie)?;
+    machine.write(
+        "/etc/pam.d/talkative",
+        "auth required pam_permit.so\naccount required pam_permit.so\n\
+         session optional pam_echo.so welcome, %u\nsession optional pam_systemd.so\n",
+    );
+    let login = machine
+        .login("walter")
+        .service("talkative")
+        .flag("--auth")
+        .env("COLOUR=blue");
+    let ended = login
+        .command(r#"echo "$COLOUR $TELEPORT_ROLES"; test -O "$XDG_RUNTIME_DIR""#)
+        .run();
+    assert_eq!(ended.ran.must(), "welcome, walter\nblue dev");
+    assert_eq!(ended.messages(), ["welcome, walter"]);
+    assert_eq!(ended.code("authenticate"), Some("SUCCESS"), "{ended:?}");
+    Ok(())
+}
+
+#[test]
+fn a_refusal_of_each_phase_has_a_status_of_its_own_and_closes_nothing() -> Result<()> {
+    let machine = plain(Suite::Trixie)?;
+    for (phase, status) in [("account", 251), ("auth", 252), ("session", 253)] {
+        let stack: String = ["account", "auth", "session"]
+            .iter()
+            .map(|of| {
+                format!(
+                    "{of} required {}\n",
+                    if *of == phase {
+                        "pam_deny.so"
+                    } else {
+                        "pam_permit.so"
+                    }
+                )
+            })
+            .collect();
+        machine.write("/etc/pam.d/refusing", &stack);
+        let ended = machine
+            .login("walter")
+            .service("refusing")
+            .flag("--auth")
+            .command("true")
+            .run();
+        ended.ran.must_end_with(status);
+        assert_eq!(ended.code("close"), None, "{ended:?}");
+        assert_eq!(ended.code("end"), Some("SUCCESS"), "{ended:?}");
+    }
+    machine
+        .login("nobody-has-this")
+        .service("talkless")
+        .command("true")
+        .run()
+        .ran
+        .must_end_with(251);
+    machine.write(
+        "/etc/pam.d/talkless",
+        "account required pam_permit.so\nsession required pam_permit.so\n",
+    );
+    machine
+        .login("nobody-has-this")
+        .service("talkless")
+        .command("true")
+        .run()
+        .ran
+        .must_end_with(254);
+    Ok(())
+}
+
+#[test]
+fn a_storm_finds_nobody_where_nobody_is_made() -> Result<()> {
+    let machine = plain(Suite::Trixie)?;
+    machine.write(
+        "/etc/pam.d/sshd",
+        "account required pam_permit.so\nsession required pam_permit.so\n",
+    );
+    let ran = machine.run(&["teleport-child", "storm", "--logins=8", "--rounds=2"]);
+    ran.must_end_with(1);
+    assert!(ran.stdout.contains("\"failures\":16"), "{ran}");
+    Ok(())
+}
