@@ -54,9 +54,11 @@ check: deb ## every test: units of all crates, then the package in booted contai
 
 check-all: deb ## as check, with everything on each of systemd 252, 257 and 262
 	$(CARGO) test --locked --workspace --exclude teleport-userdb-tests --no-fail-fast
-	TELEPORT_USERDB_SUITES=bookworm,trixie,sid $(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast
+	for suite in bookworm trixie sid; do \
+	    TELEPORT_USERDB_SUITE=$$suite $(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast || exit 1; done
 
 demo: deb ## a login from beginning to end, in a container, to read along
+	@$(CARGO) build --locked --quiet -p teleport-userdb-tests --bins
 	@$(CARGO) run --locked --quiet -p teleport-userdb-tests --bin demo
 
 fmt: ## formats the source

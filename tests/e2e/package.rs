@@ -34,7 +34,7 @@ fn line_of<'t>(nsswitch: &'t str, database: &str) -> Vec<&'t str> {
 
 #[test]
 fn installing_switches_everything_on() -> Result<()> {
-    let machine = Machine::boot(Suite::Trixie)?;
+    let machine = Machine::boot(Suite::chosen()?)?;
     machine.install_package()?.must();
     let nsswitch = machine.run(&["cat", "/etc/nsswitch.conf"]);
     assert_eq!(
@@ -73,7 +73,7 @@ fn installing_switches_everything_on() -> Result<()> {
 
 #[test]
 fn installing_twice_is_like_installing_once() -> Result<()> {
-    let machine = Machine::boot(Suite::Trixie)?;
+    let machine = Machine::boot(Suite::chosen()?)?;
     machine.install_package()?.must();
     let once = etc(&machine);
     machine.install_package()?.must();
@@ -90,7 +90,7 @@ fn installing_twice_is_like_installing_once() -> Result<()> {
 
 #[test]
 fn purging_takes_everything_back() -> Result<()> {
-    let machine = Machine::boot(Suite::Trixie)?;
+    let machine = Machine::boot(Suite::chosen()?)?;
     machine.install_client()?;
     let before = etc(&machine);
     let nsswitch = machine.run(&["cat", "/etc/nsswitch.conf"]).stdout;
@@ -120,7 +120,7 @@ fn purging_takes_everything_back() -> Result<()> {
 
 #[test]
 fn a_removed_package_can_be_installed_again() -> Result<()> {
-    let machine = Machine::boot(Suite::Trixie)?;
+    let machine = Machine::boot(Suite::chosen()?)?;
     machine.install_client()?;
     machine.install_package()?.must();
     machine.run(&["dpkg", "--remove", "teleport-userdb"]).must();

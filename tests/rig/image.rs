@@ -44,7 +44,27 @@ pub enum Suite {
     Sid,
 }
 
+/// Names the suite of the shared node; without it trixie.
+const SUITE_VARIABLE: &str = "TELEPORT_USERDB_SUITE";
+
 impl Suite {
+    /// The suite that `TELEPORT_USERDB_SUITE` asks for, trixie if it asks for nothing.
+    pub fn chosen() -> Result<Suite> {
+        let name = std::env::var(SUITE_VARIABLE).unwrap_or_default();
+        match name.as_str() {
+            "" => Ok(Suite::Trixie),
+            name => [Suite::Bookworm, Suite::Trixie, Suite::Sid]
+                .into_iter()
+                .find(|suite| suite.name() == name)
+                .ok_or_else(|| {
+                    Trouble::missing(
+                        format!("{SUITE_VARIABLE} is {name:?}, which is no suite the tests know"),
+                        "set it to bookworm, trixie or sid",
+                    )
+                }),
+        }
+    }
+
     /// The name Debian gives it.
     pub fn name(self) -> &'static str {
         match self {

@@ -265,6 +265,16 @@ impl Drop for Login {
 }
 
 impl Ended {
+    /// What the command wrote: the terminal without what PAM told the person. Panics unless the status is 0.
+    #[track_caller]
+    pub fn must_write(&self) -> String {
+        let terminal = self.ran.must().to_owned() + "\n";
+        let written = self.messages().iter().fold(terminal, |rest, message| {
+            rest.replacen(&format!("{message}\n"), "", 1)
+        });
+        written.trim_end().to_owned()
+    }
+
     /// What PAM told the person, a message each.
     pub fn messages(&self) -> Vec<&str> {
         self.events

