@@ -1,1 +1,20 @@
-//! What both daemons share with systemd: sockets, journal, readiness, varlink transport.
+//! What both daemons share with systemd and the kernel: sockets, peers, varlink, readiness, journal.
+//! Nothing here knows about logins, sessions or records.
+
+pub mod peer;
+pub mod stop;
+pub mod transport;
+
+use std::io;
+
+/// Runs `main` on this thread alone: one event loop, so that nothing needs a lock and nothing of
+/// one connection can be seen half-done by another.
+///
+/// # Errors
+/// The event loop could not be set up.
+pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Ok(tokio::task::LocalSet::new().block_on(&runtime, main))
+}

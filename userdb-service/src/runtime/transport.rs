@@ -1,0 +1,161 @@
+//! Varlink over unix sockets for both daemons: accepting, framing, limits, replies, graceful stop.
+//! What methods mean does not enter; a [`Service`] is asked.
+//!
+//! One task per connection on one thread. A lookup that hangs costs every process of the host 45 s,
+//! so nobody may hold up anybody else: a message, a reply and an idle connection have limits in size
+//! and time, and where there are too many connections the one idle for longest gives way to the new.
+
+mod arguments;
+mod call;
+mod connections;
+mod introspection;
+mod link;
+mod replies;
+
+use std::future::Future;
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep, sleep_until};
+
+pub use arguments::InvalidParameter;
+pub use call::Call;
+pub use introspection::Interface;
+pub use replies::{Disconnect, Item, NoParameters, Replies};
+
+use super::peer::Peer;
+use super::stop::Stop;
+use connections::Connections;
+
+/// What one listening socket allows its callers.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Largest message, in bytes, without its terminating NUL.
+    pub message: usize,
+    /// Connections of one UID; root is not counted.
+    pub per_uid: usize,
+    /// Connections of everybody.
+    pub total: usize,
+    /// From the first byte of a message to its last.
+    pub partial: Duration,
+    /// Until a reply, or a piece of about 32 KiB of a long one, has been taken.
+    pub write: Duration,
+    /// Without a call.
+    pub idle: Duration,
+    /// Whether [`Peer::pidfd`] is wanted.
+    pub pidfd: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            message: 64 << 10,
+            per_uid: 128,
+            total: 4096,
+            partial: Duration::from_secs(10),
+            write: Duration::from_secs(10),
+            idle: Duration::from_secs(300),
+            pidfd: false,
+        }
+    }
+}
+
+/// What is served on a socket.
+pub trait Service: 'static {
+    /// The name of the product in `org.varlink.service.GetInfo`.
+    const PRODUCT: &'static str;
+    /// The interfaces it answers, beside `org.varlink.service`, which is answered for it.
+    const INTERFACES: &'static [Interface];
+
+    /// Answers one call of one of its interfaces with exactly one final reply or error; for a method
+    /// it does not know that is [`Replies::method_not_found`]. Calls of one connection come one after
+    /// the other; nothing else is promised about order.
+    fn call(
+        &self,
+        peer: &Rc<Peer>,
+        call: Call<'_>,
+        replies: &mut Replies<'_>,
+    ) -> impl Future<Output = Result<(), Disconnect>>;
+}
+
+/// How long a connection that has just been made, or half a message, is waited for at the end.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long accepting rests when the kernel cannot give another descriptor.
+const REST: Duration = Duration::from_millis(20);
+
+/// Serves `listener` until `stop`: then nothing is accepted any more (the kernel keeps the queue for
+/// the next process on this socket), everything accepted is answered, and it returns.
+///
+/// Runs under [`block_on`](super::block_on).
+///
+/// # Errors
+/// The listener cannot be watched; nothing a client does ends it.
+pub async fn serve<S: Service>(
+    listener: UnixListener,
+    limits: Limits,
+    service: Rc<S>,
+    stop: Stop,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    let connections = Rc::new(Connections::new(limits));
+    let period = connections.limits.period();
+    let stopped = stop.wait();
+    tokio::pin!(stopped);
+    let mut sweep = Instant::now() + period;
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stopped => break,
+            () = sleep_until(sweep), if !connections.is_empty() => {
+                connections.close_overdue();
+                sweep = Instant::now() + period;
+            }
+            accepted = listener.accept() => match accepted {
+                Ok((socket, _)) => admit(&connections, socket, &service),
+                Err(error) => survive(&connections, error).await,
+            }
+        }
+    }
+    drop(listener);
+    drain(&connections).await;
+    Ok(())
+}
+
+fn admit<S: Service>(connections: &Rc<Connections>, socket: UnixStream, service: &Rc<S>) {
+    let admitted = Peer::of(&socket, connections.limits.pidfd)
+        .map(|peer| connections.admit(socket, Rc::new(peer)));
+    match admitted {
+        Ok(Some(link)) => {
+            let service = Rc::clone(service);
+            tokio::task::spawn_local(async move { link.serve(&*service).await });
+        }
+        // Everybody is in the middle of a call; the caller sees a closed connection at once.
+        Ok(None) => {}
+        Err(error) => tracing::debug!(%error, "connection dropped"),
+    }
+}
+
+/// Accepting failed: the caller has given up in the queue, or descriptors or memory are out. Then
+/// the queue waits and whoever idles makes room.
+async fn survive(connections: &Connections, error: io::Error) {
+    if error.kind() == io::ErrorKind::ConnectionAborted {
+        return;
+    }
+    tracing::warn!(%error, connections = connections.len(), "cannot accept a connection");
+    connections.close_longest_idle();
+    sleep(REST).await;
+}
+
+/// Lets every connection hear its answers: no more is read than what has been sent, calls in
+/// progress are waited for, and only [`GRACE`] for what others have left half-done.
+async fn drain(connections: &Connections) {
+    let end = Instant::now() + GRACE;
+    while !connections.is_empty() {
+        connections.finish(Instant::now() >= end);
+        let _ = tokio::time::timeout(REST, connections.emptied()).await;
+    }
+}

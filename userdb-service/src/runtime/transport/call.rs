@@ -1,0 +1,161 @@
+//! One call as it came over the wire, read strictly: anything that is not varlink is not answered.
+//! What the method means is the service's business.
+
+use std::borrow::Cow;
+
+use serde::de::Deserialize;
+use serde_derive::Deserialize;
+use serde_json::value::RawValue;
+
+use super::arguments::{self, InvalidParameter};
+
+/// A message that is not a varlink request: its connection is closed without a reply, as systemd does.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NotARequest;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request<'m> {
+    #[serde(borrow)]
+    method: Cow<'m, str>,
+    #[serde(borrow, default)]
+    parameters: Option<&'m RawValue>,
+    #[serde(default)]
+    oneway: bool,
+    #[serde(default)]
+    more: bool,
+    #[serde(default)]
+    upgrade: bool,
+}
+
+/// A method call.
+#[derive(Debug)]
+pub struct Call<'m> {
+    /// The full name: interface, dot, method.
+    pub method: Cow<'m, str>,
+    /// The caller takes several replies.
+    pub more: bool,
+    /// The caller takes no reply; whatever is replied is dropped.
+    pub oneway: bool,
+    /// The caller wants to speak another protocol afterwards. Nobody here does.
+    pub(super) upgrade: bool,
+    parameters: &'m str,
+}
+
+impl<'m> Call<'m> {
+    pub(super) fn parse(message: &'m [u8]) -> Result<Call<'m>, NotARequest> {
+        let request: Request<'m> = serde_json::from_slice(message).map_err(|_| NotARequest)?;
+        let parameters = request.parameters.map_or("{}", RawValue::get);
+        if !parameters.starts_with('{') || (request.oneway && request.more) {
+            return Err(NotARequest);
+        }
+        Ok(Call {
+            method: request.method,
+            more: request.more,
+            oneway: request.oneway,
+            upgrade: request.upgrade,
+            parameters,
+        })
+    }
+
+    /// The interface part of the method's full name; empty if there is none.
+    #[must_use]
+    pub fn interface(&self) -> &str {
+        self.method
+            .rsplit_once('.')
+            .map_or("", |(interface, _)| interface)
+    }
+
+    /// The method's name within its interface.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.method
+            .rsplit_once('.')
+            .map_or(&self.method, |(_, name)| name)
+    }
+
+    /// The parameters as the struct `T` (for instance a generated `…_Args`): exactly its fields are
+    /// accepted, `Option` fields may be absent or null.
+    ///
+    /// # Errors
+    /// Names the parameter that is missing, unknown or not of its type:
+    /// [`Replies::invalid_parameter`](super::Replies::invalid_parameter) is the reply.
+    pub fn arguments<'s, T: Deserialize<'s>>(&'s self) -> Result<T, InvalidParameter> {
+        arguments::parse(self.parameters)
+    }
+
+    /// The parameters as loose JSON, for looking at what [`Call::arguments`] refused.
+    #[must_use]
+    pub fn parameters(&self) -> serde_json::Value {
+        serde_json::from_str(self.parameters).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(message: &str) -> bool {
+        Call::parse(message.as_bytes()).is_err()
+    }
+
+    #[test]
+    fn absent_null_and_empty_parameters_are_the_same() {
+        for message in [
+            r#"{"method":"a.b.C"}"#,
+            r#"{"method":"a.b.C","parameters":null}"#,
+            r#" { "method" : "a.b.C" , "parameters" : {} } "#,
+        ] {
+            let call = Call::parse(message.as_bytes()).unwrap();
+            assert_eq!(call.parameters(), serde_json::json!({}));
+            assert_eq!((call.interface(), call.name()), ("a.b", "C"));
+            assert!(!call.more && !call.oneway);
+        }
+    }
+
+    #[test]
+    fn the_top_level_takes_its_five_keys_and_no_other() {
+        assert!(!refused(
+            r#"{"method":"a.B","more":true,"upgrade":false,"parameters":{}}"#
+        ));
+        assert!(!refused(r#"{"method":"a.B","oneway":true}"#));
+        assert!(refused(r#"{"method":"a.B","extra":1}"#));
+        assert!(refused(r#"{"method":"a.B","method":"a.B"}"#));
+        assert!(refused(r#"{"parameters":{}}"#));
+        assert!(refused(r#"{"method":7}"#));
+        assert!(refused(r#"{"method":"a.B","more":null}"#));
+        assert!(refused(r#"{"method":"a.B","more":1}"#));
+        assert!(refused(r#"{"method":"a.B","more":true,"oneway":true}"#));
+    }
+
+    #[test]
+    fn what_is_not_an_object_of_json_is_refused() {
+        for message in [
+            "",
+            " ",
+            "[]",
+            "null",
+            "\"a\"",
+            "{",
+            "{}{}",
+            r#"{"method":"a.B"}x"#,
+        ] {
+            assert!(refused(message), "{message}");
+        }
+        assert!(refused(r#"{"method":"a.B","parameters":[]}"#));
+        assert!(refused(r#"{"method":"a.B","parameters":"x"}"#));
+        assert!(Call::parse(b"{\"method\":\"a.\xff\"}").is_err());
+        assert!(Call::parse(b"{\"method\":\"a.B\",\"parameters\":{\"x\":\"\xff\"}}").is_err());
+    }
+
+    #[test]
+    fn deep_nesting_is_skipped_without_a_stack() {
+        let deep = format!(
+            r#"{{"method":"a.B","parameters":{{"x":{}{}}}}}"#,
+            "[".repeat(30_000),
+            "]".repeat(30_000)
+        );
+        let call = Call::parse(deep.as_bytes()).unwrap();
+        assert_eq!(call.parameters(), serde_json::Value::Null);
+    }
+}

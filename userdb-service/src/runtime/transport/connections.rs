@@ -1,0 +1,207 @@
+//! The connections of one listener: who has how many, who idles, who must go.
+//! It closes sockets; it never reads or writes them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::net::{Shutdown, shutdown};
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+
+use super::Limits;
+use super::link::Link;
+use crate::runtime::peer::Peer;
+
+/// What a connection is doing, in the order in which it may be given up for a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Connected, nothing sent yet.
+    New,
+    /// Between two calls.
+    Idle,
+    /// Half a message has come.
+    Partial,
+    /// A reply is not being taken.
+    Writing,
+    /// The service is at work.
+    Busy,
+}
+
+/// The socket of a connection and what it is doing since when.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) socket: UnixStream,
+    pub(super) peer: Rc<Peer>,
+    phase: Cell<Phase>,
+    since: Cell<Instant>,
+}
+
+impl Connection {
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(Instant::now());
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Shutting the socket down is how its task learns of it: at its next read or write, never in
+    /// the middle of the service's work.
+    fn shut(&self, how: Shutdown) {
+        // Fails only if the peer has closed it already.
+        let _ = shutdown(&self.socket, how);
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Connections {
+    pub(super) limits: Limits,
+    open: RefCell<HashMap<u64, Rc<Connection>>>,
+    per_uid: RefCell<HashMap<u32, usize>>,
+    next: Cell<u64>,
+    emptied: Notify,
+}
+
+impl Connections {
+    pub(super) fn new(limits: Limits) -> Self {
+        Connections {
+            limits,
+            open: RefCell::default(),
+            per_uid: RefCell::default(),
+            next: Cell::new(0),
+            emptied: Notify::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open.borrow().len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.borrow().is_empty()
+    }
+
+    pub(super) async fn emptied(&self) {
+        self.emptied.notified().await;
+    }
+
+    /// Takes a new connection in, at the cost of the one idle for longest where there are too many.
+    /// `None` if all that could give way are in the middle of a call.
+    pub(super) fn admit(self: &Rc<Self>, socket: UnixStream, peer: Rc<Peer>) -> Option<Link> {
+        let uid = peer.uid;
+        let of_uid = self.per_uid.borrow().get(&uid).copied().unwrap_or(0);
+        if uid != 0 && of_uid >= self.limits.per_uid && !self.give_up(|c| c.peer.uid == uid) {
+            return None;
+        }
+        if self.len() >= self.limits.total && !self.close_longest_idle() {
+            return None;
+        }
+        let connection = Rc::new(Connection {
+            socket,
+            peer,
+            phase: Cell::new(Phase::New),
+            since: Cell::new(Instant::now()),
+        });
+        let id = self.next.get();
+        self.next.set(id + 1);
+        self.open.borrow_mut().insert(id, Rc::clone(&connection));
+        *self.per_uid.borrow_mut().entry(uid).or_default() += 1;
+        Some(Link::new(connection, id, Rc::clone(self)))
+    }
+
+    /// Closes the connection idle for longest; root's only if there is no other.
+    pub(super) fn close_longest_idle(&self) -> bool {
+        self.give_up(|c| c.peer.uid != 0) || self.give_up(|_| true)
+    }
+
+    fn give_up(&self, among: impl Fn(&Connection) -> bool) -> bool {
+        let longest = self
+            .open
+            .borrow()
+            .iter()
+            .filter(|(_, c)| c.phase.get() != Phase::Busy && among(c))
+            .min_by_key(|(_, c)| (c.phase.get().max(Phase::Idle), c.since.get()))
+            .map(|(id, _)| *id);
+        match longest {
+            Some(id) => {
+                self.close(id);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Closes whatever has been at one thing for longer than its limit.
+    pub(super) fn close_overdue(&self) {
+        let now = Instant::now();
+        let overdue: Vec<u64> = self
+            .open
+            .borrow()
+            .iter()
+            .filter(|(_, c)| {
+                self.limits
+                    .of(c.phase.get())
+                    .is_some_and(|limit| now.duration_since(c.since.get()) >= limit)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in overdue {
+            self.close(id);
+        }
+    }
+
+    /// At the end: nothing new is read. What has just connected or is half-way through a message
+    /// gets until `late`; so does a reader of a reply.
+    pub(super) fn finish(&self, late: bool) {
+        for connection in self.open.borrow().values() {
+            match connection.phase.get() {
+                Phase::New | Phase::Partial if !late => {}
+                Phase::Writing if late => connection.shut(Shutdown::Both),
+                // What has been sent can still be read after this, and is answered.
+                _ => connection.shut(Shutdown::Read),
+            }
+        }
+    }
+
+    fn close(&self, id: u64) {
+        if let Some(connection) = self.leave(id) {
+            connection.shut(Shutdown::Both);
+        }
+    }
+
+    /// Forgets a connection: its task has ended, or is about to.
+    pub(super) fn leave(&self, id: u64) -> Option<Rc<Connection>> {
+        let connection = self.open.borrow_mut().remove(&id)?;
+        let mut per_uid = self.per_uid.borrow_mut();
+        if let Some(count) = per_uid.get_mut(&connection.peer.uid) {
+            *count -= 1;
+            if *count == 0 {
+                per_uid.remove(&connection.peer.uid);
+            }
+        }
+        if self.is_empty() {
+            self.emptied.notify_waiters();
+        }
+        Some(connection)
+    }
+}
+
+impl Limits {
+    fn of(&self, phase: Phase) -> Option<Duration> {
+        match phase {
+            Phase::New | Phase::Idle => Some(self.idle),
+            Phase::Partial => Some(self.partial),
+            Phase::Writing => Some(self.write),
+            Phase::Busy => None,
+        }
+    }
+
+    /// How often to look for what is overdue: often enough that a limit is kept to a tenth.
+    pub(super) fn period(&self) -> Duration {
+        (self.partial.min(self.write).min(self.idle) / 10)
+            .clamp(Duration::from_millis(5), Duration::from_secs(1))
+    }
+}

@@ -1,0 +1,134 @@
+//! One connection's life: bytes in, calls out to the service, one after the other.
+//! Limits are kept by [`Connections`]; what is replied is made in `replies`.
+
+use std::io;
+use std::rc::Rc;
+
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use tokio::io::Interest;
+
+use super::Service;
+use super::call::Call;
+use super::connections::{Connection, Connections, Phase};
+use super::introspection;
+use super::replies::{Disconnect, Replies};
+
+/// What is read first: nearly every call fits.
+const FIRST: usize = 4 << 10;
+
+/// A connection and its place among the others, which it gives back when dropped.
+#[derive(Debug)]
+pub(super) struct Link {
+    connection: Rc<Connection>,
+    id: u64,
+    among: Rc<Connections>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.among.leave(self.id);
+    }
+}
+
+impl Link {
+    pub(super) fn new(connection: Rc<Connection>, id: u64, among: Rc<Connections>) -> Self {
+        Link {
+            connection,
+            id,
+            among,
+        }
+    }
+
+    /// Answers until the peer has gone, sends what is no request, or is shut out.
+    pub(super) async fn serve<S: Service>(self, service: &S) {
+        while self.converse(service).await.is_ok() {}
+    }
+
+    /// From silence to silence. The buffers live only this long: an idle connection has none.
+    async fn converse<S: Service>(&self, service: &S) -> Result<(), Disconnect> {
+        let connection = &*self.connection;
+        connection.socket.readable().await.map_err(|_| Disconnect)?;
+        let limit = self.among.limits.message;
+        let mut input = Vec::with_capacity(FIRST.min(limit + 1));
+        let mut output = Vec::new();
+        loop {
+            let seen = input.len();
+            if !self.read(&mut input, limit).await? {
+                // Woken for nothing, which is no sign of life.
+                return Ok(());
+            }
+            let mut start = 0;
+            let mut from = seen;
+            while let Some(length) = input[from..].iter().position(|byte| *byte == 0) {
+                let end = from + length;
+                self.answer(&input[start..end], &mut output, service)
+                    .await?;
+                start = end + 1;
+                from = start;
+                // A long pipeline must not keep the loop from the other connections.
+                tokio::task::consume_budget().await;
+            }
+            input.drain(..start);
+            if input.is_empty() {
+                connection.enter(Phase::Idle);
+                return Ok(());
+            }
+            if input.len() > limit {
+                return Err(Disconnect);
+            }
+            // The clock runs from the first byte of a message, however often more of it comes.
+            if start > 0 || connection.phase() != Phase::Partial {
+                connection.enter(Phase::Partial);
+            }
+        }
+    }
+
+    /// Reads what there is, waiting only for the rest of a message. False: there is nothing.
+    async fn read(&self, input: &mut Vec<u8>, limit: usize) -> Result<bool, Disconnect> {
+        let connection = &*self.connection;
+        if input.len() == input.capacity() {
+            input.reserve_exact(input.len().min(limit + 1 - input.len()));
+        }
+        loop {
+            connection.socket.readable().await.map_err(|_| Disconnect)?;
+            let room = input.capacity() - input.len();
+            let mut read = Err(Errno::WOULDBLOCK);
+            let _ = connection.socket.try_io(Interest::READABLE, || {
+                read = rustix::io::read(&connection.socket, spare_capacity(input));
+                match read {
+                    // Emptied: to be woken for the next message, not to ask again for nothing.
+                    Ok(count) if count < room => Err(io::ErrorKind::WouldBlock.into()),
+                    Err(error) => Err(error.into()),
+                    Ok(_) => Ok(()),
+                }
+            });
+            match read {
+                Ok(0) => return Err(Disconnect),
+                Ok(_) => return Ok(true),
+                Err(Errno::WOULDBLOCK) if input.is_empty() => return Ok(false),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+                Err(_) => return Err(Disconnect),
+            }
+        }
+    }
+
+    async fn answer<S: Service>(
+        &self,
+        message: &[u8],
+        output: &mut Vec<u8>,
+        service: &S,
+    ) -> Result<(), Disconnect> {
+        if message.len() > self.among.limits.message {
+            return Err(Disconnect);
+        }
+        let connection = &*self.connection;
+        connection.enter(Phase::Busy);
+        let call = Call::parse(message).map_err(|_| Disconnect)?;
+        let mut replies = Replies::new(connection, output, &call);
+        if !introspection::answered::<S>(&call, &mut replies).await? {
+            service.call(&connection.peer, call, &mut replies).await?;
+        }
+        replies.check()
+    }
+}
