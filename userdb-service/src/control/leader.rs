@@ -89,9 +89,8 @@ impl Leader {
     /// # Errors
     /// [`LeaderError::Gone`] if it has ended.
     pub fn from_pidfd(pidfd: OwnedFd) -> Result<Leader, LeaderError> {
-        let fdinfo = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
-        match pid_in_fdinfo(&fdinfo) {
-            Some(pid) if pid > 0 => Leader::identified(pidfd, pid),
+        match pid_of(&pidfd)? {
+            pid if pid > 0 => Leader::identified(pidfd, pid),
             // -1: reaped; 0: not in our PID namespace, so nothing of it can be known
             _ => Err(LeaderError::Gone),
         }
@@ -247,7 +246,8 @@ impl Exit {
     }
 }
 
-fn has_exited(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+/// Whether the process of a pidfd has ended, reaped or not.
+pub(super) fn has_exited(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
     let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
     loop {
         match poll(&mut fds, PollTimeout::ZERO) {
@@ -271,6 +271,12 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let parent = fields.next()?.parse().ok()?;
     let start_time = fields.nth(17)?.parse().ok()?;
     Some(Stat { parent, start_time })
+}
+
+/// The PID of a pidfd's process; -1 once it is reaped, 0 if our PID namespace does not show it.
+pub(super) fn pid_of(pidfd: &OwnedFd) -> io::Result<i32> {
+    let fdinfo = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    pid_in_fdinfo(&fdinfo).ok_or_else(|| io::Error::other("a descriptor that is no pidfd"))
 }
 
 fn pid_in_fdinfo(text: &str) -> Option<i32> {

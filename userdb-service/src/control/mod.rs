@@ -1,5 +1,6 @@
 //! The control plane: sessions, their leaders, and everything that is done for them.
 
+pub mod admission;
 pub mod children;
 pub mod leader;
 pub mod lookup;
