@@ -1,6 +1,9 @@
 //! What both daemons share with systemd and the kernel: sockets, peers, varlink, readiness, journal.
 //! Nothing here knows about logins, sessions or records.
 
+pub mod activation;
+pub mod journal;
+pub mod notify;
 pub mod peer;
 pub mod stop;
 pub mod transport;
