@@ -4,3 +4,4 @@ pub mod admission;
 pub mod children;
 pub mod leader;
 pub mod lookup;
+pub mod sudoers_files;

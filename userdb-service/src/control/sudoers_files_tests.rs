@@ -1,0 +1,247 @@
+//! Tests of `sudoers_files` on real folders. They need root: our files are root's.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+use super::*;
+
+struct Bench {
+    path: PathBuf,
+    files: SudoersFiles,
+}
+
+impl Bench {
+    fn new(name: &str) -> Bench {
+        let path = std::env::temp_dir().join(format!("sudoers-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o750)).unwrap();
+        assert!(nix::unistd::geteuid().is_root(), "this test needs root");
+        Bench {
+            files: SudoersFiles::new(&path),
+            path,
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(&self.path)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn text(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path.join(name)).unwrap()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+fn login(name: &str) -> Login {
+    Login::try_from(name).unwrap()
+}
+
+fn id_only() -> Vec<SudoersSpec> {
+    vec![SudoersSpec::try_from("ALL=(root) NOPASSWD: /usr/bin/id").unwrap()]
+}
+
+#[test]
+fn a_grant_is_written_as_sudo_wants_it_and_taken_away_again() {
+    let bench = Bench::new("written");
+    bench
+        .files
+        .write(&login("a.b"), &[SudoersSpec::full()])
+        .unwrap();
+    assert_eq!(bench.names(), ["teleport-a=2eb"]);
+    let metadata = std::fs::metadata(bench.path.join("teleport-a=2eb")).unwrap();
+    assert_eq!(
+        (metadata.mode() & 0o7777, metadata.uid(), metadata.gid()),
+        (0o440, 0, 0)
+    );
+    assert_eq!(
+        bench.text("teleport-a=2eb"),
+        format!("{HEADER}\na.b ALL=(ALL) NOPASSWD: ALL\n")
+    );
+    assert_eq!(bench.files.remove(&login("a.b")).unwrap(), Removal::Removed);
+    assert_eq!(bench.files.remove(&login("a.b")).unwrap(), Removal::Absent);
+    assert!(bench.names().is_empty());
+}
+
+#[test]
+fn a_changed_grant_replaces_the_file_whole_and_an_equal_one_leaves_it() {
+    let bench = Bench::new("changed");
+    let inode = || {
+        std::fs::metadata(bench.path.join("teleport-zed"))
+            .unwrap()
+            .ino()
+    };
+    bench
+        .files
+        .write(&login("zed"), &[SudoersSpec::full()])
+        .unwrap();
+    let first = inode();
+    bench
+        .files
+        .write(&login("zed"), &[SudoersSpec::full()])
+        .unwrap();
+    assert_eq!(inode(), first);
+    // What a crash in the middle of an earlier change has left does not stand in the way.
+    std::fs::write(bench.path.join(".teleport-zed.new"), &HEADER[..7]).unwrap();
+    bench.files.write(&login("zed"), &id_only()).unwrap();
+    assert_ne!(inode(), first);
+    assert!(bench.text("teleport-zed").ends_with("/usr/bin/id\n"));
+    assert_eq!(bench.names(), ["teleport-zed"]);
+}
+
+#[test]
+fn what_is_not_ours_is_never_touched() {
+    let bench = Bench::new("foreign");
+    let ours = format!("{HEADER}\nx ALL=ALL\n");
+    let at = |name: &str| bench.path.join(name);
+    std::fs::write(at("teleport-file"), "admin ALL=ALL\n").unwrap();
+    std::fs::write(at("elsewhere"), &ours).unwrap();
+    symlink(at("elsewhere"), at("teleport-link")).unwrap();
+    std::fs::create_dir(at("teleport-folder")).unwrap();
+    nix::unistd::mkfifo(&at("teleport-fifo"), Mode::S_IRWXU).unwrap();
+    std::fs::write(at("teleport-hard"), &ours).unwrap();
+    std::fs::hard_link(at("teleport-hard"), at("second-name")).unwrap();
+    std::fs::write(at("teleport-user"), &ours).unwrap();
+    std::os::unix::fs::chown(at("teleport-user"), Some(12345), None).unwrap();
+    std::fs::write(at("teleport-empty"), "").unwrap();
+    let before = bench.names();
+    for name in ["file", "link", "folder", "fifo", "hard", "user", "empty"] {
+        let login = login(name);
+        let refused = bench.files.write(&login, &[SudoersSpec::full()]);
+        assert!(
+            matches!(refused, Err(SudoersError::NotOurs(_))),
+            "{name}: {refused:?}"
+        );
+        assert_eq!(
+            bench.files.remove(&login).unwrap(),
+            Removal::NotOurs,
+            "{name}"
+        );
+    }
+    assert!(bench.files.sweep(&BTreeSet::new()).unwrap().is_empty());
+    assert_eq!(bench.names(), before);
+    assert_eq!(bench.text("teleport-file"), "admin ALL=ALL\n");
+}
+
+#[test]
+fn a_sweep_removes_ours_but_those_of_the_living() {
+    let bench = Bench::new("sweep");
+    for name in ["zed", "yan", "xan"] {
+        bench.files.write(&login(name), &id_only()).unwrap();
+    }
+    std::fs::write(bench.path.join("teleport-admins"), "%admins ALL=ALL\n").unwrap();
+    std::fs::write(bench.path.join("README"), "read me\n").unwrap();
+    std::fs::write(bench.path.join(".teleport-zed.new"), "").unwrap();
+    std::fs::write(bench.path.join(".teleport-admin.new"), "admin ALL=ALL\n").unwrap();
+    assert_eq!(
+        bench.files.list().unwrap(),
+        (
+            vec![
+                "teleport-xan".to_owned(),
+                "teleport-yan".to_owned(),
+                "teleport-zed".to_owned()
+            ],
+            2
+        )
+    );
+    let mut removed = bench.files.sweep(&BTreeSet::from([login("yan")])).unwrap();
+    removed.sort();
+    assert_eq!(
+        removed,
+        [".teleport-zed.new", "teleport-xan", "teleport-zed"]
+    );
+    assert_eq!(
+        bench.names(),
+        [
+            ".teleport-admin.new",
+            "README",
+            "teleport-admins",
+            "teleport-yan"
+        ]
+    );
+}
+
+#[test]
+fn without_the_folder_nothing_can_be_granted_and_nothing_is_left_to_remove() {
+    let files = SudoersFiles::new("/nonexistent/sudoers.d");
+    let error = files
+        .write(&login("zed"), &id_only())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("/nonexistent/sudoers.d") && error.contains("No such file"),
+        "{error}"
+    );
+    assert_eq!(files.remove(&login("zed")).unwrap(), Removal::Absent);
+    assert!(files.sweep(&BTreeSet::new()).unwrap().is_empty());
+}
+
+#[test]
+fn a_folder_that_others_can_write_to_is_not_trusted() {
+    let bench = Bench::new("open");
+    std::fs::set_permissions(&bench.path, PermissionsExt::from_mode(0o777)).unwrap();
+    let refused = bench.files.write(&login("zed"), &id_only());
+    assert!(
+        matches!(refused, Err(SudoersError::Unsuitable { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn on_a_full_file_system_the_old_grant_stands_and_the_error_says_why() {
+    let bench = Bench::new("full");
+    let mount = |arguments: &[&str]| {
+        let done = std::process::Command::new("mount")
+            .args(arguments)
+            .arg(&bench.path)
+            .status();
+        assert!(
+            done.unwrap().success(),
+            "this test needs root to mount a tmpfs"
+        );
+    };
+    mount(&["-t", "tmpfs", "-o", "size=16k,mode=0750", "none"]);
+    bench.files.write(&login("zed"), &id_only()).unwrap();
+    let old = bench.text("teleport-zed");
+    let _ = std::fs::write(bench.path.join("filler"), [0; 16384]);
+    let error = bench
+        .files
+        .write(&login("zed"), &[SudoersSpec::full()])
+        .unwrap_err()
+        .to_string();
+    let (after, names) = (bench.text("teleport-zed"), bench.names());
+    mount(&["-o", "remount,ro"]);
+    let read_only = bench.files.remove(&login("zed")).unwrap_err().to_string();
+    std::process::Command::new("umount")
+        .arg(&bench.path)
+        .status()
+        .unwrap();
+    assert!(error.contains("No space left"), "{error}");
+    assert_eq!(
+        (after, names),
+        (old, vec!["filler".to_owned(), "teleport-zed".to_owned()])
+    );
+    assert!(read_only.contains("Read-only"), "{read_only}");
+}
+
+#[test]
+fn a_set_group_id_folder_is_noticed_before_the_file_has_a_name() {
+    let bench = Bench::new("setgid");
+    std::os::unix::fs::chown(&bench.path, None, Some(12345)).unwrap();
+    std::fs::set_permissions(&bench.path, PermissionsExt::from_mode(0o2750)).unwrap();
+    let refused = bench.files.write(&login("zed"), &id_only());
+    assert!(
+        matches!(refused, Err(SudoersError::Unsuitable { .. })),
+        "{refused:?}"
+    );
+    assert!(bench.names().is_empty());
+}
