@@ -7,9 +7,11 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
+use super::evaluate::evaluate;
 use super::ids::{Gid, Uid};
 use super::names::{Alias, GroupName, Login};
 use super::plan::{Grants, Plan};
+use super::trace::Trace;
 
 /// A login as PAM presents it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,5 +230,5 @@ pub fn decide(
     facts: &Facts,
     occupancy: &Occupancy,
 ) -> Decision {
-    super::evaluate::evaluate(config, request, facts, occupancy)
+    evaluate(config, request, facts, occupancy, &mut Trace::off())
 }

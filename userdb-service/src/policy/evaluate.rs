@@ -1,11 +1,20 @@
-//! The steps of the decision, in the order in which they may end it.
-//! Each rule stands in its own room; here is only which comes first and what it passes on.
+//! The steps of the decision, in the order in which they may end it. Each rule stands in its own
+//! room; here is only which comes first, and what they make together.
 
-use super::config::Config;
-use super::decide::{Answer, Decision, Facts, LoginRequest, Occupancy, Question, Reason, Refusal};
-use super::ids::{Candidates, Gid, Uid};
-use super::names::Login;
-use super::plan::{Home, Plan, Resources};
+use super::allocate::Allocator;
+use super::config::{Config, DEFAULT_SHELL, EPHEMERAL_BASE, HomeMode, InvalidNames};
+use super::decide::{Decision, Facts, LoginRequest, Occupancy, Occupant, Phase, Refusal};
+use super::desk::Desk;
+use super::names::{Alias, Login, MAX_GIVEN, check_given, is_invisible};
+use super::plan::{Grants, Home, Plan, SharedLogins};
+use super::protected::{is_role_group, protection};
+use super::repair::repair;
+use super::rights::rights;
+use super::trace::Trace;
+use super::{request as environment, roles, sentences};
+
+/// Longest comment field, in bytes.
+const MAX_GECOS: usize = 255;
 
 /// Decides. See [`super::decide::decide`].
 pub(crate) fn evaluate(
@@ -13,89 +22,274 @@ pub(crate) fn evaluate(
     request: &LoginRequest,
     facts: &Facts,
     occupancy: &Occupancy,
+    trace: &mut Trace,
 ) -> Decision {
-    let env = &request.environment;
-    if !config.pam_services.contains(&request.service) || !env.contains_key("TELEPORT_LOGIN") {
-        return Decision::NotOurs;
+    let mut desk = Desk::new(facts, occupancy);
+    let outcome = steps(config, request, facts, occupancy, &mut desk, trace);
+    let questions = desk.into_questions();
+    if !questions.is_empty() {
+        return Decision::Ask(questions);
     }
-    let question = Question::User(request.login.clone());
-    match facts.answers.get(&question) {
-        None => return Decision::Ask(vec![question]),
-        Some(Answer::User(Some(_))) => return Decision::Foreign,
-        Some(Answer::Failed { source, .. }) => {
-            return refuse(
-                Reason::LookupFailed,
-                format!("The users of \"{source}\" could not be looked up; try again later."),
-            );
-        }
-        Some(_) => {}
+    match outcome {
+        Ok(decision) => decision,
+        Err(refusal) => Decision::Refuse(refusal),
     }
-    let roles: Vec<String> = env
-        .get("TELEPORT_ROLES")
-        .map_or("", String::as_str)
-        .split_ascii_whitespace()
-        .map(str::to_owned)
-        .collect();
-    let matching: Vec<_> = config
-        .roles
-        .iter()
-        .filter(|role| roles.iter().any(|word| role.pattern.matches(word)))
-        .collect();
-    if !config.auto_create_users
-        || !matching.iter().any(|role| role.create_user == Some(true))
-        || matching.iter().any(|role| role.create_user == Some(false))
-    {
-        return refuse(
-            Reason::Policy,
-            "No role of yours may create users on this node.".to_owned(),
-        );
-    }
-    let Ok(login) = Login::try_from(request.login.as_str()) else {
-        return refuse(
-            Reason::InvalidName,
-            "The login is not a valid name.".to_owned(),
-        );
-    };
-    let ours = occupancy.logins.get(&login).map(|occupant| occupant.uid);
-    let free = |id: &u32| {
-        Uid::try_from(*id).is_ok_and(|uid| {
-            occupancy
-                .uids
-                .get(&uid)
-                .is_none_or(|owner| *owner == request.login)
-        })
-    };
-    let hashed = Candidates::new(&config.uids.key, &request.login, &config.uids.range)
-        .find(free)
-        .and_then(|id| Uid::try_from(id).ok());
-    let Some(uid) = ours.or(hashed) else {
-        return refuse(Reason::Taken, "No UID is left.".to_owned());
-    };
-    Decision::Grant(Box::new(Plan {
-        given: request.login.clone(),
-        aliases: Vec::new(),
-        uid,
-        gid: Gid::from(uid),
-        teleport_user: env.get("TELEPORT_USERNAME").cloned().unwrap_or_default(),
-        roles,
-        gecos: String::new(),
-        home: Home::Ephemeral {
-            path: format!("{}/{login}", super::config::EPHEMERAL_BASE),
-        },
-        shell: super::config::DEFAULT_SHELL.to_owned(),
-        groups: Vec::new(),
-        sudoers: Vec::new(),
-        sudo_mode: config.sudo.mode,
-        doas: false,
-        linger: false,
-        max_sessions: None,
-        resources: Resources::default(),
-        disposition: config.disposition,
-        notes: Vec::new(),
-        login,
-    }))
 }
 
-fn refuse(reason: Reason, message: String) -> Decision {
-    Decision::Refuse(Refusal { reason, message })
+fn steps<'a>(
+    config: &'a Config,
+    request: &LoginRequest,
+    facts: &'a Facts,
+    occupancy: &'a Occupancy,
+    desk: &mut Desk<'a>,
+    trace: &mut Trace,
+) -> Result<Decision, Refusal> {
+    if !config.pam_services.contains(&request.service) {
+        trace.say("pam-services", || {
+            format!("{} is not one of ours", sentences::quoted(&request.service))
+        });
+        return Ok(Decision::NotOurs);
+    }
+    if !environment::is_by_teleport(request) {
+        trace.say("TELEPORT_LOGIN", || {
+            "is not set: this is not a login by Teleport".to_owned()
+        });
+        return Ok(Decision::NotOurs);
+    }
+    environment::same_login(request)?;
+
+    // Before anything is refused: a user of somebody else goes on, whatever our rules are.
+    let given = request.login.as_str();
+    let can_exist = !given.is_empty() && given.len() <= MAX_GIVEN && !given.contains(is_invisible);
+    if can_exist && let Some(user) = desk.user(given)? {
+        trace.say("login exists elsewhere", || {
+            format!(
+                "{} is UID {} of {}",
+                sentences::quoted(given),
+                user.uid,
+                sentences::quoted(&user.source)
+            )
+        });
+        return Ok(Decision::Foreign);
+    }
+
+    if !config.auto_create_users {
+        return Err(sentences::switched_off());
+    }
+    let teleport_user = environment::teleport_user(request)?;
+    let words = environment::roles(request)?;
+    let matching = roles::matching(config, &words, trace);
+    matching.may_create(&words)?;
+
+    let login = login_of(config, given, trace)?;
+    let repaired = login.as_str() != given;
+    is_free_name(config, facts, occupancy, desk, given, &login)?;
+    let occupant = occupancy.logins.get(&login);
+    if let Some(occupant) = occupant.filter(|occupant| occupant.given != given) {
+        return Err(sentences::other_spelling(given, &login, &occupant.given));
+    }
+
+    let mut notes = Vec::new();
+    let mut allocator = Allocator {
+        config,
+        facts,
+        occupancy,
+        desk,
+        chosen: Default::default(),
+    };
+    let (uid, gid) = allocator.user(request, &login, &mut notes, trace)?;
+    let rights = rights(
+        &mut allocator,
+        request,
+        &login,
+        &matching,
+        repaired,
+        &mut notes,
+        trace,
+    )?;
+    let home = home(
+        config,
+        facts,
+        &login,
+        uid.get(),
+        matching.home(),
+        &mut notes,
+    );
+
+    let plan = Plan {
+        given: given.to_owned(),
+        aliases: if repaired {
+            Alias::try_from(given).into_iter().collect()
+        } else {
+            Vec::new()
+        },
+        uid,
+        gid,
+        teleport_user: teleport_user.to_owned(),
+        roles: words.iter().map(|word| (*word).to_owned()).collect(),
+        gecos: gecos(&config.gecos, teleport_user, &words, &login),
+        home,
+        shell: matching.shell().unwrap_or(DEFAULT_SHELL).to_owned(),
+        groups: rights.groups,
+        sudoers: rights.sudoers,
+        sudo_mode: config.sudo.mode,
+        doas: rights.doas,
+        linger: matching.linger(),
+        max_sessions: matching.max_sessions(),
+        resources: matching.resources(&mut notes),
+        disposition: config.disposition,
+        notes,
+        login,
+    };
+    if let Some(occupant) = occupant {
+        may_join(config, &plan, occupant)?;
+    }
+    Ok(Decision::Grant(Box::new(plan)))
+}
+
+/// The valid name that the given login is, or becomes.
+fn login_of(config: &Config, given: &str, trace: &mut Trace) -> Result<Login, Refusal> {
+    check_given(given).map_err(|why| sentences::invalid_login(given, why))?;
+    if let Ok(login) = Login::try_from(given) {
+        return Ok(login);
+    }
+    if config.names.invalid == InvalidNames::Refuse {
+        return Err(sentences::invalid_login_refused(given));
+    }
+    let login = repair(given).map_err(|why| sentences::beyond_repair(given, why))?;
+    trace.say("names.invalid", || {
+        format!("{} becomes \"{login}\"", sentences::quoted(given))
+    });
+    Ok(login)
+}
+
+/// Nobody else has the name, and no right hangs on it.
+fn is_free_name(
+    config: &Config,
+    facts: &Facts,
+    occupancy: &Occupancy,
+    desk: &mut Desk<'_>,
+    given: &str,
+    login: &Login,
+) -> Result<(), Refusal> {
+    let repaired = login.as_str() != given;
+    if repaired && desk.user(login.as_str())?.is_some() {
+        return Err(sentences::repaired_is_a_user(given, login));
+    }
+    if desk.group(login.as_str())?.is_some() || (repaired && desk.group(given)?.is_some()) {
+        return Err(sentences::is_a_group(given, login));
+    }
+    if occupancy.groups.contains_key(login.as_str()) {
+        return Err(sentences::is_our_group(login));
+    }
+    if is_role_group(config, login.as_str()) {
+        return Err(sentences::is_a_role_group(login));
+    }
+    for name in [given, login.as_str()] {
+        if let Some(protection) = protection(config, &facts.host, name) {
+            return Err(sentences::protected_name(name, protection));
+        }
+    }
+    if !config
+        .names
+        .allow
+        .iter()
+        .any(|allowed| allowed == login.as_str())
+    {
+        for (dot, _) in login.as_str().match_indices('.') {
+            let owner = &login.as_str()[..dot];
+            if desk.user(owner)?.is_some() {
+                return Err(sentences::reads_as_user_and_group(login, owner));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn home(
+    config: &Config,
+    facts: &Facts,
+    login: &Login,
+    uid: u32,
+    by_role: Option<HomeMode>,
+    notes: &mut Vec<String>,
+) -> Home {
+    match by_role.unwrap_or(config.home.mode) {
+        HomeMode::None => Home::None,
+        HomeMode::Ephemeral => Home::Ephemeral {
+            path: format!("{EPHEMERAL_BASE}/{login}"),
+        },
+        HomeMode::Persistent => {
+            let path = format!("{}/{login}", config.home.base);
+            match facts.host.homes.get(login.as_str()) {
+                Some(owner) if *owner != uid => {
+                    notes.push(sentences::home_is_not_ours(&path, *owner, uid));
+                    Home::None
+                }
+                _ => Home::Persistent { path },
+            }
+        }
+    }
+}
+
+/// Fills the template. What would end the field or the line, or act on a terminal, becomes `_`.
+fn gecos(template: &str, user: &str, roles: &[&str], login: &Login) -> String {
+    let mut gecos = String::new();
+    let mut rest = template;
+    while let Some((before, field)) = rest.split_once('{') {
+        gecos.push_str(before);
+        let (name, after) = field.split_once('}').unwrap_or((field, ""));
+        match name {
+            "user" => gecos.push_str(user),
+            "roles" => gecos.push_str(&roles.join(" ")),
+            "login" => gecos.push_str(login.as_str()),
+            _ => {}
+        }
+        rest = after;
+    }
+    gecos.push_str(rest);
+    let mut clean = String::new();
+    for c in gecos.chars() {
+        let c = if c == ':' || is_invisible(c) { '_' } else { c };
+        if clean.len() + c.len_utf8() > MAX_GECOS {
+            break;
+        }
+        clean.push(c);
+    }
+    clean
+}
+
+/// May this session join those that are on the login already?
+fn may_join(config: &Config, plan: &Plan, occupant: &Occupant) -> Result<(), Refusal> {
+    if !matches!(occupant.phase, Phase::Reserved | Phase::Active) {
+        return Ok(());
+    }
+    let mut others = occupant
+        .teleport_users
+        .iter()
+        .filter(|(user, _)| **user != plan.teleport_user)
+        .peekable();
+    match config.logins.shared {
+        SharedLogins::Never if others.peek().is_some() => {
+            return Err(sentences::login_in_use(&plan.login));
+        }
+        SharedLogins::Refuse => {
+            let mine = occupant
+                .teleport_users
+                .get(&plan.teleport_user)
+                .cloned()
+                .unwrap_or_default();
+            let mine: Grants = mine.union(&plan.grants());
+            if others.any(|(_, theirs)| *theirs != mine) {
+                return Err(sentences::rights_differ(&plan.login));
+            }
+        }
+        SharedLogins::Never | SharedLogins::Intersect | SharedLogins::Union => {}
+    }
+    match plan.max_sessions {
+        Some(most) if occupant.sessions >= most => {
+            Err(sentences::too_many_sessions(&plan.login, most))
+        }
+        _ => Ok(()),
+    }
 }

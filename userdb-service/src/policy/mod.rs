@@ -1,14 +1,24 @@
 //! Who is made, under which name, UID, groups and rights: pure functions, no I/O.
 //! Nothing here opens a file, asks a name service, reads the clock or writes to the journal.
 
+mod allocate;
 pub mod config;
 pub mod decide;
+mod desk;
 mod evaluate;
+pub mod explain;
 pub mod glob;
 pub mod ids;
 pub mod names;
 pub mod plan;
+mod protected;
+pub mod repair;
+mod request;
+mod rights;
+mod roles;
+mod sentences;
 pub mod sudoers;
+mod trace;
 
 pub use config::{Config, ConfigError};
 pub use decide::{Decision, Facts, LoginRequest, Occupancy, Refusal, decide};
@@ -16,3 +26,4 @@ pub use ids::{Gid, Uid};
 pub use names::{Alias, GroupName, Login};
 pub use plan::{Plan, combine};
 pub use sudoers::SudoersSpec;
+pub use trace::Step;

@@ -1,5 +1,9 @@
 //! The configuration as the policy uses it: every key of config.toml, typed, with its default.
-//! How text becomes this is in `config_file`; which files there are is not known here.
+//! How text becomes this is in `file`, `role` and `value`; which files there are is not known here.
+
+mod file;
+mod role;
+mod value;
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -131,7 +135,9 @@ pub struct Role {
     pub groups: Vec<GroupTemplate>,
     /// Groups that no role gives.
     pub deny_groups: Vec<Glob>,
-    /// Lines in sudoers; `sudo = true` is one of them.
+    /// Everything as anybody: [`SudoersSpec::full`] beside `sudoers`.
+    pub sudo: bool,
+    /// Lines in sudoers.
     pub sudoers: Vec<SudoersSpec>,
     /// Membership in `teleport-doas`.
     pub doas: bool,
@@ -157,6 +163,39 @@ pub struct Role {
     pub place: String,
 }
 
+impl Role {
+    /// A role without opinions.
+    pub fn new(pattern: Glob, place: String) -> Role {
+        Role {
+            pattern,
+            create_user: None,
+            groups: Vec::new(),
+            deny_groups: Vec::new(),
+            sudo: false,
+            sudoers: Vec::new(),
+            doas: false,
+            shell: None,
+            home: None,
+            linger: false,
+            max_sessions: None,
+            tasks_max: None,
+            memory_max: None,
+            cpu_weight: None,
+            umask: None,
+            environment: Vec::new(),
+            place,
+        }
+    }
+
+    /// What the role puts into sudoers: `sudo = true` is [`SudoersSpec::full`].
+    pub fn specs(&self) -> impl Iterator<Item = SudoersSpec> + '_ {
+        self.sudo
+            .then(SudoersSpec::full)
+            .into_iter()
+            .chain(self.sudoers.iter().cloned())
+    }
+}
+
 /// One entry of a role's `groups`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GroupTemplate {
@@ -171,6 +210,29 @@ pub enum GroupTemplate {
         /// What stands after it.
         suffix: String,
     },
+}
+
+impl fmt::Display for GroupTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GroupTemplate::Literal(name) => name.fmt(f),
+            GroupTemplate::Variable {
+                prefix,
+                variable,
+                suffix,
+            } => write!(f, "{prefix}{{{{env.{variable}}}}}{suffix}"),
+        }
+    }
+}
+
+impl fmt::Display for HomeMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HomeMode::Ephemeral => "ephemeral",
+            HomeMode::Persistent => "persistent",
+            HomeMode::None => "none",
+        })
+    }
 }
 
 /// The shell of users for whom no role names one.

@@ -1,0 +1,239 @@
+//! From the texts of the configuration files to a [`Config`]: which key sets what. Later files win
+//! key by key, `[[role]]` entries add up. Nothing is read from disk here.
+
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::value::{Entry, File, Value, entries};
+use super::{Config, ConfigError, HomeMode, InvalidNames, role};
+use crate::policy::glob::Glob;
+use crate::policy::names::{GroupName, is_inner, is_invisible};
+use crate::policy::plan::{Disposition, SharedLogins, SudoMode};
+
+const TOP: &[&str] = &[
+    "auto-create-users",
+    "pam-services",
+    "templated-groups",
+    "gecos",
+    "retire-delay",
+    "stop-timeout",
+    "disposition",
+    "names",
+    "uids",
+    "logins",
+    "home",
+    "sudo",
+    "role",
+];
+const NAMES: &[&str] = &["invalid", "repaired-may-sudo", "protected", "allow"];
+const UIDS: &[&str] = &["key", "range", "requested"];
+const LOGINS: &[&str] = &["shared"];
+const HOME: &[&str] = &["mode", "keep", "base"];
+const SUDO: &[&str] = &["mode", "max-files"];
+
+/// What `home` and `home.mode` may say.
+pub(super) const HOME_MODES: &[(&str, HomeMode)] = &[
+    ("ephemeral", HomeMode::Ephemeral),
+    ("persistent", HomeMode::Persistent),
+    ("none", HomeMode::None),
+];
+
+const TABLE: &str = "write it as a table, with its keys below";
+const PATTERNS: &str =
+    "write an array of names, in which * and ? may stand for others, such as [\"team-*\"]";
+
+impl Config {
+    /// The configuration that `files` (path and text, in the order in which they are to be read) make
+    /// of the defaults. The first thing that is wrong is the error, and nothing is half applied.
+    pub fn parse<P: AsRef<Path>, T: AsRef<str>>(files: &[(P, T)]) -> Result<Config, ConfigError> {
+        let mut config = Config::default();
+        for (path, text) in files {
+            let file = File {
+                path: path.as_ref(),
+                text: text.as_ref(),
+            };
+            let table = DeTable::parse(file.text).map_err(|error| {
+                file.error(
+                    error.span().unwrap_or_default(),
+                    "",
+                    format!("this is not TOML: {}", one_line(error.message())),
+                )
+            })?;
+            apply(&mut config, file, table.get_ref())?;
+        }
+        Ok(config)
+    }
+}
+
+fn apply(config: &mut Config, file: File<'_>, table: &DeTable<'_>) -> Result<(), ConfigError> {
+    let mut ids = None;
+    for Entry { at, name, value } in entries(file, "", table) {
+        match name {
+            "auto-create-users" => config.auto_create_users = value.boolean()?,
+            "pam-services" => config.pam_services = value.list("write an array of PAM services, such as [\"teleport\", \"sshd\"]", service)?,
+            "templated-groups" => config.templated_groups = value.list(PATTERNS, name_glob)?,
+            "gecos" => config.gecos = value.text("write one line of at most 255 bytes without a colon, in which {user}, {roles} and {login} may stand", gecos)?,
+            "retire-delay" => config.retire_delay = value.duration()?,
+            "stop-timeout" => config.stop_timeout = value.duration()?,
+            "disposition" => config.disposition = value.word(&[("dynamic", Disposition::Dynamic), ("regular", Disposition::Regular)])?,
+            "names" => names(config, &value)?,
+            "uids" => {
+                uids(config, &value)?;
+                ids = Some(value);
+            }
+            "logins" => logins(config, &value)?,
+            "home" => home(config, &value)?,
+            "sudo" => sudo(config, &value)?,
+            "role" => {
+                for entry in value.elements("write each role as a table of its own under [[role]]")? {
+                    config.roles.push(role::read(&entry)?);
+                }
+            }
+            _ => return Err(value.unknown(at, TOP)),
+        }
+    }
+    // Checked after the table, because either key may stand first, or in an earlier file.
+    if let (Some(value), Some(requested)) = (ids, &config.uids.requested) {
+        let range = &config.uids.range;
+        if requested.start() <= range.end() && range.start() <= requested.end() {
+            return Err(value.wrong("uids.requested keeps clear of uids.range, else TELEPORT_UID could name the UID of another login"));
+        }
+    }
+    Ok(())
+}
+
+fn names(config: &mut Config, table: &Value<'_>) -> Result<(), ConfigError> {
+    for Entry { at, name, value } in table.entries(TABLE)? {
+        match name {
+            "invalid" => {
+                config.names.invalid = value.word(&[
+                    ("remove", InvalidNames::Remove),
+                    ("refuse", InvalidNames::Refuse),
+                ])?
+            }
+            "repaired-may-sudo" => config.names.repaired_may_sudo = value.boolean()?,
+            "protected" => config.names.protected = value.list(PATTERNS, name_glob)?,
+            "allow" => {
+                let right = "write an array of single names, without * and ?, such as [\"git\"]";
+                config.names.allow = value.list(right, |text| {
+                    GroupName::try_from(text).ok().map(String::from)
+                })?;
+            }
+            _ => return Err(value.unknown(at, NAMES)),
+        }
+    }
+    Ok(())
+}
+
+fn uids(config: &mut Config, table: &Value<'_>) -> Result<(), ConfigError> {
+    for Entry { at, name, value } in table.entries(TABLE)? {
+        match name {
+            "key" => {
+                config.uids.key =
+                    value.text("write 32 hexadecimal digits, the same on all nodes", key)?
+            }
+            "range" => config.uids.range = value.id_range()?,
+            "requested" => config.uids.requested = Some(value.id_range()?),
+            _ => return Err(value.unknown(at, UIDS)),
+        }
+    }
+    Ok(())
+}
+
+fn logins(config: &mut Config, table: &Value<'_>) -> Result<(), ConfigError> {
+    let words = [
+        ("refuse", SharedLogins::Refuse),
+        ("intersect", SharedLogins::Intersect),
+        ("union", SharedLogins::Union),
+        ("never", SharedLogins::Never),
+    ];
+    for Entry { at, name, value } in table.entries(TABLE)? {
+        match name {
+            "shared" => config.logins.shared = value.word(&words)?,
+            _ => return Err(value.unknown(at, LOGINS)),
+        }
+    }
+    Ok(())
+}
+
+fn home(config: &mut Config, table: &Value<'_>) -> Result<(), ConfigError> {
+    for Entry { at, name, value } in table.entries(TABLE)? {
+        match name {
+            "mode" => config.home.mode = value.word(HOME_MODES)?,
+            "keep" => config.home.keep = value.duration()?,
+            "base" => {
+                config.home.base = value.text(
+                    "write the absolute path of a folder other than /, such as \"/home\"",
+                    path,
+                )?
+            }
+            _ => return Err(value.unknown(at, HOME)),
+        }
+    }
+    Ok(())
+}
+
+fn sudo(config: &mut Config, table: &Value<'_>) -> Result<(), ConfigError> {
+    for Entry { at, name, value } in table.entries(TABLE)? {
+        match name {
+            "mode" => {
+                config.sudo.mode =
+                    value.word(&[("file", SudoMode::File), ("group", SudoMode::Group)])?
+            }
+            "max-files" => config.sudo.max_files = value.integer(0..=1_000_000)? as u32,
+            _ => return Err(value.unknown(at, SUDO)),
+        }
+    }
+    Ok(())
+}
+
+/// An absolute path without `.`, `..`, empty parts and what would end a field of passwd.
+pub(super) fn path(text: &str) -> Option<String> {
+    let parts = text.strip_prefix('/')?;
+    let clean = !text.contains(':') && !text.chars().any(is_invisible) && text.len() <= 200;
+    (clean
+        && parts
+            .split('/')
+            .all(|part| !matches!(part, "" | "." | "..")))
+    .then(|| text.to_owned())
+}
+
+/// A pattern that could match a name.
+pub(super) fn name_glob(text: &str) -> Option<Glob> {
+    let sensible = !text.is_empty() && text.chars().all(|c| is_inner(c) || matches!(c, '*' | '?'));
+    sensible.then(|| Glob::new(text))
+}
+
+fn service(text: &str) -> Option<String> {
+    let sensible = !text.is_empty()
+        && text
+            .bytes()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.' | b'@'));
+    sensible.then(|| text.to_owned())
+}
+
+fn gecos(text: &str) -> Option<String> {
+    let rest = ["{user}", "{roles}", "{login}"]
+        .iter()
+        .fold(text.to_owned(), |rest, field| rest.replace(field, ""));
+    let clean =
+        text.len() <= 255 && !rest.contains(['{', '}', ':']) && !rest.chars().any(is_invisible);
+    clean.then(|| text.to_owned())
+}
+
+fn key(text: &str) -> Option<[u8; 16]> {
+    if text.len() != 32 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    u128::from_str_radix(text, 16).ok().map(u128::to_be_bytes)
+}
+
+/// The TOML parser's own words, which quote the text only through escapes, on one line.
+fn one_line(message: &str) -> String {
+    message
+        .split(is_invisible)
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}

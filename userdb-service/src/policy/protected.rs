@@ -1,0 +1,322 @@
+//! Names that nobody may log in under and that no template may make a group of, although nobody has
+//! them: names that give rights, or will, by being known to sudo, to a package or to systemd.
+//! What really exists (users and groups of others) is asked elsewhere.
+
+use super::config::{Config, GroupTemplate};
+use super::decide::HostFacts;
+use super::glob;
+
+/// Users and groups that distributions, packages and systemd make and that carry rights or own data;
+/// and words that sudoers reads as something else than a user. Patterns as in `names.protected`.
+const BUILT_IN: &[&str] = &[
+    // Rights by name, in sudoers and polkit rules as shipped.
+    "root",
+    "sudo",
+    "wheel",
+    "admin",
+    "toor",
+    "operator",
+    // Words of the sudoers grammar: a line that begins with one is a syntax error.
+    "sudoedit",
+    "list",
+    // Groups that own devices, logs, secrets or a way to become root.
+    "adm",
+    "disk",
+    "shadow",
+    "kmem",
+    "mem",
+    "staff",
+    "tty",
+    "utmp",
+    "video",
+    "render",
+    "audio",
+    "input",
+    "cdrom",
+    "dialout",
+    "floppy",
+    "tape",
+    "lp",
+    "lpadmin",
+    "plugdev",
+    "netdev",
+    "bluetooth",
+    "crontab",
+    "ssh",
+    "ssl-cert",
+    "ssh_keys",
+    "sgx",
+    "users",
+    "uucp",
+    "fuse",
+    "wireshark",
+    "scanner",
+    "src",
+    "i2c",
+    "gpio",
+    "nopasswdlogin",
+    "sasl",
+    "tss",
+    "keys",
+    "docker",
+    "podman",
+    "lxd",
+    "lxc",
+    "incus",
+    "incus-admin",
+    "libvirt",
+    "libvirt-*",
+    "kvm",
+    "qemu",
+    "vboxusers",
+    "containerd",
+    // Users of the system and of services.
+    "nobody",
+    "nogroup",
+    "nfsnobody",
+    "daemon",
+    "bin",
+    "sys",
+    "sync",
+    "games",
+    "man",
+    "mail",
+    "news",
+    "proxy",
+    "backup",
+    "irc",
+    "gnats",
+    "ftp",
+    "halt",
+    "shutdown",
+    "messagebus",
+    "dbus",
+    "polkitd",
+    "sshd",
+    "ntp",
+    "chrony",
+    "named",
+    "bind",
+    "rpc",
+    "rpcuser",
+    "statd",
+    "sssd",
+    "nslcd",
+    "nscd",
+    "unbound",
+    "dnsmasq",
+    "avahi",
+    "postfix",
+    "dovecot",
+    "exim",
+    "www-data",
+    "apache",
+    "httpd",
+    "nginx",
+    "haproxy",
+    "squid",
+    "tomcat",
+    "postgres",
+    "mysql",
+    "mariadb",
+    "mongodb",
+    "redis",
+    "memcache",
+    "rabbitmq",
+    "elasticsearch",
+    "kafka",
+    "zookeeper",
+    "cassandra",
+    "influxdb",
+    "grafana",
+    "prometheus",
+    "jenkins",
+    "git",
+    "gitlab-*",
+    "gitea",
+    "nexus",
+    "vault",
+    "consul",
+    "nomad",
+    "etcd",
+    "kubelet",
+    "puppet",
+    "salt",
+    "zabbix",
+    "nagios",
+    "clamav",
+    "ceph",
+    "gluster",
+    "tcpdump",
+    "uuidd",
+    "usbmux",
+    "_apt",
+    "_ssh",
+    "_chrony",
+    "gdm",
+    "sddm",
+    "lightdm",
+    "colord",
+    // Names that systemd makes by itself.
+    "systemd-*",
+    "foreign-*",
+    "vu-*",
+    "ns-*",
+    "unknown-*",
+    "greeter-*",
+    "gdm-*",
+];
+
+/// Why a name is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protection<'a> {
+    /// `names.protected` matches.
+    Configured(&'a str),
+    /// The built-in list matches.
+    BuiltIn,
+    /// Begins with `teleport-`.
+    Teleport,
+    /// Named in sudoers.
+    Sudoers,
+}
+
+/// What protects `name`. `names.allow` lifts any of it.
+pub(crate) fn protection<'a>(
+    config: &'a Config,
+    host: &HostFacts,
+    name: &str,
+) -> Option<Protection<'a>> {
+    if config.names.allow.iter().any(|allowed| allowed == name) {
+        return None;
+    }
+    if name.starts_with("teleport-") {
+        return Some(Protection::Teleport);
+    }
+    if let Some(pattern) = config
+        .names
+        .protected
+        .iter()
+        .find(|pattern| pattern.matches(name))
+    {
+        return Some(Protection::Configured(pattern.as_str()));
+    }
+    // sudo compares names of users without case; a leading % marks a group.
+    let in_sudoers = |named: &String| named.trim_start_matches('%').eq_ignore_ascii_case(name);
+    if host.sudoers_names.iter().any(in_sudoers) {
+        return Some(Protection::Sudoers);
+    }
+    BUILT_IN
+        .iter()
+        .any(|pattern| glob::matches(pattern, name))
+        .then_some(Protection::BuiltIn)
+}
+
+/// Does a role grant a group of this name? Then nobody logs in under it, now or when the group has
+/// no member: the private group would be taken for the granted one. Not even `names.allow` lifts it.
+pub(crate) fn is_role_group(config: &Config, name: &str) -> bool {
+    if [MARKER, SUDO_GROUP, DOAS_GROUP].contains(&name) {
+        return true;
+    }
+    let groups = config.roles.iter().flat_map(|role| &role.groups);
+    groups
+        .into_iter()
+        .any(|group| matches!(group, GroupTemplate::Literal(literal) if literal.as_str() == name))
+}
+
+/// The groups this project makes itself. Never a login.
+pub(crate) const MARKER: &str = "teleport-tmp";
+/// See [`MARKER`].
+pub(crate) const SUDO_GROUP: &str = "teleport-sudo";
+/// See [`MARKER`].
+pub(crate) const DOAS_GROUP: &str = "teleport-doas";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::config::Role;
+    use crate::policy::glob::Glob;
+    use crate::policy::names::GroupName;
+
+    #[test]
+    fn names_that_carry_rights_are_protected_and_ordinary_ones_are_not() {
+        let (config, host) = (Config::default(), HostFacts::default());
+        for name in [
+            "sudo",
+            "wheel",
+            "admin",
+            "root",
+            "docker",
+            "lxd",
+            "systemd-network",
+            "vu-x-1",
+            "ns-1",
+            "foreign-0",
+            "unknown-7",
+            "teleport-x",
+            "teleport-tmp",
+            "git",
+            "_apt",
+            "sudoedit",
+        ] {
+            assert!(protection(&config, &host, name).is_some(), "{name}");
+        }
+        for name in [
+            "alice",
+            "ubuntu",
+            "ec2-user",
+            "developer",
+            "deploy",
+            "a.b",
+            "debian",
+            "centos",
+            "dev",
+            "ops",
+            "sudo1",
+            "teleport",
+            "test",
+        ] {
+            assert_eq!(protection(&config, &host, name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn sudoers_protects_what_it_names_whatever_the_case() {
+        let config = Config::default();
+        let host = HostFacts {
+            sudoers_names: ["Carol", "%ops", "dave"].map(String::from).into(),
+            ..HostFacts::default()
+        };
+        for name in ["carol", "ops", "dave"] {
+            assert_eq!(
+                protection(&config, &host, name),
+                Some(Protection::Sudoers),
+                "{name}"
+            );
+        }
+        assert_eq!(protection(&config, &host, "erin"), None);
+    }
+
+    #[test]
+    fn allow_lifts_single_names() {
+        let mut config = Config::default();
+        config.names.protected = vec![Glob::new("svc-*")];
+        config.names.allow = vec!["git".to_owned(), "svc-a".to_owned()];
+        let host = HostFacts::default();
+        assert_eq!(protection(&config, &host, "git"), None);
+        assert_eq!(protection(&config, &host, "svc-a"), None);
+        assert_eq!(
+            protection(&config, &host, "svc-b"),
+            Some(Protection::Configured("svc-*"))
+        );
+    }
+
+    #[test]
+    fn the_groups_of_roles_are_nobodys_login() {
+        let mut config = Config::default();
+        let mut role = Role::new(Glob::new("*"), "config.toml:1".to_owned());
+        role.groups = vec![GroupTemplate::Literal(GroupName::try_from("ops").unwrap())];
+        config.roles.push(role);
+        assert!(is_role_group(&config, "ops"));
+        assert!(!is_role_group(&config, "dev"));
+    }
+}

@@ -1,0 +1,248 @@
+//! What a login is granted: memberships, lines in sudoers, doas. A right that cannot be given is
+//! left out and noted; it never refuses the login.
+
+use super::allocate::Allocator;
+use super::config::GroupTemplate;
+use super::decide::{LoginRequest, Refusal};
+use super::names::{GroupName, Login};
+use super::plan::{GrantedGroup, GroupOrigin, SudoMode};
+use super::protected::{DOAS_GROUP, MARKER, SUDO_GROUP, protection};
+use super::roles::Matching;
+use super::sentences;
+use super::sudoers::SudoersSpec;
+use super::trace::Trace;
+
+/// Most memberships of one login: an account is published in a record of fixed size.
+pub(crate) const MAX_GROUPS: usize = 96;
+
+/// Most words of one variable that are looked at.
+const MAX_WORDS: usize = 128;
+
+/// What the roles of one login come to.
+#[derive(Default)]
+pub(crate) struct Rights {
+    pub(crate) groups: Vec<GrantedGroup>,
+    pub(crate) sudoers: Vec<SudoersSpec>,
+    pub(crate) doas: bool,
+}
+
+/// One wanted membership and where the wish comes from.
+struct Wish {
+    name: GroupName,
+    from: Source,
+}
+
+#[derive(Clone, PartialEq)]
+enum Source {
+    /// We make it ourselves: the marker, sudo, doas.
+    Own,
+    /// Named in the configuration.
+    Literal,
+    /// Named by a variable of the PAM environment.
+    Variable(String),
+}
+
+/// Works out the rights. `repaired` logins are kept from sudo and doas unless the configuration says
+/// otherwise.
+pub(crate) fn rights(
+    allocator: &mut Allocator<'_, '_>,
+    request: &LoginRequest,
+    login: &Login,
+    matching: &Matching<'_>,
+    repaired: bool,
+    notes: &mut Vec<String>,
+    trace: &mut Trace,
+) -> Result<Rights, Refusal> {
+    let mut rights = Rights {
+        sudoers: matching.specs(),
+        doas: matching.doas(),
+        groups: Vec::new(),
+    };
+    if repaired
+        && !allocator.config.names.repaired_may_sudo
+        && (rights.doas || !rights.sudoers.is_empty())
+    {
+        notes.push(sentences::repaired_without_sudo(&request.login, login));
+        (rights.sudoers, rights.doas) = (Vec::new(), false);
+    }
+
+    let mut wishes = vec![own(MARKER)?];
+    if allocator.config.sudo.mode == SudoMode::Group
+        && rights.sudoers.iter().any(SudoersSpec::is_full)
+    {
+        rights.sudoers.retain(|spec| !spec.is_full());
+        wishes.push(own(SUDO_GROUP)?);
+    }
+    if rights.doas {
+        wishes.push(own(DOAS_GROUP)?);
+    }
+    wish_for(allocator, request, matching, &mut wishes, notes);
+
+    for wish in wishes {
+        let name = wish.name.clone();
+        let denied = matching
+            .denies(name.as_str())
+            .filter(|_| name.as_str() != MARKER);
+        if let Some(pattern) = denied {
+            trace.say("deny-groups", || {
+                format!("{name} is denied by {}", sentences::quoted(pattern))
+            });
+            // Denied by the administrator: nothing to tell the user, except for a right of its own kind.
+            if wish.from == Source::Own {
+                notes.push(sentences::own_group_denied(&name, pattern));
+            }
+        } else if rights.groups.len() == MAX_GROUPS {
+            notes.push(sentences::too_many_groups(&name, MAX_GROUPS));
+        } else if name.as_str() != login.as_str() {
+            match membership(allocator, &wish) {
+                Ok(group) => {
+                    trace.say("groups", || {
+                        format!(
+                            "member of {name}, GID {} ({})",
+                            group.gid,
+                            origin(group.origin)
+                        )
+                    });
+                    rights.groups.push(group);
+                }
+                Err(note) => notes.push(note),
+            }
+        }
+    }
+    rights.doas &= rights
+        .groups
+        .iter()
+        .any(|group| group.name.as_str() == DOAS_GROUP);
+    Ok(rights)
+}
+
+fn own(name: &str) -> Result<Wish, Refusal> {
+    let name = GroupName::try_from(name).map_err(|why| sentences::internal(&why.to_string()))?;
+    Ok(Wish {
+        name,
+        from: Source::Own,
+    })
+}
+
+fn origin(origin: GroupOrigin) -> &'static str {
+    match origin {
+        GroupOrigin::Synthesized => "made for its members",
+        GroupOrigin::ForeignFiles => "exists in /etc/group",
+        GroupOrigin::Foreign => "exists elsewhere",
+    }
+}
+
+/// The groups that roles name, each once, what is written out before what comes by a variable.
+fn wish_for(
+    allocator: &Allocator<'_, '_>,
+    request: &LoginRequest,
+    matching: &Matching<'_>,
+    wishes: &mut Vec<Wish>,
+    notes: &mut Vec<String>,
+) {
+    let mut wish = |name: GroupName, from: Source| {
+        if !wishes.iter().any(|wish| wish.name == name) {
+            wishes.push(Wish { name, from });
+        }
+    };
+    for group in matching.groups() {
+        if let GroupTemplate::Literal(name) = group {
+            wish(name.clone(), Source::Literal);
+        }
+    }
+    for group in matching.groups() {
+        let GroupTemplate::Variable {
+            prefix,
+            variable,
+            suffix,
+        } = group
+        else {
+            continue;
+        };
+        if request.undecodable.contains(variable) {
+            notes.push(sentences::undecodable_template(variable));
+        }
+        // An absent variable means a trait the user does not have: no group.
+        let words = request
+            .environment
+            .get(variable)
+            .map(String::as_str)
+            .unwrap_or_default();
+        for (count, word) in words.split(' ').filter(|word| !word.is_empty()).enumerate() {
+            // What is asked, noted and published for one login stays bounded, whatever its traits hold.
+            if count == MAX_WORDS {
+                notes.push(sentences::too_many_words(variable, MAX_WORDS));
+                break;
+            }
+            let spelled = format!("{prefix}{word}{suffix}");
+            match GroupName::try_from(spelled.as_str()) {
+                Err(why) => notes.push(sentences::invalid_group(variable, &spelled, why)),
+                Ok(name)
+                    if allocator
+                        .config
+                        .templated_groups
+                        .iter()
+                        .any(|pattern| pattern.matches(name.as_str())) =>
+                {
+                    wish(name, Source::Variable(variable.clone()));
+                }
+                Ok(name) => notes.push(sentences::group_not_templated(variable, &name)),
+            }
+        }
+    }
+}
+
+/// Membership in one group: the existing one of that name, else one of our own.
+fn membership(allocator: &mut Allocator<'_, '_>, wish: &Wish) -> Result<GrantedGroup, String> {
+    let name = &wish.name;
+    match allocator.desk.group(name.as_str()) {
+        Err(failure) => {
+            return Err(sentences::group_lookup_failed(
+                name,
+                failure.source,
+                failure.why,
+            ));
+        }
+        Ok(Some(found)) if found.gid == 0 => return Err(sentences::group_of_root(name)),
+        Ok(Some(found)) => {
+            let origin = if found.source == "files" {
+                GroupOrigin::ForeignFiles
+            } else {
+                GroupOrigin::Foreign
+            };
+            return Ok(GrantedGroup {
+                name: name.clone(),
+                gid: found.gid,
+                origin,
+            });
+        }
+        Ok(None) => {}
+    }
+    if allocator.occupancy.logins.contains_key(name.as_str()) {
+        return Err(sentences::group_is_a_login(name));
+    }
+    if let Source::Variable(variable) = &wish.from {
+        if protection(allocator.config, &allocator.facts.host, name.as_str()).is_some() {
+            return Err(sentences::protected_group(variable, name));
+        }
+        match allocator.desk.user(name.as_str()) {
+            Err(failure) => {
+                return Err(sentences::group_lookup_failed(
+                    name,
+                    failure.source,
+                    failure.why,
+                ));
+            }
+            Ok(Some(_)) => return Err(sentences::protected_group(variable, name)),
+            Ok(None) => {}
+        }
+    }
+    let gid = allocator
+        .group(name)
+        .ok_or_else(|| sentences::no_gid(name))?;
+    Ok(GrantedGroup {
+        name: name.clone(),
+        gid,
+        origin: GroupOrigin::Synthesized,
+    })
+}

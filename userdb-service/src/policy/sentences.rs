@@ -1,0 +1,470 @@
+//! Everything the policy says to people, in one place: what was wrong and what would be right.
+//! Text from outside enters a sentence through [`quoted`] only; validated types may stand as they are.
+
+use std::ops::RangeInclusive;
+
+use super::decide::{Reason, Refusal};
+use super::names::{GroupName, Login, NameError, is_invisible};
+use super::protected::Protection;
+
+/// Longest quotation in a sentence, in characters.
+const MAX_QUOTED: usize = 64;
+
+/// `text` between quotation marks, with whatever a terminal or a log would act upon escaped, and cut
+/// where it gets long.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for (count, c) in text.chars().enumerate() {
+        if count == MAX_QUOTED {
+            quoted.push_str("...");
+            break;
+        }
+        if is_invisible(c) || matches!(c, '"' | '\\') {
+            quoted.extend(c.escape_default());
+        } else {
+            quoted.push(c);
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Several quotations; only a few of many.
+fn list(words: &[&str]) -> String {
+    const MOST: usize = 8;
+    let shown: Vec<String> = words.iter().take(MOST).map(|word| quoted(word)).collect();
+    let more = words.len().saturating_sub(MOST);
+    if more > 0 {
+        format!("{} and {more} more", shown.join(", "))
+    } else {
+        shown.join(", ")
+    }
+}
+
+fn refuse(reason: Reason, message: String) -> Refusal {
+    Refusal { reason, message }
+}
+
+// The request.
+
+pub(crate) fn undecodable(variable: &str) -> Refusal {
+    let reason = if variable == "TELEPORT_LOGIN" {
+        Reason::InvalidName
+    } else {
+        Reason::Policy
+    };
+    refuse(
+        reason,
+        format!(
+            "{variable} in the PAM environment is not valid UTF-8; logins, Teleport users and roles have to be."
+        ),
+    )
+}
+
+pub(crate) fn other_login(teleport: &str, pam: &str) -> Refusal {
+    refuse(
+        Reason::Policy,
+        format!(
+            "Teleport asked for the login {}, but PAM is about to open {}; no PAM module may change the user in between.",
+            quoted(teleport),
+            quoted(pam)
+        ),
+    )
+}
+
+pub(crate) fn no_teleport_user() -> Refusal {
+    refuse(Reason::Policy, "TELEPORT_USERNAME is missing from the PAM environment; Teleport sets it, and pam.environment in teleport.yaml must not empty it.".to_owned())
+}
+
+pub(crate) fn long_teleport_user(bytes: usize) -> Refusal {
+    refuse(
+        Reason::Policy,
+        format!(
+            "The name of the Teleport user has {bytes} bytes; at most {} are accepted.",
+            super::request::MAX_USER
+        ),
+    )
+}
+
+pub(crate) fn long_roles(bytes: usize) -> Refusal {
+    refuse(
+        Reason::Policy,
+        format!(
+            "TELEPORT_ROLES has {bytes} bytes; at most {} are accepted.",
+            super::request::MAX_ROLES
+        ),
+    )
+}
+
+pub(crate) fn invisible_roles() -> Refusal {
+    refuse(Reason::Policy, "TELEPORT_ROLES holds control characters; names of roles consist of visible characters, with one space between two roles.".to_owned())
+}
+
+// Others.
+
+pub(crate) fn lookup_failed(source: &str, why: &str) -> Refusal {
+    refuse(
+        Reason::LookupFailed,
+        format!(
+            "Whether the login belongs to somebody else could not be found out, because {} failed ({}); try again, or tell the administrator of this node.",
+            quoted(source),
+            quoted(why)
+        ),
+    )
+}
+
+// Roles.
+
+pub(crate) fn switched_off() -> Refusal {
+    refuse(
+        Reason::Policy,
+        "This node makes no users (auto-create-users = false); log in as a user that exists on it."
+            .to_owned(),
+    )
+}
+
+pub(crate) fn role_forbids(role: &str, pattern: &str) -> Refusal {
+    refuse(
+        Reason::Policy,
+        format!(
+            "Your role {} may not have users made on this node (create-user = false for {}); log in as a user that exists on it, or ask for other roles.",
+            quoted(role),
+            quoted(pattern)
+        ),
+    )
+}
+
+pub(crate) fn no_role_creates(roles: &[&str]) -> Refusal {
+    let yours = if roles.is_empty() {
+        "You have no roles".to_owned()
+    } else {
+        format!(
+            "None of your roles ({}) may have users made on this node",
+            list(roles)
+        )
+    };
+    refuse(
+        Reason::Policy,
+        format!(
+            "{yours}; one with create-user = true in the configuration of the node is needed, or a login that exists on it."
+        ),
+    )
+}
+
+// Names.
+
+pub(crate) fn invalid_login(given: &str, why: NameError) -> Refusal {
+    refuse(
+        Reason::InvalidName,
+        format!(
+            "The login {} cannot be used: {why}; a login consists of a-z, 0-9, \"_\", \"-\" and \".\".",
+            quoted(given)
+        ),
+    )
+}
+
+pub(crate) fn invalid_login_refused(given: &str) -> Refusal {
+    refuse(
+        Reason::InvalidName,
+        format!(
+            "The login {} is not a valid name on this node: {}.",
+            quoted(given),
+            NameError::Malformed
+        ),
+    )
+}
+
+pub(crate) fn beyond_repair(given: &str, why: NameError) -> Refusal {
+    let left = match why {
+        NameError::Empty => "nothing is left of it once invalid characters are removed",
+        NameError::TooLong => {
+            "more than 31 characters are left of it once invalid ones are removed"
+        }
+        NameError::Forbidden(_) | NameError::Malformed => {
+            "it does not become a valid name once invalid characters are removed"
+        }
+    };
+    refuse(
+        Reason::InvalidName,
+        format!(
+            "The login {} cannot be used: {left}; {}.",
+            quoted(given),
+            NameError::Malformed
+        ),
+    )
+}
+
+pub(crate) fn repaired_is_a_user(given: &str, login: &Login) -> Refusal {
+    refuse(
+        Reason::ProtectedName,
+        format!(
+            "The login {} would become \"{login}\", which is a user of this node already; log in as \"{login}\" if that is you, else choose another login.",
+            quoted(given)
+        ),
+    )
+}
+
+pub(crate) fn is_a_group(given: &str, login: &Login) -> Refusal {
+    let becomes = if login.as_str() == given {
+        String::new()
+    } else {
+        format!(" (as \"{login}\")")
+    };
+    refuse(
+        Reason::ProtectedName,
+        format!(
+            "The login {}{becomes} is the name of a group of this node, whose rights its user would seem to have; choose another login.",
+            quoted(given)
+        ),
+    )
+}
+
+pub(crate) fn is_our_group(login: &Login) -> Refusal {
+    refuse(
+        Reason::ProtectedName,
+        format!(
+            "The login \"{login}\" is the name of a group that users of this node are in at the moment; choose another login."
+        ),
+    )
+}
+
+pub(crate) fn is_a_role_group(login: &Login) -> Refusal {
+    refuse(
+        Reason::ProtectedName,
+        format!(
+            "The login \"{login}\" is the name of a group that roles give on this node; choose another login."
+        ),
+    )
+}
+
+pub(crate) fn protected_name(name: &str, protection: Protection<'_>) -> Refusal {
+    let why = match protection {
+        Protection::Configured(pattern) => format!("names.protected has {}", quoted(pattern)),
+        Protection::BuiltIn => "the name carries rights on many systems".to_owned(),
+        Protection::Teleport => "names that begin with teleport- are reserved".to_owned(),
+        Protection::Sudoers => "sudoers names it".to_owned(),
+    };
+    refuse(
+        Reason::ProtectedName,
+        format!(
+            "The login {} is protected: {why}; choose another login, or have the administrator add it to names.allow.",
+            quoted(name)
+        ),
+    )
+}
+
+pub(crate) fn reads_as_user_and_group(login: &Login, owner: &str) -> Refusal {
+    refuse(
+        Reason::ProtectedName,
+        format!(
+            "The login \"{login}\" begins with the user {} and a dot, which chown reads as a user and a group; choose another login, or have the administrator add it to names.allow.",
+            quoted(owner)
+        ),
+    )
+}
+
+pub(crate) fn other_spelling(given: &str, login: &Login, live: &str) -> Refusal {
+    refuse(
+        Reason::Taken,
+        format!(
+            "The login {} would be \"{login}\", which is in use for the login {} now; wait until that has ended, or choose another login.",
+            quoted(given),
+            quoted(live)
+        ),
+    )
+}
+
+// Numbers.
+
+pub(crate) fn exhausted(range: &RangeInclusive<u32>) -> Refusal {
+    refuse(
+        Reason::Taken,
+        format!(
+            "No UID is free in uids.range ({}-{}); the administrator has to widen it.",
+            range.start(),
+            range.end()
+        ),
+    )
+}
+
+pub(crate) fn requested_taken(variable: &str, id: u32) -> Refusal {
+    refuse(
+        Reason::Taken,
+        format!(
+            "{variable} asks for {id}, which is taken on this node; it needs a number that nobody else has here."
+        ),
+    )
+}
+
+pub(crate) fn other_id_live(
+    variable: &str,
+    wanted: u32,
+    login: impl AsRef<str>,
+    has: u32,
+) -> Refusal {
+    refuse(
+        Reason::Taken,
+        format!(
+            "{variable} asks for {wanted}, but the login {} is in use with {has} now; wait until its sessions have ended, or ask for {has}.",
+            quoted(login.as_ref())
+        ),
+    )
+}
+
+pub(crate) fn home_of_another(home: &str, given: &str) -> Refusal {
+    refuse(
+        Reason::Taken,
+        format!(
+            "The home {} was made for another login than {}; choose a login in lower case without special characters.",
+            quoted(home),
+            quoted(given)
+        ),
+    )
+}
+
+pub(crate) fn home_owner_taken(home: &str, owner: u32) -> Refusal {
+    refuse(
+        Reason::Taken,
+        format!(
+            "The home {} belongs to UID {owner}, which somebody else has on this node now; the administrator has to move one of the two.",
+            quoted(home)
+        ),
+    )
+}
+
+// Other sessions of the login.
+
+pub(crate) fn login_in_use(login: &Login) -> Refusal {
+    refuse(
+        Reason::Shared,
+        format!(
+            "The login \"{login}\" is in use by another Teleport user, and logins.shared = \"never\" on this node; wait until that has ended, or choose another login."
+        ),
+    )
+}
+
+pub(crate) fn rights_differ(login: &Login) -> Refusal {
+    refuse(
+        Reason::Shared,
+        format!(
+            "The login \"{login}\" is in use by another Teleport user whose groups or sudo rights differ from yours; wait until that has ended, or choose another login (logins.shared on this node decides what happens then)."
+        ),
+    )
+}
+
+pub(crate) fn too_many_sessions(login: &Login, most: u32) -> Refusal {
+    refuse(
+        Reason::Limit,
+        format!(
+            "The login \"{login}\" has as many sessions on this node as your roles allow (max-sessions = {most}); end one of them first."
+        ),
+    )
+}
+
+pub(crate) fn internal(why: &str) -> Refusal {
+    refuse(
+        Reason::Internal,
+        format!(
+            "This is a defect of teleport-userdb, please report it: {}.",
+            quoted(why)
+        ),
+    )
+}
+
+// Notes: what could not be granted. Never a refused login.
+
+pub(crate) fn request_ignored(
+    variable: &str,
+    text: &str,
+    range: Option<&RangeInclusive<u32>>,
+) -> String {
+    match range {
+        Some(range) => format!(
+            "{variable} = {} is not honoured: it is not a number from {} to {} (uids.requested).",
+            quoted(text),
+            range.start(),
+            range.end()
+        ),
+        None => format!(
+            "{variable} = {} is not honoured: uids.requested is not set on this node.",
+            quoted(text)
+        ),
+    }
+}
+
+pub(crate) fn repaired_without_sudo(given: &str, login: &Login) -> String {
+    format!(
+        "No sudo and no doas: the login {} had to be changed to \"{login}\", and names.repaired-may-sudo is false on this node.",
+        quoted(given)
+    )
+}
+
+pub(crate) fn own_group_denied(name: &GroupName, pattern: &str) -> String {
+    format!(
+        "No membership in {name}: deny-groups has {}.",
+        quoted(pattern)
+    )
+}
+
+pub(crate) fn too_many_groups(name: &GroupName, most: usize) -> String {
+    format!("No membership in {name}: a login has at most {most} groups.")
+}
+
+pub(crate) fn too_many_words(variable: &str, most: usize) -> String {
+    format!("Only the first {most} groups in {variable} are looked at.")
+}
+
+pub(crate) fn undecodable_template(variable: &str) -> String {
+    format!("No groups from {variable}: its value is not valid UTF-8.")
+}
+
+pub(crate) fn invalid_group(variable: &str, spelled: &str, why: NameError) -> String {
+    format!(
+        "No membership in {} (from {variable}): {why}.",
+        quoted(spelled)
+    )
+}
+
+pub(crate) fn group_not_templated(variable: &str, name: &GroupName) -> String {
+    format!("No membership in {name} (from {variable}): templated-groups does not list it.")
+}
+
+pub(crate) fn protected_group(variable: &str, name: &GroupName) -> String {
+    format!(
+        "No membership in {name} (from {variable}): the group does not exist, and the name is protected, so it is not made from a variable; a role may name it in groups."
+    )
+}
+
+pub(crate) fn group_is_a_login(name: &GroupName) -> String {
+    format!("No membership in {name}: a user of that name is logged in, whose private group it is.")
+}
+
+pub(crate) fn group_of_root(name: &GroupName) -> String {
+    format!("No membership in {name}: its GID is 0, the group of root.")
+}
+
+pub(crate) fn group_lookup_failed(name: &GroupName, source: &str, why: &str) -> String {
+    format!(
+        "No membership in {name}: whether the group exists could not be found out, because {} failed ({}).",
+        quoted(source),
+        quoted(why)
+    )
+}
+
+pub(crate) fn no_gid(name: &GroupName) -> String {
+    format!("No membership in {name}: no GID could be found for it in uids.range.")
+}
+
+pub(crate) fn home_is_not_ours(path: &str, owner: u32, uid: u32) -> String {
+    format!(
+        "The home is /: {} belongs to UID {owner}, not to UID {uid}.",
+        quoted(path)
+    )
+}
+
+pub(crate) fn environment_full(name: &str, most: usize) -> String {
+    format!(
+        "The variable {} is not set: a login carries at most {most} bytes of environment.",
+        quoted(name)
+    )
+}
