@@ -1,1 +1,34 @@
-//! The published table of live accounts.
+//! The published table of live accounts: one file in shared memory, one writer, any number of readers that never wait for it.
+//! Its layout, its readers and its writer live here; what is published, and when, is decided elsewhere.
+//!
+//! docs/account-table.md explains the layout and why readers can trust what they see.
+//!
+//! ```no_run
+//! use account_table::{Lookup, process_table};
+//!
+//! if let Some(table) = process_table()
+//!     && let Lookup::Found(account) = table.user_by_name(b"alice")
+//! {
+//!     println!("{} has uid {}", account.login(), account.uid());
+//! }
+//! ```
+#![cfg_attr(not(any(test, feature = "writer")), no_std)]
+#![deny(unsafe_code)]
+
+#[cfg(any(test, feature = "writer"))]
+extern crate core;
+
+mod layout;
+#[allow(unsafe_code)]
+mod memory;
+mod reader;
+mod record;
+mod table;
+#[cfg(feature = "writer")]
+mod writer;
+
+pub use reader::{Cursor, Lookup};
+pub use record::{Account, Disposition, Group, GroupOrigin, MAX_NAME, MembershipRef};
+pub use table::{DEFAULT_PATH, Table, TableCell, TableRef, Trust, process_table};
+#[cfg(feature = "writer")]
+pub use writer::{AccountSpec, GroupSpec, WriteError, Writer};

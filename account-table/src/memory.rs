@@ -1,0 +1,423 @@
+//! All unsafe code of this crate: opening and mapping table files, the process-wide mapping, the private copy of a record.
+//! No meaning of a word beyond the header's shape is known here; no other file of the crate may contain `unsafe`.
+
+use core::ffi::CStr;
+use core::fmt;
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+
+use crate::layout::{Geometry, MAGIC, MAX_RECORD_WORDS, PAGE, VERSION, WORD, header};
+
+/// Loads a word and everything its writer did before storing it. A relaxed load and a fence, because only relaxed loads are
+/// promised to work on memory that is mapped read-only.
+#[inline]
+pub(crate) fn load_acquire(word: &AtomicU64) -> u64 {
+    let value = word.load(Ordering::Relaxed);
+    fence(Ordering::Acquire);
+    value
+}
+
+/// Lets whoever holds the processor, possibly the writer, go on.
+pub(crate) fn yield_now() {
+    // SAFETY: no arguments, no effect on memory.
+    unsafe { libc::sched_yield() };
+}
+
+/// Restores the caller's errno when dropped: loaded into other people's processes, we leave theirs alone.
+struct KeepErrno(libc::c_int);
+
+impl KeepErrno {
+    fn new() -> KeepErrno {
+        // SAFETY: __errno_location always returns the calling thread's valid errno.
+        KeepErrno(unsafe { *libc::__errno_location() })
+    }
+
+    fn current() -> libc::c_int {
+        // SAFETY: as in `new`.
+        unsafe { *libc::__errno_location() }
+    }
+}
+
+impl Drop for KeepErrno {
+    fn drop(&mut self) {
+        // SAFETY: as in `new`.
+        unsafe { *libc::__errno_location() = self.0 };
+    }
+}
+
+/// Why there is no mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unopened {
+    /// There is no table, or not one to trust.
+    Absent,
+    /// This process is short of descriptors or memory; there may well be a table.
+    Busy,
+}
+
+impl Unopened {
+    fn from_errno() -> Unopened {
+        match KeepErrno::current() {
+            libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN | libc::EINTR => {
+                Unopened::Busy
+            }
+            _ => Unopened::Absent,
+        }
+    }
+}
+
+/// A table file mapped into this process, unmapped when dropped unless it was given to the process for good.
+pub(crate) struct Mapping {
+    base: NonNull<AtomicU64>,
+    geometry: Geometry,
+    for_good: bool,
+}
+
+// SAFETY: the memory is shared with other processes anyway and only ever accessed as atomics.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mapping")
+            .field("geometry", &self.geometry)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Mapping {
+    /// Maps the table at `path` for reading, if it is a regular file of `owner` that nobody else can write and its header is sound.
+    pub(crate) fn open(path: &CStr, owner: u32) -> Result<Mapping, Unopened> {
+        let _errno = KeepErrno::new();
+        let flags =
+            libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_NONBLOCK;
+        // Through syscall(), which unlike open() and close() is no cancellation point: a thread cancelled in here would be
+        // unwound through Rust frames.
+        // SAFETY: the path is NUL-terminated and lives through the call.
+        let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0) }
+            as libc::c_int;
+        if fd < 0 {
+            return Err(Unopened::from_errno());
+        }
+        let mapping = Mapping::of_descriptor(fd, owner, libc::PROT_READ);
+        // SAFETY: fd was opened above and is used no more.
+        unsafe { libc::syscall(libc::SYS_close, fd) };
+        mapping
+    }
+
+    fn of_descriptor(
+        fd: libc::c_int,
+        owner: u32,
+        protection: libc::c_int,
+    ) -> Result<Mapping, Unopened> {
+        let mut stat = MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: stat points to room for one struct stat.
+        if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {
+            return Err(Unopened::from_errno());
+        }
+        // SAFETY: fstat succeeded and has filled it.
+        let stat = unsafe { stat.assume_init() };
+        let writable_by_others = stat.st_mode & (libc::S_IWGRP | libc::S_IWOTH) != 0;
+        if stat.st_mode & libc::S_IFMT != libc::S_IFREG
+            || stat.st_uid != owner
+            || writable_by_others
+        {
+            return Err(Unopened::Absent);
+        }
+        // Only the sizes some k implies are ever mapped, so the header page is always there to be read.
+        let size = usize::try_from(stat.st_size).map_err(|_| Unopened::Absent)?;
+        let geometry = (0..=crate::layout::K_MAX)
+            .filter_map(Geometry::new)
+            .find(|geometry| geometry.file_size() == size)
+            .ok_or(Unopened::Absent)?;
+        let mapping = Mapping::map(fd, geometry, protection)?;
+        if mapping.has_sound_header() {
+            Ok(mapping)
+        } else {
+            Err(Unopened::Absent)
+        }
+    }
+
+    fn map(
+        fd: libc::c_int,
+        geometry: Geometry,
+        protection: libc::c_int,
+    ) -> Result<Mapping, Unopened> {
+        // SAFETY: a fresh mapping at an address of the kernel's choice; nothing existing is touched.
+        let base = unsafe {
+            libc::mmap(
+                core::ptr::null_mut(),
+                geometry.file_size(),
+                protection,
+                libc::MAP_SHARED,
+                fd,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(Unopened::from_errno());
+        }
+        NonNull::new(base.cast())
+            .map(|base| Mapping {
+                base,
+                geometry,
+                for_good: false,
+            })
+            .ok_or(Unopened::Absent)
+    }
+
+    fn has_sound_header(&self) -> bool {
+        let word = |i: usize| {
+            self.cells()
+                .get(i)
+                .map_or(0, |word| word.load(Ordering::Relaxed))
+        };
+        word(header::MAGIC) == MAGIC
+            && word(header::SHAPE) == (VERSION << 32 | u64::from(self.geometry.k()))
+            && word(header::SIZE) == self.geometry.file_size() as u64
+    }
+
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// All words of the file.
+    #[inline]
+    pub(crate) fn cells(&self) -> &[AtomicU64] {
+        // SAFETY: base is that of a page-aligned mapping `total_words` long, which stays until self is dropped, or for good if it
+        // was leaked. Other processes change the words only as atomics; nobody truncates the file (only its owner could, and the
+        // writer only ever replaces it by rename).
+        unsafe { core::slice::from_raw_parts(self.base.as_ptr(), self.geometry.total_words()) }
+    }
+
+    /// Gives the mapping to the process, for good.
+    fn leak(mut self) -> Shared {
+        self.for_good = true;
+        Shared { bits: self.bits() }
+    }
+
+    fn bits(&self) -> usize {
+        self.base.as_ptr() as usize | self.geometry.k() as usize
+    }
+}
+
+impl Drop for Mapping {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.for_good {
+            self.unmap();
+        }
+    }
+}
+
+impl Mapping {
+    #[cold]
+    fn unmap(&mut self) {
+        let _errno = KeepErrno::new();
+        // SAFETY: base and size are those of our own mapping, and no borrow of it outlives self.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.geometry.file_size()) };
+    }
+}
+
+/// A mapping that stays until the process ends, in one word: its page-aligned address, and k in the bits an aligned address
+/// leaves free.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shared {
+    bits: usize,
+}
+
+impl Shared {
+    const K_MASK: usize = 31;
+
+    /// The mapping itself, never to be unmapped.
+    #[inline]
+    pub(crate) fn mapping(self) -> Option<Mapping> {
+        let geometry = Geometry::new((self.bits & Self::K_MASK) as u32)?;
+        // A Shared is made from a leaked mapping alone, so what is rebuilt here is that mapping.
+        let base = NonNull::new((self.bits & !(PAGE - 1)) as *mut AtomicU64)?;
+        Some(Mapping {
+            base,
+            geometry,
+            for_good: true,
+        })
+    }
+}
+
+/// The place where a process keeps its mapping: one word, so it needs no lock and no allocation and survives fork at any point.
+#[derive(Debug)]
+pub(crate) struct SharedCell {
+    bits: AtomicUsize,
+}
+
+impl SharedCell {
+    pub(crate) const fn new() -> SharedCell {
+        SharedCell {
+            bits: AtomicUsize::new(0),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn load(&self) -> Option<Shared> {
+        match self.bits.load(Ordering::Acquire) {
+            0 => None,
+            bits => Some(Shared { bits }),
+        }
+    }
+
+    /// Puts `fresh` in the place of `seen`. If another thread was faster, its mapping is the answer and ours goes away. What is
+    /// replaced stays mapped: somebody may be reading it, and files replace each other only as they grow.
+    pub(crate) fn replace(&self, seen: Option<Shared>, fresh: Mapping) -> Shared {
+        let seen = seen.map_or(0, |shared| shared.bits);
+        match self
+            .bits
+            .compare_exchange(seen, fresh.bits(), Ordering::AcqRel, Ordering::Acquire)
+        {
+            Ok(_) => fresh.leak(),
+            Err(bits) => Shared { bits },
+        }
+    }
+}
+
+/// A private copy of one record: what has been checked here, nobody changes any more. 4 KiB, and only the filled part is ever
+/// initialised.
+pub(crate) struct Buffer {
+    words: [MaybeUninit<u64>; MAX_RECORD_WORDS],
+    /// How many words from the start are initialised.
+    filled: usize,
+}
+
+impl Buffer {
+    #[inline]
+    pub(crate) const fn new() -> Buffer {
+        Buffer {
+            words: [MaybeUninit::uninit(); MAX_RECORD_WORDS],
+            filled: 0,
+        }
+    }
+
+    /// Copies words that the writer may be changing meanwhile; the caller finds out afterwards whether it did.
+    #[inline]
+    pub(crate) fn fill(&mut self, source: &[AtomicU64]) {
+        self.filled = 0;
+        for (to, from) in self.words.iter_mut().zip(source) {
+            to.write(from.load(Ordering::Relaxed));
+        }
+        self.filled = source.len().min(MAX_RECORD_WORDS);
+    }
+
+    /// Keeps the first `words` words; false if there are fewer.
+    #[inline]
+    pub(crate) fn truncate(&mut self, words: usize) -> bool {
+        let enough = words <= self.filled;
+        self.filled = self.filled.min(words);
+        enough
+    }
+
+    #[inline]
+    pub(crate) fn words(&self) -> &[u64] {
+        // SAFETY: the first `filled` words are initialised and within the array.
+        unsafe { core::slice::from_raw_parts(self.words.as_ptr().cast(), self.filled) }
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: the same words seen as bytes; u8 has no alignment and no invalid values.
+        unsafe { core::slice::from_raw_parts(self.words.as_ptr().cast(), self.filled * WORD) }
+    }
+}
+
+#[cfg(feature = "writer")]
+pub(crate) use writable::{WritableMapping, random};
+
+#[cfg(feature = "writer")]
+mod writable {
+    use std::fs::File;
+    use std::io;
+    use std::os::fd::AsRawFd;
+    use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+    use super::{Mapping, Unopened};
+    use crate::layout::Geometry;
+
+    /// A table file mapped for writing. Every store of the writer goes through here, so tests can let it die before any of them.
+    #[derive(Debug)]
+    pub(crate) struct WritableMapping(Mapping);
+
+    impl WritableMapping {
+        /// Reserves the whole of a new, empty file and maps it. A hole in it would later be a SIGBUS in some reader, when the
+        /// file system has become full.
+        pub(crate) fn of_new_file(file: &File, geometry: Geometry) -> io::Result<WritableMapping> {
+            let size = libc::off_t::try_from(geometry.file_size()).map_err(io::Error::other)?;
+            // SAFETY: the descriptor is open; only the file is changed.
+            if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, size) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            match Mapping::map(
+                file.as_raw_fd(),
+                geometry,
+                libc::PROT_READ | libc::PROT_WRITE,
+            ) {
+                Ok(mapping) => Ok(WritableMapping(mapping)),
+                Err(_) => Err(io::Error::from(io::ErrorKind::OutOfMemory)),
+            }
+        }
+
+        /// Maps an existing file for writing, if it passes the checks every reader makes.
+        pub(crate) fn of_existing_file(
+            file: &File,
+            owner: u32,
+        ) -> Result<WritableMapping, Unopened> {
+            Mapping::of_descriptor(file.as_raw_fd(), owner, libc::PROT_READ | libc::PROT_WRITE)
+                .map(WritableMapping)
+        }
+
+        pub(crate) fn geometry(&self) -> Geometry {
+            self.0.geometry()
+        }
+
+        pub(crate) fn cells(&self) -> &[AtomicU64] {
+            self.0.cells()
+        }
+
+        pub(crate) fn load(&self, word: usize) -> u64 {
+            self.cells()
+                .get(word)
+                .map_or(0, |cell| cell.load(Ordering::Relaxed))
+        }
+
+        /// Stores one word; readers that see it see everything stored before.
+        pub(crate) fn store(&self, word: usize, value: u64) {
+            #[cfg(test)]
+            crate::writer::death::step();
+            if let Some(cell) = self.cells().get(word) {
+                cell.store(value, Ordering::Release);
+            }
+        }
+
+        /// Fills a free block. Before its first word changes, every reader still copying what the block held can see that the
+        /// head it came from has changed: that is what the fence is for.
+        pub(crate) fn fill(&self, first: usize, words: &[u64]) {
+            fence(Ordering::Release);
+            for (word, &value) in (first..).zip(words) {
+                #[cfg(test)]
+                crate::writer::death::step();
+                if let Some(cell) = self.cells().get(word) {
+                    cell.store(value, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// A random word from the kernel.
+    pub(crate) fn random() -> io::Result<u64> {
+        let mut word = 0u64;
+        // SAFETY: eight writable bytes; requests of up to 256 bytes are never cut short.
+        let got = unsafe { libc::getrandom((&raw mut word).cast(), 8, 0) };
+        if got == 8 {
+            Ok(word)
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+}

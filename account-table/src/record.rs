@@ -1,0 +1,518 @@
+//! Records as words: how an account and a group are laid out, and how a private copy is checked before anything in it is believed.
+//! Knows nothing of slots being live, indexes or mappings.
+
+use core::fmt;
+use core::str;
+
+use crate::memory::Buffer;
+
+/// The words of a user record; groups (one word each) and the strings follow.
+pub(crate) mod user {
+    /// `kind | flags << 8 | aliases << 16 | environment << 24 | groups << 32 | words << 48`.
+    pub(crate) const SHAPE: usize = 0;
+    /// `uid | gid << 32`.
+    pub(crate) const IDS: usize = 1;
+    /// Lengths of login, GECOS, home and shell, 16 bits each.
+    pub(crate) const LENGTHS: usize = 2;
+    pub(crate) const SINCE: usize = 3;
+    pub(crate) const STOP_DELAY: usize = 4;
+    pub(crate) const TASKS_MAX: usize = 5;
+    pub(crate) const MEMORY_MAX: usize = 6;
+    pub(crate) const CPU_WEIGHT: usize = 7;
+    /// `sessions | umask << 32`.
+    pub(crate) const SESSIONS: usize = 8;
+    /// From here: `gid | (slot + 1) << 32` for each group.
+    pub(crate) const GROUPS: usize = 9;
+
+    pub(crate) const KIND: u64 = 1;
+    pub(crate) const LOCKED: u64 = 1 << 8;
+    pub(crate) const REGULAR: u64 = 1 << 9;
+    pub(crate) const HAS_TASKS_MAX: u64 = 1 << 10;
+    pub(crate) const HAS_MEMORY_MAX: u64 = 1 << 11;
+    pub(crate) const HAS_CPU_WEIGHT: u64 = 1 << 12;
+    pub(crate) const HAS_UMASK: u64 = 1 << 13;
+}
+
+/// The words of a group record; the name follows.
+pub(crate) mod group {
+    /// `kind | origin << 8 | length of the name << 16`.
+    pub(crate) const SHAPE: usize = 0;
+    pub(crate) const GID: usize = 1;
+    /// Place of the first member chunk.
+    pub(crate) const MEMBERS: usize = 2;
+    pub(crate) const NAME: usize = 3;
+
+    pub(crate) const KIND: u64 = 2;
+}
+
+/// Longest login, alias and group name, in bytes.
+pub const MAX_NAME: usize = 255;
+
+/// How systemd is to treat the user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Disposition {
+    /// Made for its sessions: logind starts no full user manager (systemd 258 and newer).
+    #[default]
+    Dynamic,
+    /// Like a user from passwd.
+    Regular,
+}
+
+/// Whose a shared group is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GroupOrigin {
+    /// Exists only through its members here.
+    Synthesized,
+    /// Stands in `/etc/group`; members here are members in addition.
+    ForeignFiles,
+    /// Comes from another name service.
+    Foreign,
+}
+
+impl GroupOrigin {
+    #[cfg(feature = "writer")]
+    pub(crate) const fn code(self) -> u64 {
+        match self {
+            GroupOrigin::Synthesized => 1,
+            GroupOrigin::ForeignFiles => 2,
+            GroupOrigin::Foreign => 3,
+        }
+    }
+
+    pub(crate) const fn from_code(code: u64) -> Option<GroupOrigin> {
+        match code {
+            1 => Some(GroupOrigin::Synthesized),
+            2 => Some(GroupOrigin::ForeignFiles),
+            3 => Some(GroupOrigin::Foreign),
+            _ => None,
+        }
+    }
+}
+
+/// A private, checked copy of one account, about 4 KiB: nobody changes it any more. All strings are UTF-8 without NUL.
+///
+/// Make it once with [`Account::empty`] and hand it to the `find_*` methods where its size matters; a fresh one has no content.
+pub struct Account {
+    buffer: Buffer,
+}
+
+impl Account {
+    /// Room for an account, holding none: names are empty and numbers 0.
+    #[inline]
+    pub const fn empty() -> Account {
+        Account {
+            buffer: Buffer::new(),
+        }
+    }
+
+    pub(crate) fn buffer_mut(&mut self) -> &mut Buffer {
+        &mut self.buffer
+    }
+
+    #[inline]
+    fn word(&self, index: usize) -> u64 {
+        self.buffer.words().get(index).copied().unwrap_or(0)
+    }
+
+    /// Offset in bytes and length of one of the four leading strings.
+    #[inline]
+    fn span(&self, which: usize) -> (usize, usize) {
+        let lengths = self.word(user::LENGTHS);
+        let mut start = self.strings_start();
+        for earlier in 0..which {
+            start += (lengths >> (16 * earlier) & 0xffff) as usize + 1;
+        }
+        (start, (lengths >> (16 * which) & 0xffff) as usize)
+    }
+
+    #[inline]
+    fn strings_start(&self) -> usize {
+        (user::GROUPS + self.group_count()) * 8
+    }
+
+    #[inline]
+    fn group_count(&self) -> usize {
+        (self.word(user::SHAPE) >> 32 & 0xffff) as usize
+    }
+
+    #[inline]
+    fn raw(&self, which: usize) -> &[u8] {
+        let (start, length) = self.span(which);
+        self.buffer
+            .bytes()
+            .get(start..start + length)
+            .unwrap_or_default()
+    }
+
+    #[inline]
+    fn text(&self, which: usize) -> &str {
+        str::from_utf8(self.raw(which)).unwrap_or_default()
+    }
+
+    /// Everything after the shell's NUL: aliases, then environment, each ended by a NUL.
+    fn tail(&self) -> &[u8] {
+        let (start, length) = self.span(3);
+        self.buffer
+            .bytes()
+            .get(start + length + 1..)
+            .unwrap_or_default()
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        let shape = self.word(user::SHAPE);
+        ((shape >> 16 & 0xff) as usize, (shape >> 24 & 0xff) as usize)
+    }
+
+    /// Cuts a fresh copy to the length it states, and says whether it is a sound user record.
+    #[inline]
+    pub(crate) fn settle(&mut self) -> bool {
+        let shape = self.word(user::SHAPE);
+        if shape & 0xff != user::KIND || !self.buffer.truncate((shape >> 48) as usize) {
+            return false;
+        }
+        let bytes = self.buffer.bytes();
+        let Some(strings) = bytes.get(self.strings_start()..) else {
+            return false;
+        };
+        let ended = (0..4).all(|which| {
+            let (start, length) = self.span(which);
+            bytes.get(start + length) == Some(&0) && !self.raw(which).contains(&0)
+        });
+        let (aliases, environment) = self.counts();
+        let ends = if aliases + environment == 0 {
+            0
+        } else {
+            self.tail().iter().filter(|&&byte| byte == 0).count()
+        };
+        ended
+            && ends >= aliases + environment
+            && self.raw(0) != b""
+            && str::from_utf8(strings).is_ok()
+    }
+
+    /// The login: the user's name.
+    pub fn login(&self) -> &str {
+        self.text(0)
+    }
+
+    /// [`Account::login`] as bytes, without the cost of a second UTF-8 check.
+    #[inline]
+    pub fn login_bytes(&self) -> &[u8] {
+        self.raw(0)
+    }
+
+    /// Other names the user resolves under.
+    pub fn aliases(&self) -> impl Iterator<Item = &str> {
+        let (aliases, _) = self.counts();
+        self.tail()
+            .split(|&byte| byte == 0)
+            .take(aliases)
+            .map(|name| str::from_utf8(name).unwrap_or_default())
+    }
+
+    /// Whether `name` is the login or an alias.
+    #[inline]
+    pub fn is_called(&self, name: &[u8]) -> bool {
+        if name.is_empty() {
+            return false;
+        }
+        self.raw(0) == name
+            || self
+                .tail()
+                .split(|&byte| byte == 0)
+                .take(self.counts().0)
+                .any(|alias| alias == name)
+    }
+
+    /// UID.
+    #[inline]
+    pub fn uid(&self) -> u32 {
+        self.word(user::IDS) as u32
+    }
+
+    /// GID of the private group, which is named like the login.
+    #[inline]
+    pub fn gid(&self) -> u32 {
+        (self.word(user::IDS) >> 32) as u32
+    }
+
+    /// The comment field, passwd's fifth.
+    pub fn gecos(&self) -> &str {
+        self.text(1)
+    }
+
+    /// [`Account::gecos`] as bytes.
+    #[inline]
+    pub fn gecos_bytes(&self) -> &[u8] {
+        self.raw(1)
+    }
+
+    /// Home directory.
+    pub fn home(&self) -> &str {
+        self.text(2)
+    }
+
+    /// [`Account::home`] as bytes.
+    #[inline]
+    pub fn home_bytes(&self) -> &[u8] {
+        self.raw(2)
+    }
+
+    /// Login shell.
+    pub fn shell(&self) -> &str {
+        self.text(3)
+    }
+
+    /// [`Account::shell`] as bytes.
+    #[inline]
+    pub fn shell_bytes(&self) -> &[u8] {
+        self.raw(3)
+    }
+
+    fn flag(&self, flag: u64) -> bool {
+        self.word(user::SHAPE) & flag != 0
+    }
+
+    /// Whether logging in is barred (what remains of a lingering user).
+    pub fn locked(&self) -> bool {
+        self.flag(user::LOCKED)
+    }
+
+    /// When the account was made: microseconds of CLOCK_REALTIME.
+    pub fn since_usec(&self) -> u64 {
+        self.word(user::SINCE)
+    }
+
+    /// Live sessions.
+    pub fn sessions(&self) -> u32 {
+        self.word(user::SESSIONS) as u32
+    }
+
+    /// How long logind is to wait after the last session before it stops the user's manager, in microseconds.
+    pub fn stop_delay_usec(&self) -> u64 {
+        self.word(user::STOP_DELAY)
+    }
+
+    /// How systemd is to treat the user.
+    pub fn disposition(&self) -> Disposition {
+        if self.flag(user::REGULAR) {
+            Disposition::Regular
+        } else {
+            Disposition::Dynamic
+        }
+    }
+
+    /// Limit on tasks, if one is set.
+    pub fn tasks_max(&self) -> Option<u64> {
+        self.flag(user::HAS_TASKS_MAX)
+            .then(|| self.word(user::TASKS_MAX))
+    }
+
+    /// Limit on memory in bytes, if one is set.
+    pub fn memory_max(&self) -> Option<u64> {
+        self.flag(user::HAS_MEMORY_MAX)
+            .then(|| self.word(user::MEMORY_MAX))
+    }
+
+    /// CPU weight, if one is set.
+    pub fn cpu_weight(&self) -> Option<u64> {
+        self.flag(user::HAS_CPU_WEIGHT)
+            .then(|| self.word(user::CPU_WEIGHT))
+    }
+
+    /// File mode creation mask, if one is set.
+    pub fn umask(&self) -> Option<u32> {
+        self.flag(user::HAS_UMASK)
+            .then(|| (self.word(user::SESSIONS) >> 32) as u32)
+    }
+
+    /// Environment for the sessions, as `NAME=value`.
+    pub fn environment(&self) -> impl Iterator<Item = &str> {
+        let (aliases, environment) = self.counts();
+        let lines = self
+            .tail()
+            .split(|&byte| byte == 0)
+            .skip(aliases)
+            .take(environment);
+        lines.map(|line| str::from_utf8(line).unwrap_or_default())
+    }
+
+    /// Supplementary groups, without the private one.
+    #[inline]
+    pub fn groups(&self) -> impl Iterator<Item = MembershipRef> + '_ {
+        let words = self
+            .buffer
+            .words()
+            .iter()
+            .skip(user::GROUPS)
+            .take(self.group_count());
+        words.filter_map(|&word| {
+            Some(MembershipRef {
+                gid: word as u32,
+                slot: ((word >> 32) as u32).checked_sub(1)?,
+            })
+        })
+    }
+
+    pub(crate) fn is_member_of(&self, slot: u32, gid: u32) -> bool {
+        self.groups()
+            .any(|group| group.slot == slot && group.gid == gid)
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account")
+            .field("login", &self.login())
+            .field("uid", &self.uid())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One group of an account: its gid, and the way to its name ([`crate::Table::group_of`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MembershipRef {
+    /// GID of the group.
+    pub gid: u32,
+    pub(crate) slot: u32,
+}
+
+/// A group: the private one of a user, or one that users of the table share.
+#[derive(Clone)]
+pub struct Group {
+    name: [u8; MAX_NAME],
+    length: u8,
+    gid: u32,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Private,
+    Shared {
+        origin: GroupOrigin,
+        slot: u32,
+        head: u64,
+        members: u64,
+    },
+}
+
+/// How to find the members of a shared group.
+#[derive(Clone, Copy)]
+pub(crate) struct Roster {
+    pub(crate) slot: u32,
+    /// The head of the incarnation that was looked up.
+    pub(crate) head: u64,
+    /// Link to the first member chunk.
+    pub(crate) first: u64,
+}
+
+impl Group {
+    #[inline]
+    fn new(name: &[u8], gid: u32, kind: Kind) -> Option<Group> {
+        let mut group = Group {
+            name: [0; MAX_NAME],
+            length: u8::try_from(name.len()).ok()?,
+            gid,
+            kind,
+        };
+        group.name.get_mut(..name.len())?.copy_from_slice(name);
+        Some(group)
+    }
+
+    pub(crate) fn private_of(account: &Account) -> Option<Group> {
+        Group::new(account.login_bytes(), account.gid(), Kind::Private)
+    }
+
+    /// The group in a private copy of its record; `None` if that is no sound group record.
+    pub(crate) fn of_record(buffer: &Buffer, slot: u32, head: u64) -> Option<Group> {
+        let words = buffer.words();
+        let (&shape, &gid, &members) = (
+            words.get(group::SHAPE)?,
+            words.get(group::GID)?,
+            words.get(group::MEMBERS)?,
+        );
+        if shape & 0xff != group::KIND {
+            return None;
+        }
+        let origin = GroupOrigin::from_code(shape >> 8 & 0xff)?;
+        let length = (shape >> 16) as usize;
+        if length == 0 || length > MAX_NAME {
+            return None;
+        }
+        let name = buffer.bytes().get(group::NAME * 8..)?.get(..length)?;
+        if name.contains(&0) || str::from_utf8(name).is_err() {
+            return None;
+        }
+        Group::new(
+            name,
+            u32::try_from(gid).ok()?,
+            Kind::Shared {
+                origin,
+                slot,
+                head,
+                members,
+            },
+        )
+    }
+
+    /// Name of the group.
+    pub fn name(&self) -> &str {
+        str::from_utf8(self.name_bytes()).unwrap_or_default()
+    }
+
+    /// [`Group::name`] as bytes, without the cost of a second UTF-8 check.
+    #[inline]
+    pub fn name_bytes(&self) -> &[u8] {
+        self.name
+            .get(..usize::from(self.length))
+            .unwrap_or_default()
+    }
+
+    /// GID.
+    #[inline]
+    pub fn gid(&self) -> u32 {
+        self.gid
+    }
+
+    /// Whose the group is; private groups are ours.
+    #[inline]
+    pub fn origin(&self) -> GroupOrigin {
+        match self.kind {
+            Kind::Private => GroupOrigin::Synthesized,
+            Kind::Shared { origin, .. } => origin,
+        }
+    }
+
+    /// Whether this is the private group of a user: named like its login, without listed members.
+    #[inline]
+    pub fn private(&self) -> bool {
+        self.kind == Kind::Private
+    }
+
+    pub(crate) fn roster(&self) -> Option<Roster> {
+        match self.kind {
+            Kind::Private => None,
+            Kind::Shared {
+                slot,
+                head,
+                members,
+                ..
+            } => Some(Roster {
+                slot,
+                head,
+                first: members,
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("name", &self.name())
+            .field("gid", &self.gid)
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,300 @@
+//! The one writer of the table: its files under their names, their growth, and the public way to publish and withdraw.
+//! What happens inside a file is `state.rs`; that only one writer runs at a time is its caller's to ensure.
+
+mod adopt;
+#[cfg(test)]
+pub(crate) mod death;
+mod groups;
+mod heap;
+mod index;
+mod spec;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+pub use spec::{AccountSpec, GroupSpec, WriteError};
+
+use self::index::Shortage;
+use self::state::{Refused, State};
+use crate::layout::{Geometry, K_MAX, PAGE, WORD, header};
+use crate::memory::{Unopened, WritableMapping, random};
+use crate::table::Trust;
+
+/// A new table has room for 1024 users (640 KiB); it doubles as needed.
+const FIRST_K: u32 = 10;
+
+/// How often another seed is tried where too many entries want the same place. Entries of unequal keys come apart with the first
+/// one; only a hundred groups of one name would not.
+const RESEEDS: u32 = 3;
+
+/// The writer of one table file. There must never be two at a time.
+#[derive(Debug)]
+pub struct Writer {
+    path: PathBuf,
+    trust: Trust,
+    state: State,
+    /// Device and inode of the file written to.
+    identity: (u64, u64),
+}
+
+fn doing(doing: &'static str) -> impl Fn(io::Error) -> WriteError {
+    move |error| WriteError::Io { doing, error }
+}
+
+impl Writer {
+    /// Opens the table for writing. A sound file is adopted in place, so that readers notice nothing; what a writer that died left
+    /// half-done in it is repaired. If there is none, or it cannot be what a writer left, a fresh one takes its place. `owner` is
+    /// whose file readers will expect, so this process must run as that user.
+    pub fn open(path: &Path, owner: Trust) -> Result<Writer, WriteError> {
+        Writer::open_sized(path, owner, FIRST_K)
+    }
+
+    fn open_sized(path: &Path, trust: Trust, first_k: u32) -> Result<Writer, WriteError> {
+        if let Some((state, identity)) = adopt(path, trust)? {
+            return Ok(Writer {
+                path: path.to_owned(),
+                trust,
+                state,
+                identity,
+            });
+        }
+        let (state, identity) = fresh_file(path, trust, first_k, None)?.put_in_place(path, None)?;
+        Ok(Writer {
+            path: path.to_owned(),
+            trust,
+            state,
+            identity,
+        })
+    }
+
+    /// Publishes an account, or replaces the one of the same login. With one store it becomes visible under login, aliases, uid
+    /// and gid and as a member of its groups. Takes time independent of how many there are, except that a full table is copied
+    /// into one of twice the size. After an error everything is as before.
+    pub fn publish(&mut self, account: &AccountSpec) -> Result<(), WriteError> {
+        account.check()?;
+        self.stay_in_place()?;
+        let mut reseeds = 0;
+        loop {
+            let k = self.state.geometry().k();
+            match self.state.publish(account) {
+                Ok(()) => return Ok(()),
+                Err(Refused::Write(error)) => return Err(error),
+                Err(Refused::Shortage(Shortage::Room)) => self.rebuild(k + 1)?,
+                Err(Refused::Shortage(Shortage::Crowded)) if reseeds < RESEEDS => {
+                    reseeds += 1;
+                    self.rebuild(k)?;
+                }
+                Err(Refused::Shortage(Shortage::Crowded)) => return Err(WriteError::Full),
+            }
+        }
+    }
+
+    /// Withdraws an account: with one store it vanishes under all its names and from all its groups. False if there is none of
+    /// this login.
+    pub fn withdraw(&mut self, login: &str) -> Result<bool, WriteError> {
+        let withdrawn = self.state.withdraw(login);
+        self.stay_in_place()?;
+        Ok(withdrawn)
+    }
+
+    /// The logins of all published accounts.
+    pub fn logins(&self) -> Vec<String> {
+        self.state
+            .users
+            .values()
+            .map(|user| user.keys.login().to_owned())
+            .collect()
+    }
+
+    /// Withdraws every account whose login `keep` does not want kept.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        for login in self.logins() {
+            if !keep(&login) {
+                self.state.withdraw(&login);
+            }
+        }
+    }
+
+    /// Should the file have been removed or replaced behind our back, puts a copy in its place and sends readers there.
+    fn stay_in_place(&mut self) -> Result<(), WriteError> {
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == self.identity => Ok(()),
+            _ => self.rebuild(self.state.geometry().k()),
+        }
+    }
+
+    /// Moves to a fresh file of at least the given size, with another seed.
+    fn rebuild(&mut self, k: u32) -> Result<(), WriteError> {
+        let fresh = fresh_file(&self.path, self.trust, k, Some(&self.state))?;
+        (self.state, self.identity) = fresh.put_in_place(&self.path, Some(&self.state.map))?;
+        Ok(())
+    }
+}
+
+/// Takes over the file at `path`; `None` if there is none that can be, after sending its readers away from it.
+fn adopt(path: &Path, trust: Trust) -> Result<Option<(State, (u64, u64))>, WriteError> {
+    let flags = libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_NONBLOCK;
+    let Ok(file) = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(flags)
+        .open(path)
+    else {
+        return Ok(None);
+    };
+    let metadata = file
+        .metadata()
+        .map_err(doing("looking at the account table"))?;
+    match WritableMapping::of_existing_file(&file, trust.uid()) {
+        Ok(map) => {
+            if let Ok(state) = State::adopt(map) {
+                return Ok(Some((state, (metadata.dev(), metadata.ino()))));
+            }
+        }
+        Err(Unopened::Busy) => {
+            return Err(doing("mapping the account table")(
+                io::ErrorKind::OutOfMemory.into(),
+            ));
+        }
+        Err(Unopened::Absent) => (),
+    }
+    if metadata.is_file() && metadata.uid() == trust.uid() && metadata.len() >= PAGE as u64 {
+        let retired = file.write_all_at(&1u64.to_ne_bytes(), (header::RETIRED * WORD) as u64);
+        retired.map_err(doing("retiring a damaged account table"))?;
+    }
+    Ok(None)
+}
+
+/// A new table file under a temporary name, removed unless it is put in place.
+struct Fresh {
+    state: Option<State>,
+    temporary: PathBuf,
+    identity: (u64, u64),
+}
+
+/// Makes a table of at least the given size that holds what `old` holds.
+fn fresh_file(path: &Path, trust: Trust, k: u32, old: Option<&State>) -> Result<Fresh, WriteError> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| doing("naming the account table")(io::ErrorKind::InvalidInput.into()))?;
+    let mut temporary_name = std::ffi::OsString::from(".");
+    temporary_name.push(name);
+    temporary_name.push(".new");
+    let temporary = path.with_file_name(temporary_name);
+    let (mut k, mut reseeds) = (k, 0);
+    loop {
+        let geometry = Geometry::new(k).ok_or(WriteError::Full)?;
+        let (file, mut fresh) = create(&temporary, trust, geometry, old)?;
+        let copied = match (old, &mut fresh.state) {
+            (Some(old), Some(state)) => old.copy_into(state),
+            _ => Ok(()),
+        };
+        match copied {
+            Ok(()) => (),
+            Err(Shortage::Room) => {
+                k += 1;
+                continue;
+            }
+            Err(Shortage::Crowded) if reseeds < RESEEDS => {
+                reseeds += 1;
+                continue;
+            }
+            Err(Shortage::Crowded) => return Err(WriteError::Full),
+        }
+        file.set_permissions(Permissions::from_mode(0o644))
+            .map_err(doing("making the account table readable"))?;
+        return Ok(fresh);
+    }
+}
+
+fn create(
+    temporary: &Path,
+    trust: Trust,
+    geometry: Geometry,
+    old: Option<&State>,
+) -> Result<(File, Fresh), WriteError> {
+    match fs::remove_file(temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(doing("removing an unfinished account table")(error));
+        }
+        _ => (),
+    }
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(temporary)
+        .map_err(doing("making an account table"))?;
+    let mut fresh = Fresh {
+        state: None,
+        temporary: temporary.to_owned(),
+        identity: (0, 0),
+    };
+    let metadata = file
+        .metadata()
+        .map_err(doing("looking at the new account table"))?;
+    if metadata.uid() != trust.uid() {
+        let message = format!(
+            "this process makes files of uid {}, readers believe uid {}",
+            metadata.uid(),
+            trust.uid()
+        );
+        return Err(doing("making an account table")(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            message,
+        )));
+    }
+    fresh.identity = (metadata.dev(), metadata.ino());
+    let map = WritableMapping::of_new_file(&file, geometry)
+        .map_err(doing("reserving memory for the account table"))?;
+    let random = || random().map_err(doing("asking the kernel for a random number"));
+    let (epoch, seed) = (random()?, random()?);
+    let changes = match old {
+        Some(old) => old.map.load(header::CHANGES).wrapping_add(1),
+        None => epoch >> 1,
+    };
+    fresh.state = Some(State::format(map, epoch, seed, changes));
+    Ok((file, fresh))
+}
+
+impl Fresh {
+    /// Sends readers of the old file to the path, then gives the path to this one. In this order nobody is ever left reading a
+    /// file that has a successor; who comes in between finds the old one under the path, and it is still the truth.
+    fn put_in_place(
+        mut self,
+        path: &Path,
+        old: Option<&WritableMapping>,
+    ) -> Result<(State, (u64, u64)), WriteError> {
+        if let Some(old) = old {
+            old.store(header::RETIRED, 1);
+        }
+        #[cfg(test)]
+        death::step();
+        if let Err(error) = fs::rename(&self.temporary, path) {
+            if let Some(old) = old {
+                old.store(header::RETIRED, 0);
+            }
+            return Err(doing("putting the account table in place")(error));
+        }
+        let state = self.state.take().ok_or(WriteError::Full)?;
+        Ok((state, self.identity))
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if self.state.is_some() {
+            // Nothing more can be done about it here; the next fresh table removes it first.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+const _: () = assert!(FIRST_K <= K_MAX);
