@@ -24,6 +24,9 @@ const ANSWER_LIMIT: usize = 256 * 1024;
 /// Largest answer to `List`: tens of thousands of sessions with their roles.
 const LIST_LIMIT: usize = 64 * 1024 * 1024;
 
+/// Longest time-out: a day, which no clock arithmetic overflows with.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Why a call has not got what it asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -94,7 +97,7 @@ impl Registry {
     pub fn at(socket: &Path, timeout: Duration) -> Self {
         Self {
             socket: socket.to_owned(),
-            timeout,
+            timeout: timeout.min(LONGEST),
         }
     }
 
