@@ -16,10 +16,10 @@ DATADIR  := $(PREFIX)/lib/teleport-userdb
 INSTALL  := install -D -m 0644
 PROGRAM  := install -D -m 0755
 
-.PHONY: help setup build install deb check check-all demo fmt lint ci clean
+.PHONY: help setup build install deb check check-units check-machines check-all demo fmt lint ci clean
 
 help: ## what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## installs by apt what building and testing need, if it is missing
 	@packaging/setup
@@ -48,8 +48,12 @@ install: ## places what was built below DESTDIR (on a Debian system prefer `make
 deb: build ## dist/teleport-userdb_VERSION_ARCH.deb
 	packaging/build-deb "$(VERSION)" "$(ARCH)"
 
-check: deb ## every test: units of all crates, then the package in booted containers
+check: check-units check-machines ## every test
+
+check-units: setup ## tests of the crates; needs no root
 	$(CARGO) test --locked --workspace --exclude teleport-userdb-tests --no-fail-fast
+
+check-machines: deb ## the package in booted containers: the whole on systemd 257, the main list on 252 and 262
 	$(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast
 
 check-all: deb ## as check, with everything on each of systemd 252, 257 and 262

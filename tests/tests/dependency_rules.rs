@@ -1,0 +1,321 @@
+//! The dependency rules of docs/architecture.md: who may depend on whom, between crates and between folders.
+//! Reads manifests and sources as text; runs nothing that was built.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+/// Crates of the workspace, and which of each other they may use. What is installed never builds on what is installed.
+const MAY_USE: [(&str, &[&str]); 6] = [
+    ("account-table", &[]),
+    ("session-protocol", &[]),
+    ("nss-module", &["account-table"]),
+    ("pam-module", &["account-table", "session-protocol"]),
+    ("userdb-service", &["account-table", "session-protocol"]),
+    (
+        "teleport-userdb-tests",
+        &["account-table", "session-protocol"],
+    ),
+];
+
+/// What must not be loaded into every process of the host.
+const HEAVY: [&str; 7] = [
+    "tokio",
+    "tracing",
+    "zbus",
+    "varlink",
+    "serde",
+    "serde_json",
+    "serde_core",
+];
+
+/// Ways to do input or output, or to learn what time it is.
+const IO_MODULES: [&str; 7] = ["fs", "net", "process", "env", "thread", "os", "io"];
+const IO_CRATES: [&str; 10] = [
+    "tokio",
+    "nix",
+    "libc",
+    "rustix",
+    "tracing",
+    "zbus",
+    "varlink",
+    "sd_notify",
+    "session_protocol",
+    "tracing_journald",
+];
+const CLOCKS: [&str; 2] = ["Instant", "SystemTime"];
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(1)
+        .unwrap_or(Path::new("."))
+        .to_owned()
+}
+
+fn cargo(arguments: &[&str]) -> Result<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(arguments)
+        .current_dir(workspace())
+        .output()?;
+    if !output.status.success() {
+        return Err(format!(
+            "cargo {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        )
+        .into());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+#[test]
+fn crates_use_each_other_as_the_architecture_says() -> Result {
+    let metadata: serde_json::Value = serde_json::from_str(&cargo(&[
+        "metadata",
+        "--locked",
+        "--no-deps",
+        "--format-version=1",
+    ])?)?;
+    let packages = metadata["packages"].as_array().ok_or("no packages")?;
+    let mut seen = BTreeSet::new();
+    for package in packages {
+        let name = package["name"].as_str().ok_or("a package without name")?;
+        let (_, allowed) = MAY_USE
+            .iter()
+            .find(|(crate_name, _)| *crate_name == name)
+            .ok_or_else(|| format!("{name} is not in the table of this test"))?;
+        seen.insert(name);
+        let dependencies = package["dependencies"]
+            .as_array()
+            .ok_or("no dependencies")?;
+        // A path means: of this workspace.
+        for dependency in dependencies
+            .iter()
+            .filter(|dependency| dependency["path"].is_string())
+        {
+            let used = dependency["name"].as_str().unwrap_or_default();
+            assert!(
+                allowed.contains(&used),
+                "{name} depends on {used}; it may use {allowed:?}"
+            );
+        }
+    }
+    assert_eq!(
+        seen.len(),
+        MAY_USE.len(),
+        "crates of the workspace: {seen:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_module_that_every_process_loads_stays_light() -> Result {
+    let tree = cargo(&[
+        "tree",
+        "--locked",
+        "-p",
+        "nss-module",
+        "-e",
+        "normal",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+    ])?;
+    let names: BTreeSet<&str> = tree
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(names.contains("account-table"), "{names:?}");
+    for heavy in HEAVY {
+        assert!(
+            !names.contains(heavy),
+            "nss-module depends on {heavy}: {names:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn the_data_plane_imports_neither_policy_nor_control_plane() -> Result {
+    for (path, code) in sources("userdb-service/src/data")? {
+        for other in ["policy", "control"] {
+            assert!(
+                !names_module(&code, other),
+                "{} imports {other}/",
+                path.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_policy_does_no_input_or_output() -> Result {
+    for (path, code) in sources("userdb-service/src/policy")? {
+        let path = path.display();
+        for other in ["control", "data", "runtime", "cli"] {
+            assert!(!names_module(&code, other), "{path} imports {other}/");
+        }
+        for module in IO_MODULES {
+            assert!(!imports(&code, "std", module), "{path} uses std::{module}");
+        }
+        for clock in CLOCKS {
+            assert!(
+                !imports(&code, "std::time", clock),
+                "{path} reads the clock: std::time::{clock}"
+            );
+        }
+        for name in IO_CRATES {
+            assert!(
+                !code.contains(&format!(" {name} :: ")),
+                "{path} uses the crate {name}"
+            );
+        }
+        for printing in ["println", "eprintln", "print", "eprint"] {
+            assert!(!code.contains(&format!(" {printing} ! ")), "{path} prints");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn these_checks_find_what_they_look_for() {
+    let code = code_of(
+        "use std::{fmt, fs::File};\nuse std::time::Duration; // std::net\nuse crate::{data, control::x};\n\
+         fn f<'a>(s: &'a str) -> char { nix::unistd::getpid(); \"std::process\"; '\"' }\n\
+         #[cfg(test)]\nmod tests { use std::net; }",
+    );
+    assert!(imports(&code, "std", "fs"), "{code}");
+    assert!(!imports(&code, "std", "net"), "{code}");
+    assert!(!imports(&code, "std", "process"), "{code}");
+    assert!(imports(&code, "std::time", "Duration"), "{code}");
+    assert!(!imports(&code, "std::time", "Instant"), "{code}");
+    assert!(names_module(&code, "control"), "{code}");
+    assert!(names_module(&code, "data"), "{code}");
+    assert!(!names_module(&code, "policy"), "{code}");
+    assert!(code.contains(" nix :: "), "{code}");
+}
+
+/// Does the code name `crate::module`, alone or in a group?
+fn names_module(code: &str, module: &str) -> bool {
+    imports(code, "crate", module) || code.contains(&format!(" super :: super :: {module} "))
+}
+
+/// Does the code name `root::name`, alone or in a group as in `use std::{fmt, fs}`?
+fn imports(code: &str, root: &str, name: &str) -> bool {
+    let root = root.replace("::", " :: ");
+    if code.contains(&format!(" {root} :: {name} ")) {
+        return true;
+    }
+    code.split(&format!(" {root} :: {{ ")).skip(1).any(|group| {
+        let mut depth = 0;
+        let mut first = true;
+        for token in group.split_whitespace() {
+            match token {
+                "{" => depth += 1,
+                "}" if depth == 0 => return false,
+                "}" => depth -= 1,
+                "," if depth == 0 => {
+                    first = true;
+                    continue;
+                }
+                _ if depth == 0 && first && token == name => return true,
+                _ => {}
+            }
+            first = false;
+        }
+        false
+    })
+}
+
+/// The sources below `folder` without tests, as tokens with blanks between them.
+fn sources(folder: &str) -> Result<Vec<(PathBuf, String)>> {
+    let mut found = Vec::new();
+    let mut folders = vec![workspace().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && path.file_stem().is_some_and(|stem| stem != "tests")
+            {
+                let code = code_of(&std::fs::read_to_string(&path)?);
+                found.push((path, code));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no source below {folder}");
+    Ok(found)
+}
+
+/// Rust source without comments, literals and the tests at its end.
+fn code_of(source: &str) -> String {
+    let source = source
+        .split("#[cfg(test)]\nmod ")
+        .next()
+        .unwrap_or_default();
+    let mut code = String::from(" ");
+    let mut rest = source;
+    while let Some(first) = rest.chars().next() {
+        if rest.starts_with("//") {
+            rest = rest.find('\n').map_or("", |end| &rest[end..]);
+        } else if rest.starts_with("/*") {
+            rest = rest.find("*/").map_or("", |end| &rest[end + 2..]);
+        } else if rest.starts_with("r#\"") {
+            rest = rest.find("\"#").map_or("", |end| &rest[end + 2..]);
+        } else if first == '"' {
+            rest = after_string(&rest[1..]);
+        } else if first == '\'' {
+            rest = after_quote(&rest[1..]);
+        } else if first.is_alphanumeric() || first == '_' {
+            let end = rest
+                .find(|c: char| !c.is_alphanumeric() && c != '_')
+                .unwrap_or(rest.len());
+            code.push_str(&rest[..end]);
+            code.push(' ');
+            rest = &rest[end..];
+        } else if rest.starts_with("::") {
+            code.push_str(":: ");
+            rest = &rest[2..];
+        } else {
+            if !first.is_whitespace() {
+                code.push(first);
+                code.push(' ');
+            }
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    code
+}
+
+/// What follows the closing quote of a string.
+fn after_string(text: &str) -> &str {
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return &text[at + 1..],
+            _ => {}
+        }
+    }
+    ""
+}
+
+/// What follows a character literal, or the quote of a lifetime.
+fn after_quote(text: &str) -> &str {
+    let mut chars = text.char_indices();
+    match (chars.next(), chars.next()) {
+        (Some((_, '\\')), Some((second, c))) => {
+            let after = &text[second + c.len_utf8()..];
+            after.find('\'').map_or("", |end| &after[end + 1..])
+        }
+        (Some(_), Some((second, '\''))) => &text[second + 1..],
+        _ => text,
+    }
+}
