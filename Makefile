@@ -53,16 +53,16 @@ check: check-units check-machines ## every test
 check-units: setup ## tests of the crates; needs no root
 	$(CARGO) test --locked --workspace --exclude teleport-userdb-tests --no-fail-fast
 
-check-machines: deb ## the package in booted containers: the whole on systemd 257, the main list on 252 and 262
+check-machines: deb ## the package in booted containers (TELEPORT_USERDB_SUITE= picks the Debian release, default trixie)
 	$(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast
 
-check-all: deb ## as check, with everything on each of systemd 252, 257 and 262
-	$(CARGO) test --locked --workspace --exclude teleport-userdb-tests --no-fail-fast
-	for suite in bookworm trixie sid; do \
-	    TELEPORT_USERDB_SUITE=$$suite $(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast || exit 1; done
+check-all: check-units deb ## as check, on each of Debian bookworm, trixie and sid (systemd 252, 257 and the newest)
+	status=0; for suite in bookworm trixie sid; do \
+	    echo "--- $$suite"; \
+	    TELEPORT_USERDB_SUITE=$$suite $(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast || status=1; \
+	done; exit $$status
 
 demo: deb ## a login from beginning to end, in a container, to read along
-	@$(CARGO) build --locked --quiet -p teleport-userdb-tests --bins
 	@$(CARGO) run --locked --quiet -p teleport-userdb-tests --bin demo
 
 fmt: ## formats the source
