@@ -3,5 +3,6 @@
 pub mod admission;
 pub mod children;
 pub mod leader;
+pub mod logind;
 pub mod lookup;
 pub mod sudoers_files;

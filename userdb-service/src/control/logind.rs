@@ -1,0 +1,258 @@
+//! Asking logind, and where it has forgotten a UID systemd itself, to end what a user left running.
+//! A hint, never a precondition: rights are gone before, and no call here can block for ever.
+//!
+//! Whether logind has dropped a user is read from its files and confirmed by asking it. Its UserRemoved
+//! signal would say the same, but not across a restart of logind or of the bus.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+use zbus::connection::Builder;
+use zbus::{Connection, OwnedObjectPath, proxy};
+
+/// Where the system bus listens. Not from the environment: the daemon has no other bus.
+const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
+/// How long any one call, connecting included, may take.
+const CALL: Duration = Duration::from_secs(2);
+/// How long what has been sent SIGKILL may take to be gone.
+const KILLED: Duration = Duration::from_secs(5);
+/// Between two looks at whether a user is gone.
+const LOOK: Duration = Duration::from_millis(50);
+
+const NO_SUCH_USER: &str = "org.freedesktop.login1.NoSuchUser";
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+
+#[proxy(
+    interface = "org.freedesktop.login1.Manager",
+    default_service = "org.freedesktop.login1",
+    default_path = "/org/freedesktop/login1"
+)]
+trait Login {
+    fn get_user(&self, uid: u32) -> zbus::Result<OwnedObjectPath>;
+    fn terminate_user(&self, uid: u32) -> zbus::Result<()>;
+    fn kill_user(&self, uid: u32, signal: i32) -> zbus::Result<()>;
+    fn set_user_linger(&self, uid: u32, enable: bool, interactive: bool) -> zbus::Result<()>;
+}
+
+#[proxy(
+    interface = "org.freedesktop.systemd1.Manager",
+    default_service = "org.freedesktop.systemd1",
+    default_path = "/org/freedesktop/systemd1"
+)]
+trait Systemd {
+    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
+}
+
+/// What became of a user in logind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Neither logind nor systemd holds anything of the UID.
+    Ended,
+    /// Something is left after SIGKILL and a wait: try again later, keep the UID taken.
+    StillThere,
+    /// logind could not be asked; the reason is for the journal. What the UID has must be ended
+    /// without it.
+    Unavailable(String),
+}
+
+/// The way to logind. Connects when first needed, and again after a failure.
+#[derive(Debug)]
+pub struct Logind {
+    address: String,
+    run: PathBuf,
+    cgroups: PathBuf,
+    connection: Mutex<Option<Connection>>,
+}
+
+impl Default for Logind {
+    fn default() -> Logind {
+        Logind::at(SYSTEM_BUS, "/run", "/sys/fs/cgroup")
+    }
+}
+
+impl Logind {
+    fn at(address: &str, run: impl Into<PathBuf>, cgroups: impl Into<PathBuf>) -> Logind {
+        Logind {
+            address: address.to_owned(),
+            run: run.into(),
+            cgroups: cgroups.into(),
+            connection: Mutex::new(None),
+        }
+    }
+
+    /// Ends every session and process of the user that logind knows of: SIGTERM, after `stop_timeout`
+    /// SIGKILL. Takes at most `stop_timeout` and some ten seconds.
+    pub async fn end_user(&self, uid: u32, stop_timeout: Duration) -> Outcome {
+        match self.login(async |login| login.terminate_user(uid).await).await {
+            Ok(()) => {}
+            Err(Failure::Named(name)) if name == NO_SUCH_USER => {
+                return self.end_forgotten(uid, stop_timeout).await;
+            }
+            Err(failure) => return Outcome::Unavailable(failure.to_string()),
+        }
+        if self.dropped(uid, stop_timeout).await {
+            return Outcome::Ended;
+        }
+        match self.login(async |login| login.kill_user(uid, libc::SIGKILL).await).await {
+            Ok(()) => {}
+            Err(Failure::Named(name)) if name == NO_SUCH_USER => {}
+            Err(failure) => return Outcome::Unavailable(failure.to_string()),
+        }
+        match self.dropped(uid, KILLED).await {
+            true => Outcome::Ended,
+            false => Outcome::StillThere,
+        }
+    }
+
+    /// Switches lingering off, while the user record is still there for logind to find.
+    ///
+    /// # Errors
+    /// A sentence for the journal; the file in `/var/lib/systemd/linger` is then to be removed.
+    pub async fn forbid_linger(&self, uid: u32) -> Result<(), String> {
+        match self.login(async |login| login.set_user_linger(uid, false, false).await).await {
+            Err(Failure::Named(name)) if name == NO_SUCH_USER => Ok(()),
+            outcome => outcome.map_err(|failure| failure.to_string()),
+        }
+    }
+
+    /// Whether logind or systemd holds anything of the UID, as far as their files tell.
+    pub fn holds(&self, uid: u32) -> bool {
+        self.run.join(format!("systemd/users/{uid}")).symlink_metadata().is_ok() || self.leftover(uid)
+    }
+
+    /// What a logind that was restarted without the user record has left behind.
+    fn leftover(&self, uid: u32) -> bool {
+        let slice = format!("user.slice/user-{uid}.slice");
+        self.run.join(format!("user/{uid}")).symlink_metadata().is_ok()
+            || self.cgroups.join(&slice).symlink_metadata().is_ok()
+            || self.cgroups.join("systemd").join(&slice).symlink_metadata().is_ok()
+    }
+
+    async fn end_forgotten(&self, uid: u32, stop_timeout: Duration) -> Outcome {
+        if !self.leftover(uid) {
+            return Outcome::Ended;
+        }
+        let slice = format!("user-{uid}.slice");
+        let units = [format!("user-runtime-dir@{uid}.service"), slice.clone()];
+        for unit in &units {
+            if let Err(e) = self.systemd(async |s| s.stop_unit(unit, "replace").await.map(drop)).await {
+                return Outcome::Unavailable(e.to_string());
+            }
+        }
+        if gone(stop_timeout, || !self.leftover(uid)).await {
+            return Outcome::Ended;
+        }
+        if let Err(e) = self.systemd(async |s| s.kill_unit(&slice, "all", libc::SIGKILL).await).await {
+            return Outcome::Unavailable(e.to_string());
+        }
+        match gone(KILLED, || !self.leftover(uid)).await {
+            true => Outcome::Ended,
+            false => Outcome::StillThere,
+        }
+    }
+
+    /// Waits until logind has dropped the user.
+    async fn dropped(&self, uid: u32, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if !gone(left, || !self.holds(uid)).await {
+                return false;
+            }
+            // The files go first. A logind that cannot be asked has nothing to add to them.
+            match self.login(async |login| login.get_user(uid).await).await {
+                Ok(_) if Instant::now() < until => sleep(LOOK).await,
+                Ok(_) => return false,
+                Err(_) => return true,
+            }
+        }
+    }
+
+    async fn login<T>(
+        &self,
+        call: impl AsyncFnOnce(&LoginProxy<'_>) -> zbus::Result<T>,
+    ) -> Result<T, Failure> {
+        self.bounded(async |connection| call(&LoginProxy::new(connection).await?).await).await
+    }
+
+    async fn systemd(
+        &self,
+        call: impl AsyncFnOnce(&SystemdProxy<'_>) -> zbus::Result<()>,
+    ) -> Result<(), Failure> {
+        let outcome = self
+            .bounded(async |connection| call(&SystemdProxy::new(connection).await?).await)
+            .await;
+        match outcome {
+            Err(Failure::Named(name)) if name == NO_SUCH_UNIT => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// One call, connecting first if need be. A connection that failed is not used again.
+    async fn bounded<T>(
+        &self,
+        call: impl AsyncFnOnce(&Connection) -> zbus::Result<T>,
+    ) -> Result<T, Failure> {
+        let kept = self.kept().clone();
+        let connection = match kept {
+            Some(connection) => connection,
+            None => {
+                let connection = within(Builder::address(self.address.as_str()).build()).await?;
+                *self.kept() = Some(connection.clone());
+                connection
+            }
+        };
+        let outcome = within(call(&connection)).await;
+        if matches!(outcome, Err(Failure::Other(_))) {
+            *self.kept() = None;
+        }
+        outcome
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks until `is_gone` or the limit.
+async fn gone(limit: Duration, is_gone: impl Fn() -> bool) -> bool {
+    let until = Instant::now() + limit;
+    while !is_gone() {
+        if Instant::now() >= until {
+            return false;
+        }
+        sleep(LOOK).await;
+    }
+    true
+}
+
+/// Why a call had no result.
+#[derive(Debug)]
+enum Failure {
+    /// The service answered with this D-Bus error.
+    Named(String),
+    /// No answer: the bus or the service is absent, slow or broken.
+    Other(String),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Named(name) => write!(f, "logind refuses: {name}"),
+            Failure::Other(why) => write!(f, "logind cannot be asked: {why}"),
+        }
+    }
+}
+
+async fn within<T>(call: impl Future<Output = zbus::Result<T>>) -> Result<T, Failure> {
+    match timeout(CALL, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(zbus::Error::MethodError(name, _, _))) => Err(Failure::Named(name.to_string())),
+        Ok(Err(e)) => Err(Failure::Other(e.to_string())),
+        Err(_) => Err(Failure::Other(format!("no answer within {CALL:?}"))),
+    }
+}
