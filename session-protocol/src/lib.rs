@@ -17,3 +17,6 @@ mod stream;
 pub mod sessions {
     include!(concat!(env!("OUT_DIR"), "/com.goteleport.Sessions.rs"));
 }
+
+/// The interface definition, as served by `org.varlink.service.GetInterfaceDescription`.
+pub const INTERFACE: &str = include_str!("com.goteleport.Sessions.varlink");

@@ -87,7 +87,10 @@ impl Logind {
     /// Ends every session and process of the user that logind knows of: SIGTERM, after `stop_timeout`
     /// SIGKILL. Takes at most `stop_timeout` and some ten seconds.
     pub async fn end_user(&self, uid: u32, stop_timeout: Duration) -> Outcome {
-        match self.login(async |login| login.terminate_user(uid).await).await {
+        match self
+            .login(async |login| login.terminate_user(uid).await)
+            .await
+        {
             Ok(()) => {}
             Err(Failure::Named(name)) if name == NO_SUCH_USER => {
                 return self.end_forgotten(uid, stop_timeout).await;
@@ -97,7 +100,10 @@ impl Logind {
         if self.dropped(uid, stop_timeout).await {
             return Outcome::Ended;
         }
-        match self.login(async |login| login.kill_user(uid, libc::SIGKILL).await).await {
+        match self
+            .login(async |login| login.kill_user(uid, libc::SIGKILL).await)
+            .await
+        {
             Ok(()) => {}
             Err(Failure::Named(name)) if name == NO_SUCH_USER => {}
             Err(failure) => return Outcome::Unavailable(failure.to_string()),
@@ -113,7 +119,10 @@ impl Logind {
     /// # Errors
     /// A sentence for the journal; the file in `/var/lib/systemd/linger` is then to be removed.
     pub async fn forbid_linger(&self, uid: u32) -> Result<(), String> {
-        match self.login(async |login| login.set_user_linger(uid, false, false).await).await {
+        match self
+            .login(async |login| login.set_user_linger(uid, false, false).await)
+            .await
+        {
             Err(Failure::Named(name)) if name == NO_SUCH_USER => Ok(()),
             outcome => outcome.map_err(|failure| failure.to_string()),
         }
@@ -121,15 +130,27 @@ impl Logind {
 
     /// Whether logind or systemd holds anything of the UID, as far as their files tell.
     pub fn holds(&self, uid: u32) -> bool {
-        self.run.join(format!("systemd/users/{uid}")).symlink_metadata().is_ok() || self.leftover(uid)
+        self.run
+            .join(format!("systemd/users/{uid}"))
+            .symlink_metadata()
+            .is_ok()
+            || self.leftover(uid)
     }
 
     /// What a logind that was restarted without the user record has left behind.
     fn leftover(&self, uid: u32) -> bool {
         let slice = format!("user.slice/user-{uid}.slice");
-        self.run.join(format!("user/{uid}")).symlink_metadata().is_ok()
+        self.run
+            .join(format!("user/{uid}"))
+            .symlink_metadata()
+            .is_ok()
             || self.cgroups.join(&slice).symlink_metadata().is_ok()
-            || self.cgroups.join("systemd").join(&slice).symlink_metadata().is_ok()
+            || self
+                .cgroups
+                .join("systemd")
+                .join(&slice)
+                .symlink_metadata()
+                .is_ok()
     }
 
     async fn end_forgotten(&self, uid: u32, stop_timeout: Duration) -> Outcome {
@@ -139,14 +160,20 @@ impl Logind {
         let slice = format!("user-{uid}.slice");
         let units = [format!("user-runtime-dir@{uid}.service"), slice.clone()];
         for unit in &units {
-            if let Err(e) = self.systemd(async |s| s.stop_unit(unit, "replace").await.map(drop)).await {
+            if let Err(e) = self
+                .systemd(async |s| s.stop_unit(unit, "replace").await.map(drop))
+                .await
+            {
                 return Outcome::Unavailable(e.to_string());
             }
         }
         if gone(stop_timeout, || !self.leftover(uid)).await {
             return Outcome::Ended;
         }
-        if let Err(e) = self.systemd(async |s| s.kill_unit(&slice, "all", libc::SIGKILL).await).await {
+        if let Err(e) = self
+            .systemd(async |s| s.kill_unit(&slice, "all", libc::SIGKILL).await)
+            .await
+        {
             return Outcome::Unavailable(e.to_string());
         }
         match gone(KILLED, || !self.leftover(uid)).await {
@@ -176,7 +203,8 @@ impl Logind {
         &self,
         call: impl AsyncFnOnce(&LoginProxy<'_>) -> zbus::Result<T>,
     ) -> Result<T, Failure> {
-        self.bounded(async |connection| call(&LoginProxy::new(connection).await?).await).await
+        self.bounded(async |connection| call(&LoginProxy::new(connection).await?).await)
+            .await
     }
 
     async fn systemd(
@@ -214,7 +242,9 @@ impl Logind {
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,25 @@
 //! The control plane: sessions, their leaders, and everything that is done for them.
+//!
+//! [`registry`] is the state machine and knows nothing of the outside; every other file here is a part
+//! of its rim. Nobody's lookup waits for anything in this folder.
 
 pub mod admission;
+mod arrivals;
 pub mod children;
+pub mod clock;
+pub mod config_files;
+mod daemon;
+mod effects;
+mod endings;
 pub mod leader;
 pub mod logind;
 pub mod lookup;
+mod passwd_lock;
+mod publish;
+pub mod registry;
+mod server;
+mod start;
+pub mod state;
 pub mod sudoers_files;
+
+pub use start::main;

@@ -33,7 +33,10 @@ impl fmt::Display for ActivationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ActivationError::Environment(error) => {
-                write!(f, "LISTEN_FDS, LISTEN_PID or LISTEN_FDNAMES is broken: {error}")
+                write!(
+                    f,
+                    "LISTEN_FDS, LISTEN_PID or LISTEN_FDNAMES is broken: {error}"
+                )
             }
             ActivationError::Missing { wanted, passed } => write!(
                 f,

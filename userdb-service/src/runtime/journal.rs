@@ -23,8 +23,8 @@ const FIELDS: usize = 32;
 /// Sends this process's log to the journal, from `TELEPORT_USERDB_LOG` upwards (`info` if unset).
 /// Called once, first thing; a second call does nothing.
 pub fn start() {
-    let filter = EnvFilter::try_from_env("TELEPORT_USERDB_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter =
+        EnvFilter::try_from_env("TELEPORT_USERDB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let journal = tracing_journald::layer()
         .ok()
         .map(|layer| Clean(layer.with_field_prefix(None)));
@@ -73,7 +73,11 @@ struct Values(Vec<(Field, String)>);
 
 impl Visit for Values {
     fn record_str(&mut self, field: &Field, value: &str) {
-        let limit = if field.name() == "message" { MESSAGE } else { FIELD };
+        let limit = if field.name() == "message" {
+            MESSAGE
+        } else {
+            FIELD
+        };
         self.0.push((field.clone(), clean(value, limit)));
     }
 

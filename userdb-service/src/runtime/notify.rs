@@ -74,4 +74,3 @@ async fn ask(path: &Path, question: &str) -> io::Result<()> {
     }
     Ok(())
 }
-

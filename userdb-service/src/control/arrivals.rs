@@ -1,0 +1,296 @@
+//! How a login comes in: asked about, decided on, registered, told.
+//!
+//! Between the decision and the registration nothing else runs, so that a plan is never registered on
+//! an occupancy that has changed under it.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use tracing::{info, warn};
+
+use super::clock::{Boottime, realtime_usec};
+use super::daemon::Daemon;
+use super::leader::Leader;
+use super::lookup;
+use super::passwd_lock::Hold;
+use super::registry::{Arrival, Joinable, SessionId, State};
+use crate::policy::config::HomeMode;
+use crate::policy::decide::Reason;
+use crate::policy::{self, Config, Decision, Facts, LoginRequest, Plan, Refusal};
+
+/// How many rounds of questions a decision may take. Each must learn something new.
+const ROUNDS: usize = 8;
+
+/// What the caller is told.
+#[derive(Debug)]
+pub(super) enum Reception {
+    /// The login is registered under this handle.
+    Admitted {
+        session: SessionId,
+        plan: Box<Plan>,
+        messages: Vec<String>,
+    },
+    /// The login belongs to somebody else.
+    Foreign,
+    /// The PAM service is not one of ours.
+    NotOurs,
+    /// It may not come in.
+    Refused(Refusal),
+}
+
+impl Daemon {
+    /// The account phase.
+    pub(super) async fn reserve(
+        self: &Rc<Self>,
+        request: &LoginRequest,
+        leader: Rc<Leader>,
+        patience: Duration,
+    ) -> Reception {
+        let reception = self.arrive(request, leader, patience).await;
+        self.report(request, &reception);
+        reception
+    }
+
+    /// The session phase: the caller's reservation, or a new one, becomes a session.
+    pub(super) async fn open(
+        self: &Rc<Self>,
+        handle: Option<SessionId>,
+        request: &LoginRequest,
+        leader: Rc<Leader>,
+        patience: Duration,
+    ) -> Reception {
+        let reserved = handle.filter(|id| self.is_reserved_by(*id, &leader));
+        let (id, mut messages) = match reserved {
+            Some(id) => (id, Vec::new()),
+            None => match self.reserve(request, leader, patience).await {
+                Reception::Admitted {
+                    session, messages, ..
+                } => (session, messages),
+                other => return other,
+            },
+        };
+        let opened = self.registry.borrow_mut().open(id);
+        let Ok(effects) = opened else {
+            return refused(
+                Reason::Busy,
+                "the login was withdrawn while its session opened; log in again",
+            );
+        };
+        let done = self.carry_out(effects);
+        if let Some(why) = done.failed {
+            return self.take_back(id, &why);
+        }
+        messages.extend(done.messages);
+        let Some(plan) = self
+            .registry
+            .borrow()
+            .session(id)
+            .map(|session| Box::new(session.plan.clone()))
+        else {
+            return refused(Reason::Internal, "the session ended while it opened");
+        };
+        info!(
+            TELEPORT_LOGIN = %plan.login,
+            TELEPORT_USER = %plan.teleport_user,
+            TELEPORT_SESSION = %id,
+            TELEPORT_UID = %plan.uid,
+            "session of {} opened",
+            plan.login
+        );
+        Reception::Admitted {
+            session: id,
+            plan,
+            messages,
+        }
+    }
+
+    fn is_reserved_by(&self, id: SessionId, leader: &Leader) -> bool {
+        self.registry.borrow().session(id).is_some_and(|session| {
+            session.leader == *leader.id() && !matches!(session.state, State::Departed { .. })
+        })
+    }
+
+    async fn arrive(
+        self: &Rc<Self>,
+        request: &LoginRequest,
+        leader: Rc<Leader>,
+        patience: Duration,
+    ) -> Reception {
+        let deadline = Instant::now() + patience;
+        let config = match &*self.config.borrow() {
+            Ok(config) => config.clone(),
+            Err(why) => {
+                return refused(
+                    Reason::Configuration,
+                    &format!(
+                        "no user can be made: the configuration of teleport-userdb is wrong: {why}"
+                    ),
+                );
+            }
+        };
+        loop {
+            // Registered before the registry is looked at, so that no change is missed in between.
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+
+            // Held until the plan is published: nobody else may take the name or the ID in between.
+            let (plan, _hold) = match timeout_at(deadline, self.decide(&config, request)).await {
+                Ok(Ok(decided)) => decided,
+                Ok(Err(reception)) => return reception,
+                Err(_) => {
+                    return refused(
+                        Reason::LookupFailed,
+                        "the name services of this node did not answer in time; log in again",
+                    );
+                }
+            };
+            let joinable = self
+                .registry
+                .borrow()
+                .joinable(&plan.login, &plan.teleport_user);
+            match joinable {
+                Joinable::Now => return self.register(*plan, request, leader),
+                Joinable::AfterRemains => {
+                    let changed = timeout_at(deadline, settled).await.is_ok();
+                    if !changed || self.stopping.get() {
+                        return refused(
+                            Reason::Busy,
+                            &format!(
+                                "what an earlier user of {} left is still being ended; log in again in a few seconds",
+                                plan.login
+                            ),
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks the policy until it has heard enough. The last decision is made on the occupancy of now.
+    async fn decide(
+        &self,
+        config: &Config,
+        request: &LoginRequest,
+    ) -> Result<(Box<Plan>, Rc<Hold>), Reception> {
+        let hold = match self.passwd_lock.hold().await {
+            Ok(hold) => hold,
+            Err(error) => return Err(refused(Reason::LookupFailed, &error.to_string())),
+        };
+        let mut facts = Facts::default();
+        for _ in 0..ROUNDS {
+            let decision =
+                policy::decide(config, request, &facts, self.registry.borrow().occupancy());
+            match decision {
+                Decision::Ask(questions) => {
+                    let home_base = home_base(config);
+                    match self.lookups.ask(&questions, home_base).await {
+                        Ok(more) => lookup::absorb(&mut facts, more),
+                        Err(error) => {
+                            return Err(refused(Reason::LookupFailed, &error.to_string()));
+                        }
+                    }
+                }
+                Decision::Grant(plan) => return Ok((plan, hold)),
+                Decision::Foreign => return Err(Reception::Foreign),
+                Decision::NotOurs => return Err(Reception::NotOurs),
+                Decision::Refuse(refusal) => return Err(Reception::Refused(refusal)),
+            }
+        }
+        Err(refused(
+            Reason::Internal,
+            "this login could not be decided on; the journal of teleport-sessiond says more",
+        ))
+    }
+
+    fn register(
+        self: &Rc<Self>,
+        plan: Plan,
+        request: &LoginRequest,
+        leader: Rc<Leader>,
+    ) -> Reception {
+        let id = SessionId::random();
+        let identity = leader.id().clone();
+        self.leaders.borrow_mut().insert(id, leader);
+        let effects = self.registry.borrow_mut().reserve(
+            Boottime::now(),
+            Arrival {
+                id,
+                plan: plan.clone(),
+                leader: identity,
+                service: request.service.clone(),
+                since_usec: realtime_usec(),
+            },
+        );
+        let done = self.carry_out(effects);
+        if let Some(why) = done.failed {
+            return self.take_back(id, &why);
+        }
+        Reception::Admitted {
+            session: id,
+            plan: Box::new(plan),
+            messages: done.messages,
+        }
+    }
+
+    /// A grant that could not be carried out to its end leaves nothing behind.
+    fn take_back(self: &Rc<Self>, id: SessionId, why: &str) -> Reception {
+        let effects = self.registry.borrow_mut().close(Boottime::now(), id);
+        self.carry_out(effects);
+        warn!(TELEPORT_SESSION = %id, "login taken back: {why}");
+        refused(
+            Reason::Internal,
+            &format!("the login cannot be made: {why}"),
+        )
+    }
+
+    fn report(&self, request: &LoginRequest, reception: &Reception) {
+        let login = request.login.as_str();
+        let user = request
+            .environment
+            .get("TELEPORT_USERNAME")
+            .map_or("", String::as_str);
+        match reception {
+            Reception::Admitted { session, plan, .. } => info!(
+                TELEPORT_LOGIN = %plan.login,
+                TELEPORT_USER = %user,
+                TELEPORT_SESSION = %session,
+                TELEPORT_UID = %plan.uid,
+                "{} is made for {user}",
+                plan.login
+            ),
+            Reception::Foreign => info!(
+                TELEPORT_LOGIN = %login,
+                "{login} exists already and is left alone"
+            ),
+            Reception::NotOurs => {}
+            Reception::Refused(refusal) => warn!(
+                TELEPORT_LOGIN = %login,
+                TELEPORT_USER = %user,
+                TELEPORT_REASON = refusal.reason.as_str(),
+                "{login} is refused: {}",
+                refusal.message
+            ),
+        }
+    }
+}
+
+/// The folder of the persistent homes, if anybody can have one: their owners are the memory of UIDs.
+fn home_base(config: &Config) -> Option<&Path> {
+    let persistent = |mode| mode == HomeMode::Persistent;
+    let somebody = persistent(config.home.mode)
+        || config
+            .roles
+            .iter()
+            .any(|role| role.home.is_some_and(persistent));
+    somebody.then(|| Path::new(&config.home.base))
+}
+
+fn refused(reason: Reason, message: &str) -> Reception {
+    Reception::Refused(Refusal {
+        reason,
+        message: message.to_owned(),
+    })
+}

@@ -1,0 +1,271 @@
+//! `teleport-sessiond` as a running process: what it holds, how it starts, how it stops.
+//!
+//! Single-threaded: whoever changes the registry carries the effects out before anybody else runs.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use account_table::{Trust, Writer};
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, spawn_local};
+use tracing::{error, info, warn};
+
+use super::clock::Boottime;
+use super::config_files;
+use super::leader::{Leader, LeaderError};
+use super::logind::Logind;
+use super::lookup::{self, Lookups};
+use super::passwd_lock::PasswdLock;
+use super::registry::{Registry, Session, SessionId};
+use super::server;
+use super::state::StateDir;
+use super::sudoers_files::SudoersFiles;
+use crate::policy::{Config, Login};
+use crate::runtime::stop::{self, Stop};
+use crate::runtime::{self, activation, notify};
+
+const SOCKET: &str = "/run/teleport-userdb/sessions";
+const TABLE: &str = "/run/teleport-userdb/accounts";
+const STATE: &str = "/run/teleport-sessiond";
+pub(super) const SUDOERS: &str = "/etc/sudoers.d";
+const PASSWD_LOCK: &str = "/etc/.pwd.lock";
+
+/// What `systemctl status` says while all is well.
+const READY: &str = "Sessions are kept and their users published.";
+
+/// Everything the daemon holds.
+#[derive(Debug)]
+pub(super) struct Daemon {
+    pub(super) registry: RefCell<Registry>,
+    /// The configuration, or the sentence that says what is wrong with it: then what lives goes on and
+    /// nothing new is admitted.
+    pub(super) config: RefCell<Result<Rc<Config>, String>>,
+    pub(super) state: StateDir,
+    pub(super) table: RefCell<Writer>,
+    pub(super) sudoers: SudoersFiles,
+    pub(super) lookups: Lookups,
+    pub(super) logind: Logind,
+    pub(super) passwd_lock: PasswdLock,
+    pub(super) leaders: RefCell<HashMap<SessionId, Rc<Leader>>>,
+    pub(super) watches: RefCell<HashMap<SessionId, AbortHandle>>,
+    /// Logins whose remains are being ended.
+    pub(super) ending: RefCell<BTreeSet<Login>>,
+    /// The registry's next deadline may have changed.
+    pub(super) deadline_moved: Notify,
+    /// The registry has changed: who waits for a login looks again.
+    pub(super) settled: Notify,
+    /// SIGTERM has come.
+    pub(super) stopping: Cell<bool>,
+}
+
+/// Why the daemon cannot run.
+#[derive(Debug)]
+pub(super) struct StartError(String);
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Runs the daemon until SIGTERM.
+pub(super) fn run() -> Result<(), StartError> {
+    runtime::block_on(serve()).map_err(|error| StartError(format!("no event loop: {error}")))?
+}
+
+async fn serve() -> Result<(), StartError> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| StartError(format!("{what}: {error}"));
+    let listener = activation::socket("sessions").map_err(|error| StartError(error.to_string()))?;
+    let stop = stop::on_signals().map_err(|error| failed("cannot receive signals", &error))?;
+    let hangup =
+        signal(SignalKind::hangup()).map_err(|error| failed("cannot receive signals", &error))?;
+    let daemon = Rc::new(Daemon::start()?);
+    daemon.take_up_where_it_was_left();
+    spawn_local(daemon.clone().keep_time());
+    spawn_local(daemon.clone().reload_when_told(hangup));
+    spawn_local(daemon.clone().let_nobody_wait_for_a_stop(stop.clone()));
+    spawn_local(async {
+        let question = json!({"method": "org.varlink.service.GetInfo"});
+        notify::watchdog(Path::new(SOCKET), &question).await;
+    });
+    notify::ready(READY);
+    server::serve(daemon, listener, stop)
+        .await
+        .map_err(|error| failed("cannot serve the registry", &error))?;
+    // Everything accepted has been answered; sessions stay written down for the next start.
+    notify::stopping();
+    Ok(())
+}
+
+impl Daemon {
+    fn start() -> Result<Self, StartError> {
+        let config = read_config();
+        let (retire_delay, shared) = match &config {
+            Ok(config) => (config.retire_delay, config.logins.shared),
+            Err(_) => (
+                Config::default().retire_delay,
+                Config::default().logins.shared,
+            ),
+        };
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            StartError(format!("cannot use {what}: {error}"))
+        };
+        Ok(Self {
+            registry: RefCell::new(Registry::new(retire_delay, shared)),
+            config: RefCell::new(config),
+            state: StateDir::open(Path::new(STATE)).map_err(|error| failed(STATE, &error))?,
+            table: RefCell::new(
+                Writer::open(Path::new(TABLE), Trust::Root)
+                    .map_err(|error| failed(TABLE, &error))?,
+            ),
+            sudoers: SudoersFiles::new(SUDOERS),
+            lookups: Lookups::new(lookup::Settings::default()),
+            logind: Logind::default(),
+            passwd_lock: PasswdLock::new(PASSWD_LOCK.into()),
+            leaders: RefCell::default(),
+            watches: RefCell::default(),
+            ending: RefCell::default(),
+            deadline_moved: Notify::new(),
+            settled: Notify::new(),
+            stopping: Cell::new(false),
+        })
+    }
+
+    /// After a restart: sessions whose leaders live go on, the others end, and nothing else of ours is
+    /// left in the table or in sudoers.d. All of it before the first call is answered.
+    fn take_up_where_it_was_left(self: &Rc<Self>) {
+        let loaded = self.state.load().unwrap_or_else(|error| {
+            error!(%error, "cannot read the state of before the restart; starting without");
+            Default::default()
+        });
+        for (path, why) in &loaded.damaged {
+            error!(path = %path.display(), "state file set aside: {why}");
+            if let Err(error) = self.state.set_aside(path) {
+                error!(path = %path.display(), %error, "cannot set it aside");
+            }
+        }
+        let effects = self.registry.borrow_mut().restore(
+            Boottime::now(),
+            loaded.standings,
+            loaded.sessions,
+            loaded.quarantine,
+            |session| self.find_leader_again(session),
+        );
+        if let Some(why) = self.carry_out(effects).failed {
+            error!("taking up the sessions of before the restart: {why}");
+        }
+        let live: BTreeSet<Login> = self
+            .registry
+            .borrow()
+            .list()
+            .iter()
+            .map(|session| session.login().clone())
+            .collect();
+        let sudoers: BTreeSet<Login> = self.registry.borrow().sudoers().cloned().collect();
+        if let Err(error) = self.sudoers.sweep(&sudoers) {
+            error!(%error, "cannot remove stale sudoers files");
+        }
+        self.table
+            .borrow_mut()
+            .retain(|login| Login::try_from(login).is_ok_and(|login| live.contains(&login)));
+        if !live.is_empty() {
+            info!("{} logins go on after a restart", live.len());
+        }
+    }
+
+    fn find_leader_again(&self, session: &Session) -> bool {
+        match Leader::reidentify(&session.leader) {
+            Ok(leader) => {
+                self.leaders
+                    .borrow_mut()
+                    .insert(session.id, Rc::new(leader));
+                true
+            }
+            Err(LeaderError::Gone) => false,
+            Err(LeaderError::Unknown(error)) => {
+                error!(TELEPORT_SESSION = %session.id, %error, "its leader cannot be found again");
+                false
+            }
+        }
+    }
+
+    /// How long an ended login is left alone, as configured.
+    pub(super) fn retire_delay(&self) -> Duration {
+        self.setting(|config| config.retire_delay)
+    }
+
+    /// From SIGTERM to SIGKILL for what a user leaves running, as configured.
+    pub(super) fn stop_timeout(&self) -> Duration {
+        self.setting(|config| config.stop_timeout)
+    }
+
+    fn setting<T>(&self, of: impl Fn(&Config) -> T) -> T {
+        match &*self.config.borrow() {
+            Ok(config) => of(config),
+            Err(_) => of(&Config::default()),
+        }
+    }
+
+    async fn keep_time(self: Rc<Self>) {
+        loop {
+            let deadline = self.registry.borrow().next_deadline();
+            match deadline {
+                Some(deadline) => {
+                    let wait = deadline.since(Boottime::now());
+                    let _ = tokio::time::timeout(wait, self.deadline_moved.notified()).await;
+                }
+                None => self.deadline_moved.notified().await,
+            }
+            let effects = self.registry.borrow_mut().tick(Boottime::now());
+            if !effects.is_empty() {
+                self.carry_out(effects);
+            }
+        }
+    }
+
+    async fn reload_when_told(self: Rc<Self>, mut hangup: Signal) {
+        while hangup.recv().await.is_some() {
+            self.reload();
+        }
+    }
+
+    /// Who waits for the end of somebody's remains is told to come back rather than held.
+    async fn let_nobody_wait_for_a_stop(self: Rc<Self>, stop: Stop) {
+        stop.wait().await;
+        self.stopping.set(true);
+        self.settled.notify_waiters();
+    }
+
+    /// A good new configuration holds for new sessions; a wrong one changes nothing.
+    fn reload(&self) {
+        notify::reloading();
+        match read_config() {
+            Ok(config) => {
+                self.registry
+                    .borrow_mut()
+                    .configure(config.retire_delay, config.logins.shared);
+                *self.config.borrow_mut() = Ok(config);
+                info!("the configuration was read anew");
+            }
+            Err(why) => warn!("the configuration stays as it was: {why}"),
+        }
+        notify::ready(READY);
+    }
+}
+
+fn read_config() -> Result<Rc<Config>, String> {
+    match config_files::load(Path::new("/")) {
+        Ok(config) => Ok(Rc::new(config)),
+        Err(error) => {
+            error!("the configuration is wrong: {error}");
+            Err(error.to_string())
+        }
+    }
+}

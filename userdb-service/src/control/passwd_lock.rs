@@ -1,0 +1,149 @@
+//! The lock that `lckpwdf` takes: held while it is checked that a name and an ID are free and until
+//! they are published, so that useradd and we never hand out the same one.
+//!
+//! All logins that are being decided share one hold of it.
+
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use tokio::time::{Instant, sleep};
+
+const PATIENCE: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Where the lock is and whether it is held.
+#[derive(Debug)]
+pub(super) struct PasswdLock {
+    path: PathBuf,
+    held: RefCell<Weak<Hold>>,
+}
+
+/// Keeps the lock until the last clone is dropped.
+#[derive(Debug)]
+pub(super) struct Hold {
+    // An open-file-description lock: closing the file is what releases it.
+    _file: Option<File>,
+}
+
+impl PasswdLock {
+    /// The lock at `path` (`/etc/.pwd.lock` but for tests).
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            held: RefCell::new(Weak::new()),
+        }
+    }
+
+    /// Waits up to two seconds for the lock. A read-only `/etc`, or one without the file, cannot be
+    /// written by useradd either: then there is nothing to lock out.
+    pub(super) async fn hold(&self) -> io::Result<Rc<Hold>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(hold) = self.held.borrow().upgrade() {
+                return Ok(hold);
+            }
+            match self.try_lock() {
+                Ok(hold) => {
+                    let hold = Rc::new(hold);
+                    *self.held.borrow_mut() = Rc::downgrade(&hold);
+                    return Ok(hold);
+                }
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                Err(_) if Instant::now() >= deadline => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        format!(
+                            "{} is locked by another program for more than {} s",
+                            self.path.display(),
+                            PATIENCE.as_secs()
+                        ),
+                    ));
+                }
+                Err(_) => sleep(RETRY).await,
+            }
+        }
+    }
+
+    fn try_lock(&self) -> io::Result<Hold> {
+        let opened = OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
+            .open(&self.path);
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) => {
+                return match error.raw_os_error() {
+                    Some(libc::EROFS | libc::ENOENT) => Ok(Hold { _file: None }),
+                    _ => Err(error),
+                };
+            }
+        };
+        let whole_file = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file)) {
+            Ok(_) => Ok(Hold { _file: Some(file) }),
+            Err(Errno::EAGAIN | Errno::EACCES) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("pwdlock-{name}-{}", std::process::id()));
+        File::create(&path).expect("made");
+        path
+    }
+
+    #[tokio::test]
+    async fn logins_share_one_hold_and_the_last_one_releases_it() {
+        let path = scratch("share");
+        let ours = PasswdLock::new(path.clone());
+        let first = ours.hold().await.expect("free");
+        let second = ours.hold().await.expect("shared");
+        drop(first);
+        let other = PasswdLock::new(path.clone());
+        assert_eq!(
+            other.try_lock().map_err(|error| error.kind()).err(),
+            Some(io::ErrorKind::WouldBlock)
+        );
+        drop(second);
+        other.try_lock().expect("released");
+        std::fs::remove_file(path).expect("removed");
+    }
+
+    #[tokio::test]
+    async fn a_missing_lock_file_locks_nobody_out() {
+        let lock = PasswdLock::new(std::env::temp_dir().join("no-such-lock"));
+        lock.hold().await.expect("tolerated");
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_stays_taken_is_given_up_with_a_sentence() {
+        let path = scratch("taken");
+        let other = PasswdLock::new(path.clone());
+        let _held = other.hold().await.expect("free");
+        let error = PasswdLock::new(path.clone())
+            .hold()
+            .await
+            .expect_err("taken");
+        assert!(error.to_string().contains("locked by another program"));
+        std::fs::remove_file(path).expect("removed");
+    }
+}

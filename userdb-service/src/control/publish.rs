@@ -1,0 +1,51 @@
+//! From what the policy granted to what everybody may read: the account in the published table.
+//!
+//! All of it is public. Roles, addresses and session handles do not enter.
+
+use std::time::Duration;
+
+use account_table::{AccountSpec, GroupOrigin, GroupSpec};
+
+use super::registry::Published;
+use crate::policy::plan::{self, Disposition};
+
+/// The account as the table takes it. `retire_delay` becomes logind's stop delay, so that the user's
+/// runtime directory outlives quick re-logins.
+pub(super) fn account(published: &Published, retire_delay: Duration) -> AccountSpec {
+    let plan = &published.plan;
+    AccountSpec {
+        login: plan.login.to_string(),
+        aliases: plan.aliases.iter().map(ToString::to_string).collect(),
+        uid: plan.uid.get(),
+        gid: plan.gid.get(),
+        gecos: plan.gecos.clone(),
+        home: plan.home.path().to_owned(),
+        shell: plan.shell.clone(),
+        locked: false,
+        since_usec: published.since_usec,
+        sessions: published.sessions,
+        stop_delay_usec: u64::try_from(retire_delay.as_micros()).unwrap_or(u64::MAX),
+        disposition: match plan.disposition {
+            Disposition::Dynamic => account_table::Disposition::Dynamic,
+            Disposition::Regular => account_table::Disposition::Regular,
+        },
+        tasks_max: plan.resources.tasks_max,
+        memory_max: plan.resources.memory_max,
+        cpu_weight: plan.resources.cpu_weight,
+        umask: plan.resources.umask,
+        environment: plan.resources.environment.clone(),
+        groups: plan
+            .groups
+            .iter()
+            .map(|group| GroupSpec {
+                name: group.name.to_string(),
+                gid: group.gid,
+                origin: match group.origin {
+                    plan::GroupOrigin::Synthesized => GroupOrigin::Synthesized,
+                    plan::GroupOrigin::ForeignFiles => GroupOrigin::ForeignFiles,
+                    plan::GroupOrigin::Foreign => GroupOrigin::Foreign,
+                },
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,87 @@
+//! One login while anything of it is left: its UID, its sessions, and how its end goes.
+//!
+//! Data and small questions about it; the transitions are in the registry.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::session::SessionId;
+use crate::control::clock::Boottime;
+use crate::policy::{Gid, GroupName, Login, SudoersSpec, Uid};
+
+/// What is kept of a login for a restart, apart from its sessions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The name it is published under.
+    pub login: Login,
+    /// The spelling it was asked for with, which its UID was derived from.
+    pub given: String,
+    /// Its UID, taken until the remains have ended.
+    pub uid: Uid,
+    /// Its primary group.
+    pub gid: Gid,
+    /// How far its end has come.
+    pub phase: Phase,
+    /// Teleport users that had a session since this login last came into being. Only the sole owner may
+    /// come back before the remains have ended: nobody else's processes can then gain what it is granted.
+    pub owners: BTreeSet<String>,
+    /// Whether a session was open since then, so that processes may be left.
+    pub may_have_remains: bool,
+}
+
+/// How far the end of a login has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// It has sessions or reservations.
+    Live,
+    /// Its last session has ended; nothing is touched for a while, so that it can come back.
+    Retiring {
+        /// When the last session ended.
+        since: Boottime,
+    },
+    /// Its processes and other remains are being ended; nobody joins it.
+    Terminating,
+}
+
+/// A login while anything of it is left.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) standing: Standing,
+    /// Reserved and open sessions by order of arrival.
+    pub(super) sessions: BTreeMap<u64, SessionId>,
+    /// Sessions that are over and whose leader has not exited.
+    pub(super) departed: BTreeSet<SessionId>,
+    /// What its sudoers file says, empty where it has none. `None`: not known, after a restart or a
+    /// write that failed.
+    pub(super) sudoers: Option<Vec<SudoersSpec>>,
+    /// The synthesized groups it is shown in.
+    pub(super) groups: BTreeMap<GroupName, Gid>,
+}
+
+impl Entry {
+    /// A login of which nothing is on disk.
+    pub(super) fn new(standing: Standing) -> Self {
+        Self {
+            sudoers: Some(Vec::new()),
+            ..Self::restored(standing)
+        }
+    }
+
+    /// A login of before a restart, of which something may be on disk.
+    pub(super) fn restored(standing: Standing) -> Self {
+        Self {
+            standing,
+            sessions: BTreeMap::new(),
+            departed: BTreeSet::new(),
+            sudoers: None,
+            groups: BTreeMap::new(),
+        }
+    }
+
+    /// Whether `teleport_user` alone has used this login since it came into being.
+    pub(super) fn is_owned_by(&self, teleport_user: &str) -> bool {
+        self.standing.owners.len() == 1 && self.standing.owners.contains(teleport_user)
+    }
+}

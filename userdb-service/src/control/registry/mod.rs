@@ -1,0 +1,666 @@
+//! The session registry as a state machine: (state, event) -> (state, effects).
+//!
+//! No I/O, no clock, no waiting in here: the daemon says what happened and when, and carries the
+//! effects out in the order in which they are returned.
+
+mod entry;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+pub use entry::{Phase, Standing};
+pub use session::{NotASessionId, Session, SessionId, State};
+
+use self::entry::Entry;
+use crate::control::clock::Boottime;
+use crate::control::leader::LeaderId;
+use crate::policy::decide::{self, Occupant};
+use crate::policy::plan::{Grants, GroupOrigin, SharedLogins};
+use crate::policy::{self, Gid, GroupName, Login, Occupancy, Plan, SudoersSpec, Uid};
+
+/// The group that marks all of our users. It grants nothing by itself.
+const MARKER: &str = "teleport-tmp";
+
+/// How long a reservation may wait for its session, however long its leader lives.
+const RESERVATION: Duration = Duration::from_secs(600);
+/// How long after its close a leader that does not exit is waited for.
+const DEPARTURE: Duration = Duration::from_secs(10);
+
+/// What the daemon has to do, in this order, for a transition to be true outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Write the session down for a restart.
+    RememberSession(SessionId),
+    /// Remove what was written down of the session.
+    ForgetSession(SessionId),
+    /// Write the login's standing down for a restart.
+    RememberLogin(Login),
+    /// Remove what was written down of the login.
+    ForgetLogin(Login),
+    /// Make the login's sudoers file say this; nothing: remove it.
+    Sudoers(Login, Vec<SudoersSpec>),
+    /// Publish the login with what its sessions grant together.
+    Publish(Box<Published>),
+    /// Withdraw name, aliases, IDs and memberships of the login.
+    Withdraw(Login),
+    /// Report the exit of the session's leader.
+    Watch(SessionId),
+    /// No longer.
+    Unwatch(SessionId),
+    /// End processes and other remains of the UID, then report that they have ended.
+    EndRemains(Login, Uid),
+    /// The UID may go to no other name before the next boot.
+    Quarantine(Uid, String),
+    /// Nor may the GID of this group, or of this login's private group.
+    QuarantineGroup(Gid, String),
+}
+
+/// A login as it is to be published.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Published {
+    /// What its open sessions grant together.
+    pub plan: Plan,
+    /// Number of open sessions.
+    pub sessions: u32,
+    /// When its first session came, microseconds of CLOCK_REALTIME.
+    pub since_usec: u64,
+}
+
+/// A login that was decided on and now comes in.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The handle it gets.
+    pub id: SessionId,
+    /// What was decided.
+    pub plan: Plan,
+    /// The process that asked.
+    pub leader: LeaderId,
+    /// The PAM service.
+    pub service: String,
+    /// Microseconds of CLOCK_REALTIME.
+    pub since_usec: u64,
+}
+
+/// IDs that were given out since boot, each with the name it was derived from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Quarantine {
+    /// UIDs, by the login as it was spelled originally.
+    pub uids: Vec<(Uid, String)>,
+    /// GIDs that are not their user's UID, by `group:NAME` or by the login.
+    pub gids: Vec<(Gid, String)>,
+}
+
+/// Whether a login can be joined by a Teleport user now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joinable {
+    /// Nothing is there, or what is there may be joined.
+    Now,
+    /// What an earlier user left is still being ended.
+    AfterRemains,
+}
+
+/// The handle names no session that could be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoReservation;
+
+/// Everything that is reserved, open, or not yet fully gone.
+#[derive(Debug)]
+pub struct Registry {
+    sessions: HashMap<SessionId, Session>,
+    logins: BTreeMap<Login, Entry>,
+    /// What the policy needs to know of the above, kept up with every change.
+    occupancy: Occupancy,
+    /// Number of logins in each synthesized group.
+    members: HashMap<GroupName, u32>,
+    timers: BTreeSet<(Boottime, Timer)>,
+    arrivals: u64,
+    retire_delay: Duration,
+    shared: SharedLogins,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    ReservationExpires(SessionId),
+    DepartureOverdue(SessionId),
+    RetireDelayOver(Login),
+}
+
+impl Registry {
+    /// An empty registry.
+    pub fn new(retire_delay: Duration, shared: SharedLogins) -> Self {
+        Self {
+            sessions: HashMap::new(),
+            logins: BTreeMap::new(),
+            occupancy: Occupancy::default(),
+            members: HashMap::new(),
+            timers: BTreeSet::new(),
+            arrivals: 0,
+            retire_delay,
+            shared,
+        }
+    }
+
+    /// Applies configuration that concerns the registry, for what ends or comes from now on.
+    pub fn configure(&mut self, retire_delay: Duration, shared: SharedLogins) {
+        self.retire_delay = retire_delay;
+        self.shared = shared;
+    }
+
+    /// What the policy needs to know of who is on.
+    pub fn occupancy(&self) -> &Occupancy {
+        &self.occupancy
+    }
+
+    /// The session with this handle, in whatever state.
+    pub fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(&id)
+    }
+
+    /// Sessions that are reserved or open, oldest first.
+    pub fn list(&self) -> Vec<&Session> {
+        let mut live: Vec<&Session> = self
+            .sessions
+            .values()
+            .filter(|session| !matches!(session.state, State::Departed { .. }))
+            .collect();
+        live.sort_by_key(|session| session.order);
+        live
+    }
+
+    /// Logins of which anything is left, with how far their end has come.
+    pub fn standings(&self) -> impl Iterator<Item = &Standing> {
+        self.logins.values().map(|entry| &entry.standing)
+    }
+
+    /// The login's standing, if anything of it is left.
+    pub fn standing(&self, login: &Login) -> Option<&Standing> {
+        self.logins.get(login).map(|entry| &entry.standing)
+    }
+
+    /// Logins that have a sudoers file.
+    pub fn sudoers(&self) -> impl Iterator<Item = &Login> {
+        self.logins
+            .values()
+            .filter(|entry| {
+                entry
+                    .sudoers
+                    .as_ref()
+                    .is_some_and(|specs| !specs.is_empty())
+            })
+            .map(|entry| &entry.standing.login)
+    }
+
+    /// When [`Registry::tick`] next has something to do.
+    pub fn next_deadline(&self) -> Option<Boottime> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Whether `teleport_user` may come in under `login` now.
+    pub fn joinable(&self, login: &Login, teleport_user: &str) -> Joinable {
+        match self.logins.get(login) {
+            None => Joinable::Now,
+            Some(entry) => match entry.standing.phase {
+                Phase::Live => Joinable::Now,
+                Phase::Retiring { .. } if entry.is_owned_by(teleport_user) => Joinable::Now,
+                Phase::Retiring { .. } | Phase::Terminating => Joinable::AfterRemains,
+            },
+        }
+    }
+
+    /// The account phase: the login becomes known, without rights yet. The caller has checked that it
+    /// is [`Joinable`] and has decided the plan on the current [`Registry::occupancy`].
+    pub fn reserve(&mut self, now: Boottime, arrival: Arrival) -> Vec<Effect> {
+        let Arrival {
+            id,
+            plan,
+            leader,
+            service,
+            since_usec,
+        } = arrival;
+        self.arrivals += 1;
+        let order = self.arrivals;
+        let login = plan.login.clone();
+        let entry = self.logins.entry(login.clone()).or_insert_with(|| {
+            Entry::new(Standing {
+                login: login.clone(),
+                given: plan.given.clone(),
+                uid: plan.uid,
+                gid: plan.gid,
+                phase: Phase::Live,
+                owners: BTreeSet::new(),
+                may_have_remains: false,
+            })
+        });
+        entry.standing.phase = Phase::Live;
+        entry.standing.owners.insert(plan.teleport_user.clone());
+        entry.sessions.insert(order, id);
+        self.timers
+            .insert((now + RESERVATION, Timer::ReservationExpires(id)));
+        self.sessions.insert(
+            id,
+            Session {
+                id,
+                order,
+                plan,
+                leader,
+                service,
+                state: State::Reserved { at: now },
+                since_usec,
+            },
+        );
+        let mut effects = vec![
+            Effect::RememberSession(id),
+            Effect::RememberLogin(login.clone()),
+            Effect::Watch(id),
+        ];
+        self.show(&login, &mut effects);
+        effects
+    }
+
+    /// The session phase: from now on its rights hold. Opening an open session again changes nothing.
+    pub fn open(&mut self, id: SessionId) -> Result<Vec<Effect>, NoReservation> {
+        let session = self.sessions.get_mut(&id).ok_or(NoReservation)?;
+        let login = session.login().clone();
+        match session.state {
+            State::Reserved { .. } => session.state = State::Open,
+            State::Open => return Ok(Vec::new()),
+            State::Departed { .. } => return Err(NoReservation),
+        }
+        if let Some(entry) = self.logins.get_mut(&login) {
+            entry.standing.may_have_remains = true;
+        }
+        let mut effects = vec![
+            Effect::RememberSession(id),
+            Effect::RememberLogin(login.clone()),
+        ];
+        self.show(&login, &mut effects);
+        Ok(effects)
+    }
+
+    /// The session is over: its rights go at once, its leader is waited for. Unknown handles and
+    /// sessions that are over already change nothing.
+    pub fn close(&mut self, now: Boottime, id: SessionId) -> Vec<Effect> {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return Vec::new();
+        };
+        if matches!(session.state, State::Departed { .. }) {
+            return Vec::new();
+        }
+        session.state = State::Departed { at: now };
+        let login = session.login().clone();
+        let order = session.order;
+        let Some(entry) = self.logins.get_mut(&login) else {
+            return Vec::new();
+        };
+        entry.sessions.remove(&order);
+        entry.departed.insert(id);
+        self.timers
+            .insert((now + DEPARTURE, Timer::DepartureOverdue(id)));
+        // Written down first: after a crash in between it must not come back with its rights.
+        let mut effects = vec![Effect::RememberSession(id)];
+        self.settle(now, &login, &mut effects);
+        effects
+    }
+
+    /// The leader of the session has exited.
+    pub fn leader_gone(&mut self, now: Boottime, id: SessionId) -> Vec<Effect> {
+        let mut effects = self.close(now, id);
+        self.depart(now, id, &mut effects);
+        effects
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Boottime) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        while let Some((at, _)) = self.timers.first() {
+            if *at > now {
+                break;
+            }
+            let Some((_, timer)) = self.timers.pop_first() else {
+                break;
+            };
+            match timer {
+                Timer::ReservationExpires(id) => {
+                    if let Some(Session {
+                        state: State::Reserved { .. },
+                        ..
+                    }) = self.sessions.get(&id)
+                    {
+                        effects.extend(self.close(now, id));
+                    }
+                }
+                Timer::DepartureOverdue(id) => self.depart(now, id, &mut effects),
+                Timer::RetireDelayOver(login) => self.terminate(now, &login, &mut effects),
+            }
+        }
+        effects
+    }
+
+    /// Nothing of the login's UID is left: no process, no IPC, no user at logind.
+    pub fn remains_ended(&mut self, login: &Login) -> Vec<Effect> {
+        match self.logins.get(login) {
+            Some(entry) if entry.standing.phase == Phase::Terminating => {
+                let mut effects = Vec::new();
+                self.drop_login(login, &mut effects);
+                effects
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Takes back what was written down before a restart. `alive` tells which leaders still live;
+    /// sessions of the others end as if their leaders had exited now.
+    pub fn restore(
+        &mut self,
+        now: Boottime,
+        standings: Vec<Standing>,
+        mut sessions: Vec<Session>,
+        quarantine: Quarantine,
+        mut alive: impl FnMut(&Session) -> bool,
+    ) -> Vec<Effect> {
+        self.occupancy.uids.extend(quarantine.uids);
+        self.occupancy.gids.extend(quarantine.gids);
+        for standing in standings {
+            self.logins
+                .insert(standing.login.clone(), Entry::restored(standing));
+        }
+        sessions.sort_by_key(|session| session.order);
+        let mut gone = Vec::new();
+        let mut effects = Vec::new();
+        for session in sessions {
+            let (id, order) = (session.id, session.order);
+            self.arrivals = self.arrivals.max(order);
+            let login = session.login().clone();
+            let entry = self.logins.entry(login).or_insert_with(|| {
+                // Its standing was lost, but the session itself says enough of it.
+                Entry::restored(Standing {
+                    login: session.plan.login.clone(),
+                    given: session.plan.given.clone(),
+                    uid: session.plan.uid,
+                    gid: session.plan.gid,
+                    phase: Phase::Live,
+                    owners: BTreeSet::from([session.plan.teleport_user.clone()]),
+                    may_have_remains: true,
+                })
+            });
+            match session.state {
+                State::Departed { at } => {
+                    entry.departed.insert(id);
+                    self.timers
+                        .insert((at + DEPARTURE, Timer::DepartureOverdue(id)));
+                }
+                State::Reserved { at } => {
+                    entry.sessions.insert(order, id);
+                    self.timers
+                        .insert((at + RESERVATION, Timer::ReservationExpires(id)));
+                }
+                State::Open => {
+                    entry.sessions.insert(order, id);
+                }
+            }
+            if alive(&session) {
+                effects.push(Effect::Watch(id));
+            } else {
+                gone.push(id);
+            }
+            self.sessions.insert(id, session);
+        }
+        for id in gone {
+            effects.extend(self.leader_gone(now, id));
+        }
+        let logins: Vec<Login> = self.logins.keys().cloned().collect();
+        for login in logins {
+            self.settle(now, &login, &mut effects);
+        }
+        effects
+    }
+
+    /// After its sessions changed: shows what they grant now, or begins the end of the login.
+    fn settle(&mut self, now: Boottime, login: &Login, effects: &mut Vec<Effect>) {
+        self.show(login, effects);
+        let Some(entry) = self.logins.get_mut(login) else {
+            return;
+        };
+        if !entry.sessions.is_empty() {
+            return;
+        }
+        match entry.standing.phase {
+            Phase::Live if entry.standing.may_have_remains => {
+                entry.standing.phase = Phase::Retiring { since: now };
+                effects.push(Effect::RememberLogin(login.clone()));
+                self.timers.insert((
+                    now + self.retire_delay,
+                    Timer::RetireDelayOver(login.clone()),
+                ));
+                self.note(login);
+            }
+            // It was only ever reserved: nothing ran under its UID.
+            Phase::Live => {
+                if entry.departed.is_empty() {
+                    self.drop_login(login, effects);
+                }
+            }
+            Phase::Retiring { since } => {
+                self.timers.insert((
+                    since + self.retire_delay,
+                    Timer::RetireDelayOver(login.clone()),
+                ));
+                self.note(login);
+            }
+            Phase::Terminating => {
+                effects.push(Effect::EndRemains(login.clone(), entry.standing.uid));
+                self.note(login);
+            }
+        }
+    }
+
+    /// Makes file and record say what the login's sessions grant together now.
+    fn show(&mut self, login: &Login, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.logins.get(login) else {
+            return;
+        };
+        let sessions: Vec<&Session> = entry
+            .sessions
+            .values()
+            .filter_map(|id| self.sessions.get(id))
+            .collect();
+        let open: Vec<&Plan> = sessions
+            .iter()
+            .filter(|session| session.state == State::Open)
+            .map(|session| &session.plan)
+            .collect();
+        let published = sessions.first().map(|first| Published {
+            plan: policy::combine(&open, self.shared)
+                .unwrap_or_else(|| without_rights(&first.plan)),
+            sessions: u32::try_from(open.len()).unwrap_or(u32::MAX),
+            since_usec: first.since_usec,
+        });
+        let (specs, groups) = match &published {
+            Some(published) => (
+                published.plan.sudoers.clone(),
+                synthesized_groups(&published.plan),
+            ),
+            None => Default::default(),
+        };
+        let Some(entry) = self.logins.get_mut(login) else {
+            return;
+        };
+        if entry.sudoers.as_ref() != Some(&specs) {
+            entry.sudoers = Some(specs.clone());
+            effects.push(Effect::Sudoers(login.clone(), specs));
+        }
+        let before = std::mem::replace(&mut entry.groups, groups.clone());
+        self.count_groups(&before, groups, effects);
+        match published {
+            Some(published) => effects.push(Effect::Publish(Box::new(published))),
+            None => effects.push(Effect::Withdraw(login.clone())),
+        }
+        self.note(login);
+    }
+
+    /// Its sudoers file could not be written: whatever shows it next tries again.
+    pub fn sudoers_not_written(&mut self, login: &Login) {
+        if let Some(entry) = self.logins.get_mut(login) {
+            entry.sudoers = None;
+        }
+    }
+
+    /// The leader of a departed session has exited or was waited for long enough.
+    fn depart(&mut self, now: Boottime, id: SessionId, effects: &mut Vec<Effect>) {
+        let Some(session) = self.sessions.get(&id) else {
+            return;
+        };
+        if !matches!(session.state, State::Departed { .. }) {
+            return;
+        }
+        let login = session.login().clone();
+        self.sessions.remove(&id);
+        effects.push(Effect::Unwatch(id));
+        effects.push(Effect::ForgetSession(id));
+        if let Some(entry) = self.logins.get_mut(&login) {
+            entry.departed.remove(&id);
+            let standing = &entry.standing;
+            if standing.phase == Phase::Live && !standing.may_have_remains {
+                if entry.sessions.is_empty() && entry.departed.is_empty() {
+                    self.drop_login(&login, effects);
+                }
+            } else {
+                self.terminate(now, &login, effects);
+            }
+        }
+    }
+
+    /// Begins to end the login's remains, if its delay is over and its leaders are gone. Sooner would
+    /// kill the very process that is reporting the session's exit status: pam_systemd has moved it
+    /// into the user's scope.
+    fn terminate(&mut self, now: Boottime, login: &Login, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.logins.get_mut(login) else {
+            return;
+        };
+        let Phase::Retiring { since } = entry.standing.phase else {
+            return;
+        };
+        if now.since(since) < self.retire_delay || !entry.departed.is_empty() {
+            return;
+        }
+        entry.standing.phase = Phase::Terminating;
+        effects.push(Effect::RememberLogin(login.clone()));
+        effects.push(Effect::EndRemains(login.clone(), entry.standing.uid));
+        self.note(login);
+    }
+
+    /// Nothing of the login is left but the memory of its UID.
+    fn drop_login(&mut self, login: &Login, effects: &mut Vec<Effect>) {
+        if let Some(entry) = self.logins.remove(login) {
+            let Standing {
+                uid, gid, given, ..
+            } = entry.standing;
+            self.occupancy.logins.remove(login);
+            if gid.get() != uid.get() {
+                self.occupancy.gids.insert(gid, given.clone());
+                effects.push(Effect::QuarantineGroup(gid, given.clone()));
+            }
+            effects.push(Effect::Quarantine(uid, given));
+            effects.push(Effect::ForgetLogin(login.clone()));
+        }
+    }
+
+    /// Keeps the occupancy true after a change of the login.
+    fn note(&mut self, login: &Login) {
+        let Some(entry) = self.logins.get(login) else {
+            return;
+        };
+        let standing = &entry.standing;
+        self.occupancy
+            .uids
+            .insert(standing.uid, standing.given.clone());
+        let mut occupant = Occupant {
+            uid: standing.uid,
+            gid: standing.gid,
+            given: standing.given.clone(),
+            aliases: Vec::new(),
+            teleport_users: BTreeMap::new(),
+            sessions: u32::try_from(entry.sessions.len()).unwrap_or(u32::MAX),
+            phase: match standing.phase {
+                Phase::Live => decide::Phase::Reserved,
+                Phase::Retiring { .. } => decide::Phase::Retiring,
+                Phase::Terminating => decide::Phase::Terminating,
+            },
+        };
+        for session in entry
+            .sessions
+            .values()
+            .filter_map(|id| self.sessions.get(id))
+        {
+            let plan = &session.plan;
+            if session.state == State::Open {
+                occupant.phase = decide::Phase::Active;
+            }
+            for alias in &plan.aliases {
+                if !occupant.aliases.contains(alias) {
+                    occupant.aliases.push(alias.clone());
+                }
+            }
+            let grants: &mut Grants = occupant
+                .teleport_users
+                .entry(plan.teleport_user.clone())
+                .or_default();
+            *grants = grants.union(&plan.grants());
+        }
+        self.occupancy.logins.insert(login.clone(), occupant);
+    }
+
+    /// Counts the logins in each synthesized group; a group is there as long as it has a member, and
+    /// its GID goes to no other name before the next boot.
+    fn count_groups(
+        &mut self,
+        before: &BTreeMap<GroupName, Gid>,
+        now: BTreeMap<GroupName, Gid>,
+        effects: &mut Vec<Effect>,
+    ) {
+        for (name, gid) in &now {
+            if before.contains_key(name) {
+                continue;
+            }
+            *self.members.entry(name.clone()).or_default() += 1;
+            self.occupancy.groups.insert(name.clone(), *gid);
+            let hashed = format!("group:{name}");
+            if self.occupancy.gids.get(gid) != Some(&hashed) {
+                self.occupancy.gids.insert(*gid, hashed.clone());
+                effects.push(Effect::QuarantineGroup(*gid, hashed));
+            }
+        }
+        for name in before.keys() {
+            if now.contains_key(name) {
+                continue;
+            }
+            if let Some(count) = self.members.get_mut(name) {
+                *count -= 1;
+                if *count == 0 {
+                    self.members.remove(name);
+                    self.occupancy.groups.remove(name);
+                }
+            }
+        }
+    }
+}
+
+/// The plan of a login that is only reserved: known, marked, and without a single right.
+fn without_rights(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    plan.groups.retain(|group| group.name.as_ref() == MARKER);
+    plan.sudoers.clear();
+    plan.doas = false;
+    plan
+}
+
+fn synthesized_groups(plan: &Plan) -> BTreeMap<GroupName, Gid> {
+    plan.groups
+        .iter()
+        .filter(|group| group.origin == GroupOrigin::Synthesized)
+        .filter_map(|group| Some((group.name.clone(), Gid::try_from(group.gid).ok()?)))
+        .collect()
+}

@@ -1,0 +1,249 @@
+//! The varlink service `com.goteleport.Sessions`: from calls to the daemon and back.
+//!
+//! Who calls is what the kernel says of the connection; nothing of it is taken from a message.
+
+use std::os::unix::net::UnixListener;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::Serialize;
+use session_protocol::sessions::{
+    Admission, Close_Args, List_Args, List_Reply, NotAdmitted_Args, Open_Args, Open_Reply,
+    Refused_Args, Reserve_Args, Reserve_Reply, Session, UnknownSession_Args,
+};
+use tracing::warn;
+
+use super::admission;
+use super::arrivals::Reception;
+use super::clock::Boottime;
+use super::daemon::Daemon;
+use super::leader::Leader;
+use super::registry::{self, SessionId, State};
+use crate::policy::{LoginRequest, Plan};
+use crate::runtime::peer::Peer;
+use crate::runtime::stop::Stop;
+use crate::runtime::transport::{self, Call, Disconnect, Interface, Limits, Replies, Service};
+
+/// Roles alone may be 64 KiB long, and as JSON they may take several times that.
+const MESSAGE: usize = 1 << 20;
+/// How long a login may wait for the end of what an earlier user left. The PAM module gives up sooner,
+/// unless its `timeout=` says otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const REFUSED: &str = "com.goteleport.Sessions.Refused";
+const UNKNOWN_SESSION: &str = "com.goteleport.Sessions.UnknownSession";
+const NOT_ADMITTED: &str = "com.goteleport.Sessions.NotAdmitted";
+
+pub(super) async fn serve(
+    daemon: Rc<Daemon>,
+    listener: UnixListener,
+    stop: Stop,
+) -> std::io::Result<()> {
+    let limits = Limits {
+        message: MESSAGE,
+        pidfd: true,
+        ..Limits::default()
+    };
+    transport::serve(listener, limits, Rc::new(Sessions(daemon)), stop).await
+}
+
+#[derive(Debug)]
+struct Sessions(Rc<Daemon>);
+
+/// A caller that is believed, as the process whose life its sessions share.
+type Caller = Rc<Leader>;
+
+impl Service for Sessions {
+    const PRODUCT: &'static str = "teleport-sessiond";
+    const INTERFACES: &'static [Interface] = &[Interface {
+        name: "com.goteleport.Sessions",
+        description: session_protocol::INTERFACE,
+    }];
+
+    async fn call(
+        &self,
+        peer: &Rc<Peer>,
+        call: Call<'_>,
+        replies: &mut Replies<'_>,
+    ) -> Result<(), Disconnect> {
+        let caller = match caller(peer) {
+            Ok(leader) => Rc::new(leader),
+            Err(message) => {
+                warn!(
+                    uid = peer.uid,
+                    pid = peer.pid,
+                    "caller not admitted: {message}"
+                );
+                return replies
+                    .error(NOT_ADMITTED, NotAdmitted_Args { message })
+                    .await;
+            }
+        };
+        match call.name() {
+            "Reserve" => match call.arguments() {
+                Ok(args) => answer(self.reserve(args, caller).await, replies).await,
+                Err(which) => replies.invalid_parameter(&which).await,
+            },
+            "Open" => match call.arguments() {
+                Ok(args) => answer(self.open(args, caller).await, replies).await,
+                Err(which) => replies.invalid_parameter(&which).await,
+            },
+            "Close" => match call.arguments::<Close_Args>() {
+                Ok(args) => {
+                    if self.close(&args.session, &caller) {
+                        replies.reply(serde_json::json!({})).await
+                    } else {
+                        let Close_Args { session } = args;
+                        replies
+                            .error(UNKNOWN_SESSION, UnknownSession_Args { session })
+                            .await
+                    }
+                }
+                Err(which) => replies.invalid_parameter(&which).await,
+            },
+            "List" => match call.arguments::<List_Args>() {
+                Ok(List_Args {}) => replies.reply(self.list()).await,
+                Err(which) => replies.invalid_parameter(&which).await,
+            },
+            _ => replies.method_not_found(&call).await,
+        }
+    }
+}
+
+/// The caller, if it is root of the host.
+fn caller(peer: &Peer) -> Result<Leader, String> {
+    admission::admit(peer.uid, peer.pid, peer.pidfd.as_ref()).map_err(|error| error.to_string())?;
+    let pid = peer.pid.unwrap_or_default();
+    Leader::of_peer(pid, peer.pidfd.as_ref()).map_err(|error| error.to_string())
+}
+
+impl Sessions {
+    async fn reserve(
+        &self,
+        args: Reserve_Args,
+        caller: Caller,
+    ) -> Result<Reserve_Reply, Refused_Args> {
+        let request = LoginRequest {
+            login: args.login,
+            service: args.service,
+            environment: args.environment.into_iter().collect(),
+            undecodable: args.undecodable,
+        };
+        let reception = self.0.reserve(&request, caller, PATIENCE).await;
+        admission(reception, &request).map(|admission| Reserve_Reply { admission })
+    }
+
+    async fn open(&self, args: Open_Args, caller: Caller) -> Result<Open_Reply, Refused_Args> {
+        let request = LoginRequest {
+            login: args.login,
+            service: args.service,
+            environment: args.environment.into_iter().collect(),
+            undecodable: args.undecodable,
+        };
+        // A handle that is none is treated like one that has expired: the login is decided on anew.
+        let handle = args.session.and_then(|handle| handle.parse().ok());
+        let reception = self.0.open(handle, &request, caller, PATIENCE).await;
+        admission(reception, &request).map(|admission| Open_Reply { admission })
+    }
+
+    /// Whether the caller had such a session. Somebody else's is as unknown as none.
+    fn close(&self, handle: &str, caller: &Leader) -> bool {
+        let Ok(id) = handle.parse::<SessionId>() else {
+            return false;
+        };
+        let theirs = self
+            .0
+            .registry
+            .borrow()
+            .session(id)
+            .is_some_and(|session| session.leader == *caller.id());
+        if theirs {
+            let effects = self.0.registry.borrow_mut().close(Boottime::now(), id);
+            self.0.carry_out(effects);
+        }
+        theirs
+    }
+
+    fn list(&self) -> List_Reply {
+        let registry = self.0.registry.borrow();
+        List_Reply {
+            sessions: registry.list().into_iter().map(listed).collect(),
+        }
+    }
+}
+
+async fn answer(
+    outcome: Result<impl Serialize, Refused_Args>,
+    replies: &mut Replies<'_>,
+) -> Result<(), Disconnect> {
+    match outcome {
+        Ok(reply) => replies.reply(reply).await,
+        Err(refused) => replies.error(REFUSED, refused).await,
+    }
+}
+
+fn admission(reception: Reception, request: &LoginRequest) -> Result<Admission, Refused_Args> {
+    let not_ours = Admission {
+        session: None,
+        ignored: false,
+        foreign: false,
+        userName: request.login.clone(),
+        uid: None,
+        gid: None,
+        homeDirectory: None,
+        shell: None,
+        messages: Vec::new(),
+    };
+    match reception {
+        Reception::Admitted {
+            session,
+            plan,
+            messages,
+        } => Ok(admitted(session, *plan, messages)),
+        Reception::Foreign => Ok(Admission {
+            foreign: true,
+            ..not_ours
+        }),
+        Reception::NotOurs => Ok(Admission {
+            ignored: true,
+            ..not_ours
+        }),
+        Reception::Refused(refusal) => Err(Refused_Args {
+            reason: refusal.reason.as_str().to_owned(),
+            message: refusal.message,
+        }),
+    }
+}
+
+fn admitted(session: SessionId, plan: Plan, messages: Vec<String>) -> Admission {
+    Admission {
+        session: Some(session.to_string()),
+        ignored: false,
+        foreign: false,
+        uid: Some(plan.uid.get().into()),
+        gid: Some(plan.gid.get().into()),
+        homeDirectory: Some(plan.home.path().to_owned()),
+        userName: plan.login.to_string(),
+        shell: Some(plan.shell),
+        messages,
+    }
+}
+
+fn listed(session: &registry::Session) -> Session {
+    Session {
+        session: session.id.to_string(),
+        userName: session.login().to_string(),
+        uid: session.plan.uid.get().into(),
+        teleportUser: session.plan.teleport_user.clone(),
+        roles: session.plan.roles.clone(),
+        state: match session.state {
+            State::Reserved { .. } => "reserved",
+            State::Open => "open",
+            State::Departed { .. } => "departed",
+        }
+        .to_owned(),
+        leaderPid: session.leader.pid.into(),
+        service: session.service.clone(),
+        sinceUSec: i64::try_from(session.since_usec).unwrap_or(i64::MAX),
+    }
+}

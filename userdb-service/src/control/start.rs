@@ -1,0 +1,92 @@
+//! The command line of `teleport-sessiond`: the daemon itself, its children, and two small errands.
+//!
+//! The children are this same binary, so that they are of the same version as the daemon that asks them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::sudoers_files::SudoersFiles;
+use super::{children, config_files, daemon};
+use crate::runtime::journal;
+
+const USAGE: &str = "\
+teleport-sessiond [OPTION]
+
+Owns the login sessions of this node and publishes their users. Started by systemd.
+
+  --check    read the configuration, say what is wrong with it, and exit (0: good, 1: wrong)
+  --sweep    remove every sudoers file that teleport-sessiond has written, and exit
+  --version  print the version, and exit
+  --help     print this, and exit
+";
+
+/// Exit status for a command line that makes no sense.
+const WRONG_USE: u8 = 2;
+
+/// Runs what the process's arguments ask for.
+pub fn main() -> ExitCode {
+    if let Some(status) = children::run_if_asked(std::env::args_os().skip(1)) {
+        return status;
+    }
+    let arguments: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        [] => {
+            journal::start();
+            match daemon::run() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tracing::error!("{error}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        ["--check"] => check(),
+        ["--sweep"] => sweep(),
+        ["--version"] => {
+            println!("teleport-sessiond {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        ["--help"] => {
+            print!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprint!("teleport-sessiond does not know these arguments.\n\n{USAGE}");
+            ExitCode::from(WRONG_USE)
+        }
+    }
+}
+
+fn check() -> ExitCode {
+    match config_files::load(Path::new("/")) {
+        Ok(_) => {
+            println!("The configuration is good.");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// At boot and after the daemon has been stopped: whatever it granted, it grants no more.
+fn sweep() -> ExitCode {
+    match SudoersFiles::new(daemon::SUDOERS).sweep(&BTreeSet::new()) {
+        Ok(removed) => {
+            for name in removed {
+                println!("removed {}/{name}", daemon::SUDOERS);
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! What is written down for a restart, in a folder of tmpfs that a reboot empties.
+//!
+//! One small file per session, per login and per used UID, so that a change costs the same however
+//! many there are. Every file is whole or absent: written under a dotted name, then renamed.
+
+use std::fs;
+use std::hash::Hasher;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use siphasher::sip::SipHasher24;
+
+use super::registry::{Quarantine, Session, SessionId, Standing};
+use crate::policy::{Gid, Login, Uid};
+
+/// Raised when a change of the contents could be misread by an older daemon.
+const VERSION: u32 = 1;
+
+const SESSIONS: &str = "sessions";
+const LOGINS: &str = "logins";
+const UIDS: &str = "uids";
+const GIDS: &str = "gids";
+
+/// The folder of the state.
+#[derive(Debug)]
+pub struct StateDir {
+    root: PathBuf,
+}
+
+/// All that was found at start.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Sessions, in no order.
+    pub sessions: Vec<Session>,
+    /// Logins of which anything was left.
+    pub standings: Vec<Standing>,
+    /// IDs that go to no other name before the next boot.
+    pub quarantine: Quarantine,
+    /// Files that could not be used, with the reason.
+    pub damaged: Vec<(PathBuf, String)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<'a> {
+    version: u32,
+    checksum: String,
+    #[serde(borrow)]
+    content: &'a RawValue,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Used<Id> {
+    id: Id,
+    name: String,
+}
+
+impl StateDir {
+    /// Takes `root` as the folder of the state and makes what is missing of it (0700).
+    pub fn open(root: &Path) -> io::Result<Self> {
+        for folder in [SESSIONS, LOGINS, UIDS, GIDS] {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(root.join(folder))?;
+        }
+        Ok(Self {
+            root: root.to_owned(),
+        })
+    }
+
+    /// Reads everything. Files that cannot be used are named, not removed: they are evidence.
+    pub fn load(&self) -> io::Result<Loaded> {
+        let mut loaded = Loaded::default();
+        let (sessions, damaged) = self.read_folder(SESSIONS)?;
+        loaded.sessions = sessions;
+        loaded.damaged.extend(damaged);
+        let (standings, damaged) = self.read_folder(LOGINS)?;
+        loaded.standings = standings;
+        loaded.damaged.extend(damaged);
+        let (used, damaged) = self.read_folder::<Used<Uid>>(UIDS)?;
+        loaded.quarantine.uids = used.into_iter().map(|used| (used.id, used.name)).collect();
+        loaded.damaged.extend(damaged);
+        let (used, damaged) = self.read_folder::<Used<Gid>>(GIDS)?;
+        loaded.quarantine.gids = used.into_iter().map(|used| (used.id, used.name)).collect();
+        loaded.damaged.extend(damaged);
+        Ok(loaded)
+    }
+
+    /// Writes a session down.
+    pub fn save_session(&self, session: &Session) -> io::Result<()> {
+        self.write(SESSIONS, &session.id.to_string(), session)
+    }
+
+    /// Removes a session. One that is not there is fine.
+    pub fn forget_session(&self, id: SessionId) -> io::Result<()> {
+        self.remove(SESSIONS, &id.to_string())
+    }
+
+    /// Writes a login's standing down.
+    pub fn save_login(&self, standing: &Standing) -> io::Result<()> {
+        self.write(LOGINS, standing.login.as_ref(), standing)
+    }
+
+    /// Removes a login's standing. One that is not there is fine.
+    pub fn forget_login(&self, login: &Login) -> io::Result<()> {
+        self.remove(LOGINS, login.as_ref())
+    }
+
+    /// Notes that the UID was used under the login `given`.
+    pub fn save_uid(&self, uid: Uid, given: &str) -> io::Result<()> {
+        let name = given.to_owned();
+        self.write(UIDS, &uid.to_string(), &Used { id: uid, name })
+    }
+
+    /// Notes that the GID was used for the group or login `name`.
+    pub fn save_gid(&self, gid: Gid, name: &str) -> io::Result<()> {
+        let name = name.to_owned();
+        self.write(GIDS, &gid.to_string(), &Used { id: gid, name })
+    }
+
+    /// Sets a file aside that could not be used, so that the next start does not trip over it again.
+    pub fn set_aside(&self, path: &Path) -> io::Result<()> {
+        let mut name = std::ffi::OsString::from(".damaged-");
+        name.push(path.file_name().unwrap_or_default());
+        fs::rename(path, path.with_file_name(name))
+    }
+
+    fn write(&self, folder: &str, name: &str, content: &impl Serialize) -> io::Result<()> {
+        let content = serde_json::value::to_raw_value(content)?;
+        let envelope = Envelope {
+            version: VERSION,
+            checksum: checksum(content.get()),
+            content: &content,
+        };
+        let folder = self.root.join(folder);
+        let temporary = folder.join(format!(".{name}.new"));
+        let written = (|| {
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&temporary)?;
+            file.write_all(&serde_json::to_vec(&envelope)?)?;
+            fs::rename(&temporary, folder.join(name))
+        })();
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    fn remove(&self, folder: &str, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.root.join(folder).join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn read_folder<T: DeserializeOwned>(
+        &self,
+        folder: &str,
+    ) -> io::Result<(Vec<T>, Vec<(PathBuf, String)>)> {
+        let (mut good, mut damaged) = (Vec::new(), Vec::new());
+        for entry in fs::read_dir(self.root.join(folder))? {
+            let path = entry?.path();
+            let dotted = path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if dotted {
+                continue;
+            }
+            match fs::read(&path).map_err(|error| error.to_string()) {
+                Ok(bytes) => match parse(&bytes) {
+                    Ok(content) => good.push(content),
+                    Err(why) => damaged.push((path, why)),
+                },
+                Err(why) => damaged.push((path, why)),
+            }
+        }
+        Ok((good, damaged))
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let envelope: Envelope<'_> =
+        serde_json::from_slice(bytes).map_err(|error| format!("not a state file: {error}"))?;
+    if envelope.version != VERSION {
+        return Err(format!(
+            "written in format {}, this daemon reads format {VERSION}",
+            envelope.version
+        ));
+    }
+    if envelope.checksum != checksum(envelope.content.get()) {
+        return Err("its checksum does not match its content".to_owned());
+    }
+    serde_json::from_str(envelope.content.get())
+        .map_err(|error| format!("its content is not of this format: {error}"))
+}
+
+/// Guards against damage, not against malice: whoever can write here is root.
+fn checksum(text: &str) -> String {
+    let mut hasher = SipHasher24::new();
+    hasher.write(text.as_bytes());
+    format!("{:016x}", hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let root = std::env::temp_dir().join(format!("state-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        root
+    }
+
+    #[test]
+    fn a_used_uid_is_found_again_after_a_restart() {
+        let root = scratch("uid");
+        let uid = Uid::try_from(0x7000_0001).expect("in range");
+        StateDir::open(&root)
+            .and_then(|state| state.save_uid(uid, "Dev"))
+            .expect("written");
+        let loaded = StateDir::open(&root)
+            .and_then(|state| state.load())
+            .expect("read");
+        assert_eq!(loaded.quarantine.uids, vec![(uid, "Dev".to_owned())]);
+        assert!(loaded.damaged.is_empty());
+        fs::remove_dir_all(root).expect("removed");
+    }
+
+    #[test]
+    fn a_file_with_one_changed_byte_a_newer_one_and_an_empty_one_are_named_as_damaged() {
+        let root = scratch("damage");
+        let state = StateDir::open(&root).expect("made");
+        let uid = Uid::try_from(0x7000_0001).expect("in range");
+        state.save_uid(uid, "dev").expect("written");
+        let path = root.join(UIDS).join(uid.to_string());
+        let good = fs::read_to_string(&path).expect("read");
+        for bad in [
+            good.replace("dev", "deV"),
+            good.replace("\"version\":1", "\"version\":2"),
+            String::new(),
+        ] {
+            fs::write(&path, &bad).expect("written");
+            let loaded = state.load().expect("read");
+            assert!(loaded.quarantine.uids.is_empty(), "believed {bad:?}");
+            assert_eq!(loaded.damaged.len(), 1, "{bad:?}");
+        }
+        state.set_aside(&path).expect("renamed");
+        assert!(state.load().expect("read").damaged.is_empty());
+        fs::remove_dir_all(root).expect("removed");
+    }
+}
