@@ -1,9 +1,32 @@
 //! Whether a user is one of this host's own, asked without the daemon.
 //! The registry decides this itself while it answers; here is only what is left when it does not.
 
+use std::thread;
+use std::time::Duration;
+
+use account_table::{Lookup, process_table};
+
 use crate::pam::user_exists;
 
-/// True if the user exists and is not published by us. In doubt it is not.
+/// How often a table that is busy is asked again, a millisecond apart: it is busy for microseconds.
+const ATTEMPTS: u32 = 100;
+
+/// True if the user exists and is not one we have published. In doubt it is ours, and nobody logs in as it.
 pub(crate) fn known_to_others(login: &str) -> bool {
-    user_exists(login)
+    user_exists(login) && !published(login)
+}
+
+/// True if the table has the user, under its name or an alias, or cannot be asked.
+fn published(login: &str) -> bool {
+    for _ in 0..ATTEMPTS {
+        let Some(table) = process_table() else {
+            return false;
+        };
+        match table.user_by_name(login.as_bytes()) {
+            Lookup::Found(_) => return true,
+            Lookup::Absent => return false,
+            Lookup::Busy => thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    true
 }
