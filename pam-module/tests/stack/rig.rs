@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::login::Login;
 use crate::registry::Registry;
@@ -155,4 +156,13 @@ pub(crate) fn in_child(body: impl FnOnce()) {
         status, 0,
         "the child failed (wait status {status:#x}); its message is above"
     );
+}
+
+/// How much later than the time-out an answer may come.
+pub(crate) const SLACK: Duration = Duration::from_millis(500);
+
+/// Does something and says how long it took.
+pub(crate) fn timed<R>(call: impl FnOnce() -> R) -> (R, Duration) {
+    let began = Instant::now();
+    (call(), began.elapsed())
 }
