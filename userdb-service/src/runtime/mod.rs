@@ -21,3 +21,14 @@ pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
         .build()?;
     Ok(tokio::task::LocalSet::new().block_on(&runtime, main))
 }
+
+/// Allows this process as many descriptors as it may have: the soft limit is low for the sake of
+/// `select()`, which nobody here calls.
+pub fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit on descriptors could not be raised");
+    }
+}

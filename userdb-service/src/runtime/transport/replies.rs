@@ -38,6 +38,9 @@ pub struct NoParameters {}
 /// Long answers go out in pieces of this size, so that nobody's enumeration costs memory.
 const PIECE: usize = 32 << 10;
 
+/// The end of an item that others follow.
+const CONTINUES: &[u8] = b",\"continues\":true}\0";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Said {
     Nothing,
@@ -88,7 +91,7 @@ impl<'c> Replies<'c> {
         self.close().await
     }
 
-    /// Ends the call with the error `name` (its full name).
+    /// Ends the call with the error `name` (its full name), whatever items there were before.
     ///
     /// # Errors
     /// As for [`Replies::reply`].
@@ -101,6 +104,10 @@ impl<'c> Replies<'c> {
             error: name,
             parameters,
         };
+        match self.said {
+            Said::OpenItem if self.more => self.output.extend_from_slice(CONTINUES),
+            _ => self.output.clear(),
+        }
         self.said = Said::All;
         serde_json::to_writer(&mut *self.output, &error).map_err(unserializable)?;
         self.output.push(0);
@@ -114,7 +121,7 @@ impl<'c> Replies<'c> {
                 self.output.clear();
                 self.said = Said::TooMuch;
             }
-            Said::OpenItem => self.output.extend_from_slice(b",\"continues\":true}\0"),
+            Said::OpenItem => self.output.extend_from_slice(CONTINUES),
             _ => {}
         }
         if self.said == Said::TooMuch || self.open(&parameters).is_err() {
@@ -124,6 +131,12 @@ impl<'c> Replies<'c> {
             return Item::Drain;
         }
         Item::Next
+    }
+
+    /// Whether there has been an item.
+    #[must_use]
+    pub fn begun(&self) -> bool {
+        self.said != Said::Nothing
     }
 
     /// Ends a series of items: the last one is the last, none at all is the error `none`, and too

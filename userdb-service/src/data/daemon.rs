@@ -1,0 +1,78 @@
+//! teleport-userdbd: gives its privileges away, takes its socket over, answers until told to stop.
+//! The order is the point; the parts are elsewhere.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use serde_json::json;
+
+use super::{Accounts, Provider, SERVICE, machine_id, privileges};
+use crate::runtime::transport::{Limits, serve};
+use crate::runtime::{activation, block_on, journal, notify, raise_descriptor_limit, stop};
+
+/// `FileDescriptorName=` of the socket unit.
+const SOCKET: &str = "userdb";
+
+/// Runs the daemon until SIGTERM or SIGINT.
+#[must_use]
+pub fn run() -> ExitCode {
+    let privileges = privileges::give_away();
+    journal::start();
+    match run_with(privileges) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("teleport-userdbd cannot run: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+fn run_with(
+    privileges: Result<privileges::Outcome, privileges::PrivilegeError>,
+) -> Result<(), Failure> {
+    match privileges? {
+        privileges::Outcome::User(_) => {}
+        privileges::Outcome::Fallback => tracing::warn!(
+            uid = privileges::FALLBACK,
+            "no user {} in /etc/passwd: running under a fixed UID (systemd-sysusers makes the user)",
+            privileges::USER
+        ),
+        privileges::Outcome::NotRoot(uid) => {
+            tracing::info!(uid, "not started as root: no other user to become");
+        }
+    }
+    raise_descriptor_limit();
+    let listener = activation::socket(SOCKET)?;
+    let path = listener.local_addr()?.as_pathname().map(PathBuf::from);
+    // A question of the kind everybody asks, about a name nobody has: `:` cannot be in one.
+    let question = json!({
+        "method": "io.systemd.UserDatabase.GetUserRecord",
+        "parameters": {"userName": ":watchdog", "service": SERVICE},
+    });
+    let provider = Rc::new(Provider::new(Accounts::published(), machine_id()));
+    block_on(async {
+        let stop = stop::on_signals()?;
+        let stopping = stop.clone();
+        tokio::task::spawn_local(async move {
+            stopping.wait().await;
+            notify::stopping();
+        });
+        notify::ready("Answering io.systemd.UserDatabase");
+        tokio::select! {
+            served = serve(listener, Limits::default(), provider, stop) => served,
+            () = watch(path, question) => Ok(()),
+        }
+    })??;
+    Ok(())
+}
+
+/// Feeds the watchdog, unless the socket has no path to be asked at.
+async fn watch(path: Option<PathBuf>, question: serde_json::Value) {
+    match path {
+        Some(path) => notify::watchdog(&path, &question).await,
+        None => std::future::pending().await,
+    }
+}

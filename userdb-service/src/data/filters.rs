@@ -1,0 +1,235 @@
+//! The filters that a query may carry beside its keys, by systemd's rules.
+//! What a record is filtered out of (an answer, an enumeration) is decided elsewhere.
+
+use account_table::Disposition;
+use uuid::Uuid;
+
+use crate::runtime::transport::InvalidParameter;
+
+/// Needles of a fuzzy search; more are refused, and the client then filters by itself.
+const NEEDLES: usize = 64;
+
+/// Filters as they came: of users or of groups, which differ in nothing but names.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    pub(super) fuzzy_names: Option<Vec<String>>,
+    pub(super) disposition_mask: Option<Vec<String>>,
+    pub(super) id_min: Option<i64>,
+    pub(super) id_max: Option<i64>,
+    pub(super) uuid: Option<String>,
+}
+
+/// What a record must be like.
+#[derive(Debug)]
+pub(super) struct Filters {
+    /// In lower case; any of them must be found.
+    needles: Option<Vec<String>>,
+    dispositions: Option<Vec<String>>,
+    id_min: i64,
+    id_max: i64,
+    uuid: Option<Uuid>,
+}
+
+/// The properties of a record that filters look at.
+pub(super) struct Candidate<N, U> {
+    /// Everything it is called.
+    pub(super) names: N,
+    pub(super) disposition: Disposition,
+    pub(super) id: u32,
+    /// Finds its UUID, if it has one; only asked if a filter is about it.
+    pub(super) uuid: U,
+}
+
+/// The names systemd has for dispositions; a mask may name any of them.
+const DISPOSITIONS: [&str; 7] = [
+    "intrinsic",
+    "system",
+    "dynamic",
+    "regular",
+    "container",
+    "foreign",
+    "reserved",
+];
+
+/// The name systemd has for a disposition.
+pub(super) fn name_of(disposition: Disposition) -> &'static str {
+    match disposition {
+        Disposition::Dynamic => "dynamic",
+        Disposition::Regular => "regular",
+    }
+}
+
+impl Filters {
+    /// Reads filters; a refusal names the parameter, for clients to leave it out and filter themselves.
+    pub(super) fn read(asked: Asked) -> Result<Filters, InvalidParameter> {
+        let invalid = |name: &str| InvalidParameter(name.into());
+        let known = |name: &String| DISPOSITIONS.contains(&name.as_str());
+        if !asked.disposition_mask.iter().flatten().all(known) {
+            return Err(invalid("dispositionMask"));
+        }
+        let needles = asked.fuzzy_names.filter(|needles| !needles.is_empty());
+        if needles.as_ref().is_some_and(|all| all.len() > NEEDLES) {
+            return Err(invalid("fuzzyNames"));
+        }
+        let uuid = match asked.uuid {
+            Some(text) => Some(Uuid::try_parse(&text).map_err(|_| invalid("uuid"))?),
+            None => None,
+        };
+        Ok(Filters {
+            needles: needles.map(|all| all.iter().map(|n| n.to_ascii_lowercase()).collect()),
+            dispositions: asked.disposition_mask,
+            id_min: asked.id_min.unwrap_or(0),
+            id_max: asked.id_max.unwrap_or(i64::MAX),
+            uuid,
+        })
+    }
+
+    /// Whether a record passes them all.
+    pub(super) fn pass<'n>(
+        &self,
+        record: Candidate<impl Iterator<Item = &'n str>, impl FnOnce() -> Option<Uuid>>,
+    ) -> bool {
+        let id = i64::from(record.id);
+        let disposition = name_of(record.disposition);
+        (self.id_min..=self.id_max).contains(&id)
+            && self
+                .dispositions
+                .as_ref()
+                .is_none_or(|mask| mask.iter().any(|name| name == disposition))
+            && self
+                .uuid
+                .is_none_or(|wanted| (record.uuid)() == Some(wanted))
+            && self.is_called(record.names)
+    }
+
+    fn is_called<'n>(&self, mut names: impl Iterator<Item = &'n str>) -> bool {
+        let Some(needles) = &self.needles else {
+            return true;
+        };
+        names.any(|name| {
+            let name = name.to_ascii_lowercase();
+            needles.iter().any(|needle| resembles(&name, needle))
+        })
+    }
+}
+
+/// systemd's idea of a name that was meant: it contains the needle, or is hardly different from it.
+fn resembles(name: &str, needle: &str) -> bool {
+    name.contains(needle)
+        || (needle.len() >= 5 && distance_below_3(name.as_bytes(), needle.as_bytes()))
+}
+
+/// Whether fewer than 3 insertions, removals, changes and swaps of neighbours make `a` into `b`.
+fn distance_below_3(a: &[u8], b: &[u8]) -> bool {
+    // Each byte of difference in length costs one; so long needles cost nothing.
+    if a.len().abs_diff(b.len()) >= 3 {
+        return false;
+    }
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    for i in 0..a.len() {
+        let mut row = vec![i + 1];
+        for j in 0..b.len() {
+            let change = above[j] + usize::from(a[i] != b[j]);
+            let mut least = change.min(above[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
+        }
+        before = std::mem::replace(&mut above, row);
+    }
+    above[b.len()] < 3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passes(asked: Asked) -> bool {
+        Filters::read(asked).unwrap().pass(Candidate {
+            names: ["alice", "Alice Example", "Alias"].into_iter(),
+            disposition: Disposition::Dynamic,
+            id: 70_000,
+            uuid: || Some(Uuid::from_u128(7)),
+        })
+    }
+
+    fn fuzzy(names: &[&str]) -> bool {
+        passes(Asked {
+            fuzzy_names: Some(names.iter().map(|n| (*n).into()).collect()),
+            ..Asked::default()
+        })
+    }
+
+    #[test]
+    fn no_filter_passes_everything() {
+        assert!(passes(Asked::default()));
+        assert!(fuzzy(&[]));
+    }
+
+    #[test]
+    fn fuzzy_names_are_found_inside_in_any_case_and_when_nearly_right() {
+        assert!(fuzzy(&["LIC"]));
+        assert!(fuzzy(&["example"]));
+        assert!(fuzzy(&["ALIAS"]));
+        assert!(fuzzy(&["alcie"]), "one swap");
+        assert!(fuzzy(&["malicei"]), "two insertions");
+        assert!(fuzzy(&["nobody", "lice"]), "any of several");
+        assert!(!fuzzy(&["maliceix"]), "three insertions");
+        assert!(!fuzzy(&["alx"]), "short needles must be inside");
+        assert!(!fuzzy(&["bob"]));
+    }
+
+    #[test]
+    fn the_mask_takes_systemds_names_and_no_others() {
+        let mask = |names: &[&str]| Asked {
+            disposition_mask: Some(names.iter().map(|n| (*n).into()).collect()),
+            ..Asked::default()
+        };
+        assert!(passes(mask(&DISPOSITIONS)));
+        assert!(passes(mask(&["dynamic"])));
+        assert!(!passes(mask(&["regular", "system"])));
+        assert!(!passes(mask(&[])));
+        let refused = Filters::read(mask(&["dynamic", "future"])).unwrap_err();
+        assert_eq!(refused.0, "dispositionMask");
+    }
+
+    #[test]
+    fn ids_pass_between_their_bounds() {
+        let between = |id_min, id_max| {
+            passes(Asked {
+                id_min,
+                id_max,
+                ..Asked::default()
+            })
+        };
+        assert!(between(Some(70_000), Some(70_000)));
+        assert!(between(None, Some(i64::MAX)));
+        assert!(between(Some(-1), None));
+        assert!(!between(Some(70_001), None));
+        assert!(!between(None, Some(69_999)));
+        assert!(!between(Some(70_001), Some(69_999)));
+    }
+
+    #[test]
+    fn a_uuid_is_compared_in_any_spelling_and_nonsense_is_named() {
+        let of = |text: &str| Asked {
+            uuid: Some(text.into()),
+            ..Asked::default()
+        };
+        assert!(passes(of("00000000-0000-0000-0000-000000000007")));
+        assert!(passes(of("00000000000000000000000000000007")));
+        assert!(!passes(of("00000000000000000000000000000008")));
+        assert_eq!(Filters::read(of("seven")).unwrap_err().0, "uuid");
+    }
+
+    #[test]
+    fn too_many_needles_are_left_to_the_client() {
+        let asked = Asked {
+            fuzzy_names: Some(vec!["x".into(); NEEDLES + 1]),
+            ..Asked::default()
+        };
+        assert_eq!(Filters::read(asked).unwrap_err().0, "fuzzyNames");
+    }
+}

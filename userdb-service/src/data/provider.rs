@@ -1,0 +1,215 @@
+//! The varlink service: which method, whose service name, and the pace of an answer.
+//! What is found for a query is decided in `users`, `groups` and `memberships`.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use account_table::{Account, Table};
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::SERVICE;
+use super::accounts::Accounts;
+use super::groups::GroupQuery;
+use super::memberships::MembershipQuery;
+use super::protocol::{GetGroupRecord_Args, GetMemberships_Args, GetUserRecord_Args};
+use super::users::UserQuery;
+use crate::runtime::peer::Peer;
+use crate::runtime::transport::{
+    Call, Disconnect, Interface, InvalidParameter, NoParameters, Replies, Service,
+};
+
+/// `io.systemd.UserDatabase`, answered from the published table.
+#[derive(Debug)]
+pub struct Provider {
+    accounts: Accounts,
+    machine: Option<Uuid>,
+    /// Room for the account being looked at: 4 KiB that need not be moved.
+    account: RefCell<Account>,
+}
+
+/// The errors of the interface that we answer with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    NoRecordFound,
+    BadService,
+    ServiceNotAvailable,
+    ConflictingRecordFound,
+    NonMatchingRecordFound,
+}
+
+impl Refusal {
+    fn name(self) -> &'static str {
+        match self {
+            Refusal::NoRecordFound => "io.systemd.UserDatabase.NoRecordFound",
+            Refusal::BadService => "io.systemd.UserDatabase.BadService",
+            Refusal::ServiceNotAvailable => "io.systemd.UserDatabase.ServiceNotAvailable",
+            Refusal::ConflictingRecordFound => "io.systemd.UserDatabase.ConflictingRecordFound",
+            Refusal::NonMatchingRecordFound => "io.systemd.UserDatabase.NonMatchingRecordFound",
+        }
+    }
+}
+
+/// How far a query has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// All has been said; if it was nothing, that is the error.
+    End(Refusal),
+    /// A piece has been said: let it be read, and others have their turn.
+    Pause,
+    /// The writer is in the middle of the very record: look again in a moment.
+    Busy,
+}
+
+/// A query and how far it has got.
+pub(super) trait Query {
+    /// Looks into the table and says what is found, for as long as nobody else has to wait for it.
+    /// After [`Step::Pause`] or [`Step::Busy`] it is called again and goes on.
+    fn step(&mut self, with: &mut Answering<'_>, replies: &mut Replies<'_>) -> Step;
+}
+
+/// What a query answers from.
+#[derive(Debug)]
+pub(super) struct Answering<'t> {
+    pub(super) table: &'t Table,
+    pub(super) account: &'t mut Account,
+    pub(super) machine: Option<Uuid>,
+}
+
+/// Records looked at in one step, whether they are replied or filtered out.
+pub(super) const STRIDE: usize = 64;
+
+/// How often and after which pause a busy record is looked at again, before the caller is told to do
+/// that. The writer holds one for well under a microsecond, unless it is preempted.
+const TRIES: u32 = 100;
+const MOMENT: Duration = Duration::from_millis(1);
+
+impl Provider {
+    /// A provider of `accounts` on the machine with this ID; without one, records have no UUID.
+    #[must_use]
+    pub fn new(accounts: Accounts, machine: Option<Uuid>) -> Provider {
+        Provider {
+            accounts,
+            machine,
+            account: RefCell::new(Account::empty()),
+        }
+    }
+
+    async fn answer(
+        &self,
+        mut query: impl Query,
+        replies: &mut Replies<'_>,
+    ) -> Result<(), Disconnect> {
+        let mut tries = 0;
+        // One table for the whole answer: what is replaced stays readable, a position in it stays good.
+        let Some(mut table) = self.accounts.now() else {
+            return self.refuse(Refusal::NoRecordFound, replies).await;
+        };
+        loop {
+            let step = query.step(
+                &mut Answering {
+                    table: &table,
+                    account: &mut self.account.borrow_mut(),
+                    machine: self.machine,
+                },
+                replies,
+            );
+            match step {
+                Step::End(refusal) => return replies.end(refusal.name()).await,
+                Step::Pause => {
+                    tries = 0;
+                    replies.drain().await?;
+                    tokio::task::yield_now().await;
+                }
+                Step::Busy if tries == TRIES => {
+                    return self.refuse(Refusal::ServiceNotAvailable, replies).await;
+                }
+                Step::Busy => {
+                    tries += 1;
+                    tokio::time::sleep(MOMENT).await;
+                    if !replies.begun() {
+                        match self.accounts.now() {
+                            Some(fresh) => table = fresh,
+                            None => return self.refuse(Refusal::NoRecordFound, replies).await,
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn refuse(&self, refusal: Refusal, replies: &mut Replies<'_>) -> Result<(), Disconnect> {
+        replies.error(refusal.name(), NoParameters {}).await
+    }
+}
+
+/// The query that a call asks, or why it is not answered. The service name comes before all else.
+fn read<A: DeserializeOwned, Q>(
+    call: &Call<'_>,
+    service: impl Fn(&A) -> &str,
+    query: impl Fn(A) -> Result<Q, InvalidParameter>,
+) -> Result<Q, Result<InvalidParameter, Refusal>> {
+    match call.arguments::<A>() {
+        Ok(arguments) if service(&arguments) == SERVICE => query(arguments).map_err(Ok),
+        Ok(_) => Err(Err(Refusal::BadService)),
+        Err(invalid) if call.parameters()["service"] == SERVICE => Err(Ok(invalid)),
+        Err(_) => Err(Err(Refusal::BadService)),
+    }
+}
+
+impl Service for Provider {
+    const PRODUCT: &'static str = "teleport-userdbd";
+    const INTERFACES: &'static [Interface] = &[Interface {
+        name: "io.systemd.UserDatabase",
+        description: include_str!("io.systemd.UserDatabase.varlink"),
+    }];
+
+    async fn call(
+        &self,
+        _: &Rc<Peer>,
+        call: Call<'_>,
+        replies: &mut Replies<'_>,
+    ) -> Result<(), Disconnect> {
+        let refused = match call.name() {
+            "GetUserRecord" => {
+                match read(&call, |a: &GetUserRecord_Args| &a.service, UserQuery::read) {
+                    Ok(query) => return self.answer(query, replies).await,
+                    Err(refused) => refused,
+                }
+            }
+            "GetGroupRecord" => {
+                match read(
+                    &call,
+                    |a: &GetGroupRecord_Args| &a.service,
+                    GroupQuery::read,
+                ) {
+                    Ok(query) => return self.answer(query, replies).await,
+                    Err(refused) => refused,
+                }
+            }
+            "GetMemberships" => {
+                match read(
+                    &call,
+                    |a: &GetMemberships_Args| &a.service,
+                    MembershipQuery::read,
+                ) {
+                    Ok(query) => return self.answer(query, replies).await,
+                    Err(refused) => refused,
+                }
+            }
+            _ => return replies.method_not_found(&call).await,
+        };
+        match refused {
+            Ok(invalid) => replies.invalid_parameter(&invalid).await,
+            Err(refusal) => self.refuse(refusal, replies).await,
+        }
+    }
+}
+
+/// The ID of this machine, for UUIDs; `None` while it has none.
+#[must_use]
+pub fn machine_id() -> Option<Uuid> {
+    let text = std::fs::read_to_string("/etc/machine-id").ok()?;
+    Uuid::try_parse(text.trim()).ok().filter(|id| !id.is_nil())
+}

@@ -1,0 +1,150 @@
+//! `GetUserRecord`: which user records answer a query.
+//! How a record looks is in `record`, filters are in `filters`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use account_table::{Account, Cursor, Group, Lookup, Table};
+use uuid::Uuid;
+
+use super::filters::{Asked, Candidate, Filters};
+use super::protocol::GetUserRecord_Args;
+use super::provider::{Answering, Query, Refusal, STRIDE, Step};
+use super::record::{Reply, User, uuid_of};
+use crate::runtime::transport::{InvalidParameter, Item, Replies};
+
+/// A query for one user or all of them.
+#[derive(Debug)]
+pub(super) struct UserQuery {
+    name: Option<String>,
+    uid: Option<i64>,
+    filters: Filters,
+    at: Cursor,
+}
+
+impl UserQuery {
+    pub(super) fn read(arguments: GetUserRecord_Args) -> Result<Self, InvalidParameter> {
+        Ok(UserQuery {
+            name: arguments.userName,
+            uid: arguments.uid,
+            filters: Filters::read(Asked {
+                fuzzy_names: arguments.fuzzyNames,
+                disposition_mask: arguments.dispositionMask,
+                id_min: arguments.uidMin,
+                id_max: arguments.uidMax,
+                uuid: arguments.uuid,
+            })?,
+            at: Cursor::default(),
+        })
+    }
+
+    fn passes(&self, account: &Account, machine: Option<Uuid>) -> bool {
+        self.filters.pass(Candidate {
+            names: [account.login(), account.gecos()]
+                .into_iter()
+                .chain(account.aliases()),
+            disposition: account.disposition(),
+            id: account.uid(),
+            uuid: || machine.map(|machine| uuid_of(machine, account.login())),
+        })
+    }
+
+    fn one(&self, with: &mut Answering<'_>, replies: &mut Replies<'_>) -> Step {
+        let account = &mut *with.account;
+        let uid = self.uid.map(u32::try_from);
+        let by_uid = |account: &mut Account| match uid {
+            Some(Ok(uid)) => with.table.find_user_by_uid(uid, account),
+            // Not a UID at all; an InvalidParameter would be an I/O error to the client.
+            _ => Lookup::Absent,
+        };
+        let found = match &self.name {
+            Some(name) => with.table.find_user_by_name(name.as_bytes(), account),
+            None => by_uid(account),
+        };
+        match found {
+            Lookup::Busy => return Step::Busy,
+            Lookup::Absent if self.name.is_some() && uid.is_some() => {
+                // No such name; if there is such a UID, the two are not one user.
+                return match by_uid(account) {
+                    Lookup::Busy => Step::Busy,
+                    Lookup::Absent => Step::End(Refusal::NoRecordFound),
+                    Lookup::Found(()) => Step::End(Refusal::ConflictingRecordFound),
+                };
+            }
+            Lookup::Absent => return Step::End(Refusal::NoRecordFound),
+            Lookup::Found(()) => {}
+        }
+        if uid.is_some_and(|uid| uid != Ok(account.uid())) {
+            return Step::End(Refusal::ConflictingRecordFound);
+        }
+        if !self.passes(account, with.machine) {
+            return Step::End(Refusal::NonMatchingRecordFound);
+        }
+        match say(with, replies) {
+            Some(_) => Step::End(Refusal::NoRecordFound),
+            None => Step::Busy,
+        }
+    }
+
+    fn all(&mut self, with: &mut Answering<'_>, replies: &mut Replies<'_>) -> Step {
+        for _ in 0..STRIDE {
+            let before = self.at;
+            match with.table.find_next_user(&mut self.at, with.account) {
+                Lookup::Busy => return Step::Busy,
+                Lookup::Absent => return Step::End(Refusal::NoRecordFound),
+                Lookup::Found(()) => {}
+            }
+            if !self.passes(with.account, with.machine) {
+                continue;
+            }
+            match say(with, replies) {
+                None => {
+                    self.at = before;
+                    return Step::Busy;
+                }
+                Some(Item::Next) => {}
+                Some(Item::Drain) => return Step::Pause,
+                Some(Item::Stop) => return Step::End(Refusal::NoRecordFound),
+            }
+        }
+        Step::Pause
+    }
+}
+
+impl Query for UserQuery {
+    fn step(&mut self, with: &mut Answering<'_>, replies: &mut Replies<'_>) -> Step {
+        if self.name.is_some() || self.uid.is_some() {
+            self.one(with, replies)
+        } else {
+            self.all(with, replies)
+        }
+    }
+}
+
+/// Says the record of the account at hand; `None` if one of its groups is busy.
+fn say(with: &Answering<'_>, replies: &mut Replies<'_>) -> Option<Item> {
+    let groups = groups_of(with.table, with.account)?;
+    let record = User::of(with.account, &groups, with.machine, now());
+    Some(replies.item(Reply::of(record)))
+}
+
+/// The groups an account is in, without its private one; `None` if one of them is busy.
+pub(super) fn groups_of(table: &Table, account: &Account) -> Option<Vec<Group>> {
+    let mut groups = Vec::new();
+    for membership in account.groups() {
+        match table.group_of(&membership) {
+            Lookup::Found(group) => groups.push(group),
+            // It has lost its last member since the account was read.
+            Lookup::Absent => {}
+            Lookup::Busy => return None,
+        }
+    }
+    Some(groups)
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+        })
+}
