@@ -27,6 +27,10 @@ impl Folder {
         Folder(path)
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// A socket listening in it, open to everybody.
     pub(crate) fn listen(&self) -> (PathBuf, UnixListener) {
         let path = self.0.join("socket");
