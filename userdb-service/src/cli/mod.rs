@@ -1,1 +1,3 @@
 //! `teleport-userdbctl`: how administrators see what goes on.
+
+pub mod explain;

@@ -248,8 +248,8 @@ impl Allocator<'_, '_> {
     }
 
     fn ask_about(&mut self, seeker: Seeker<'_>, id: u32) -> Result<bool, Refusal> {
-        let user = seeker.is_user && self.desk.user_id(id, seeker.name)?.is_some();
-        let group = self.desk.group_id(id, seeker.name)?.is_some();
+        let user = seeker.is_user && self.desk.user_id(id)?.is_some();
+        let group = self.desk.group_id(id)?.is_some();
         Ok(user || group)
     }
 

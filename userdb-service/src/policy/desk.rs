@@ -91,27 +91,18 @@ impl<'a> Desk<'a> {
         }))
     }
 
-    /// Somebody else's user of this number. `name` is whose number it is to become.
-    pub(crate) fn user_id(
-        &mut self,
-        id: u32,
-        name: &str,
-    ) -> Result<Option<&'a FoundUser>, Failure<'a>> {
+    /// Somebody else's user of this number.
+    pub(crate) fn user_id(&mut self, id: u32) -> Result<Option<&'a FoundUser>, Failure<'a>> {
         let found = self.ask_user(Question::UserId(id))?;
-        Ok(found.filter(|user| user.name != name || !self.is_our_user(name, id)))
+        Ok(found.filter(|user| !self.is_our_user(&user.name, id)))
     }
 
-    /// Somebody else's group of this number. `name` is whose number it is to become.
-    pub(crate) fn group_id(
-        &mut self,
-        id: u32,
-        name: &str,
-    ) -> Result<Option<&'a FoundGroup>, Failure<'a>> {
+    /// Somebody else's group of this number.
+    pub(crate) fn group_id(&mut self, id: u32) -> Result<Option<&'a FoundGroup>, Failure<'a>> {
         let found = self.ask_group(Question::GroupId(id))?;
-        let ours = |group: &FoundGroup| {
-            group.name == name && (self.is_our_user(name, id) || self.is_our_group(name, id))
-        };
-        Ok(found.filter(|group| !ours(group)))
+        Ok(found.filter(|group| {
+            !self.is_our_user(&group.name, id) && !self.is_our_group(&group.name, id)
+        }))
     }
 
     /// Has this number been given, since boot, to the login that is published under `name` or was

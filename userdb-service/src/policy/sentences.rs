@@ -267,7 +267,7 @@ pub(crate) fn other_spelling(given: &str, login: &Login, live: &str) -> Refusal 
     refuse(
         Reason::Taken,
         format!(
-            "The login {} would be \"{login}\", which is in use for the login {} now; wait until that has ended, or choose another login.",
+            "The login {} needs the name \"{login}\", which the login {} has now; wait until that has ended, or choose another login.",
             quoted(given),
             quoted(live)
         ),

@@ -1,6 +1,7 @@
 //! From the texts of the configuration files to a [`Config`]: which key sets what. Later files win
 //! key by key, `[[role]]` entries add up. Nothing is read from disk here.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -67,7 +68,6 @@ impl Config {
 }
 
 fn apply(config: &mut Config, file: File<'_>, table: &DeTable<'_>) -> Result<(), ConfigError> {
-    let mut ids = None;
     for Entry { at, name, value } in entries(file, "", table) {
         match name {
             "auto-create-users" => config.auto_create_users = value.boolean()?,
@@ -78,10 +78,7 @@ fn apply(config: &mut Config, file: File<'_>, table: &DeTable<'_>) -> Result<(),
             "stop-timeout" => config.stop_timeout = value.duration()?,
             "disposition" => config.disposition = value.word(&[("dynamic", Disposition::Dynamic), ("regular", Disposition::Regular)])?,
             "names" => names(config, &value)?,
-            "uids" => {
-                uids(config, &value)?;
-                ids = Some(value);
-            }
+            "uids" => uids(config, &value)?,
             "logins" => logins(config, &value)?,
             "home" => home(config, &value)?,
             "sudo" => sudo(config, &value)?,
@@ -91,13 +88,6 @@ fn apply(config: &mut Config, file: File<'_>, table: &DeTable<'_>) -> Result<(),
                 }
             }
             _ => return Err(value.unknown(at, TOP)),
-        }
-    }
-    // Checked after the table, because either key may stand first, or in an earlier file.
-    if let (Some(value), Some(requested)) = (ids, &config.uids.requested) {
-        let range = &config.uids.range;
-        if requested.start() <= range.end() && range.start() <= requested.end() {
-            return Err(value.wrong("uids.requested keeps clear of uids.range, else TELEPORT_UID could name the UID of another login"));
         }
     }
     Ok(())
@@ -127,18 +117,29 @@ fn names(config: &mut Config, table: &Value<'_>) -> Result<(), ConfigError> {
 }
 
 fn uids(config: &mut Config, table: &Value<'_>) -> Result<(), ConfigError> {
+    let mut last = None;
     for Entry { at, name, value } in table.entries(TABLE)? {
         match name {
             "key" => {
                 config.uids.key =
-                    value.text("write 32 hexadecimal digits, the same on all nodes", key)?
+                    value.text("write 32 hexadecimal digits, the same on all nodes", key)?;
             }
             "range" => config.uids.range = value.id_range()?,
             "requested" => config.uids.requested = Some(value.id_range()?),
             _ => return Err(value.unknown(at, UIDS)),
         }
+        last = Some(value);
     }
-    Ok(())
+    // Checked after the table: either key may stand first, or in an earlier file.
+    let range = &config.uids.range;
+    let overlap =
+        |other: &RangeInclusive<u32>| other.start() <= range.end() && range.start() <= other.end();
+    match last {
+        Some(value) if config.uids.requested.as_ref().is_some_and(overlap) => Err(value.wrong(
+            "uids.requested keeps clear of uids.range, else TELEPORT_UID could name the UID of another login",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn logins(config: &mut Config, table: &Value<'_>) -> Result<(), ConfigError> {

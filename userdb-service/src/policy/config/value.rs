@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
+use crate::policy::names::is_invisible;
 use crate::policy::sentences::quoted;
 
 /// One file of the configuration.
@@ -80,7 +81,10 @@ impl<'a> Value<'a> {
     /// An error about this key.
     pub(super) fn unknown(&self, at: Range<usize>, known: &[&str]) -> ConfigError {
         let name = self.key.rsplit('.').next().unwrap_or_default();
-        let near = known.iter().find(|key| distance(key, name) <= 2);
+        let near = known
+            .iter()
+            .min_by_key(|key| distance(key, name))
+            .filter(|key| distance(key, name) <= 2);
         let hint = match near {
             Some(key) => format!("did you mean \"{key}\"?"),
             None => format!("the keys here are {}", known.join(", ")),
@@ -278,10 +282,11 @@ pub(super) fn entries<'a>(file: File<'a>, prefix: &str, table: &'a DeTable<'a>) 
     let mut entries: Vec<Entry<'a>> = table
         .iter()
         .map(|(name, inner)| {
+            let plain: String = name.get_ref().chars().flat_map(shown).collect();
             let key = if prefix.is_empty() {
-                name.get_ref().to_string()
+                plain
             } else {
-                format!("{prefix}.{}", name.get_ref())
+                format!("{prefix}.{plain}")
             };
             Entry {
                 at: name.span(),
@@ -292,6 +297,15 @@ pub(super) fn entries<'a>(file: File<'a>, prefix: &str, table: &'a DeTable<'a>) 
         .collect();
     entries.sort_by_key(|entry| entry.at.start);
     entries
+}
+
+/// A character of a key as it may be printed.
+fn shown(c: char) -> Vec<char> {
+    if is_invisible(c) {
+        c.escape_default().collect()
+    } else {
+        vec![c]
+    }
 }
 
 /// `"10m"` is 10 and `m`.

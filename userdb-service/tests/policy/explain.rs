@@ -1,0 +1,150 @@
+//! `teleport-userdbctl explain`: the decision, its reasons, its exit status.
+
+use std::collections::BTreeMap;
+
+use clap::Parser;
+use userdb_service::cli::explain::{ExplainArgs, GRANTED, Node, REFUSED, run};
+use userdb_service::policy::config::Config;
+use userdb_service::policy::decide::{Answer, HostFacts, Occupancy, Question};
+
+use crate::world::{PLAIN, World, login};
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    args: ExplainArgs,
+}
+
+impl Node for World {
+    fn config(&mut self) -> Result<Config, String> {
+        Ok(self.config.clone())
+    }
+
+    fn host(&mut self) -> Result<HostFacts, String> {
+        Ok(self.host.clone())
+    }
+
+    fn occupancy(&mut self) -> Result<Occupancy, String> {
+        Ok(self.occupancy.clone())
+    }
+
+    fn answer(&mut self, questions: &[Question]) -> Result<BTreeMap<Question, Answer>, String> {
+        Ok(questions
+            .iter()
+            .map(|question| (question.clone(), World::answer(self, question)))
+            .collect())
+    }
+}
+
+fn explain(world: &World, words: &[&str]) -> (u8, String) {
+    let command = Command::parse_from([&["explain", "--user", "u", "--login"], words].concat());
+    let mut out = Vec::new();
+    let status = run(&command.args, &mut world.clone(), &mut out).unwrap();
+    (status, String::from_utf8(out).unwrap())
+}
+
+const ROLES: &str = "templated-groups = [\"team-*\"]\n[[role]]\nmatch = \"dev-*\"\ncreate-user = true\ngroups = [\"docker\", \"{{env.TEAMS}}\"]\n[[role]]\nmatch = \"ops\"\nsudo = true\ndeny-groups = [\"docker\"]\n";
+
+#[test]
+fn a_plan_is_printed_with_the_roles_that_led_to_it() {
+    let (status, text) = explain(
+        &World::new(ROLES),
+        &[
+            "alice",
+            "--roles",
+            "dev-web ops",
+            "--env",
+            "TEAMS=team-a other",
+        ],
+    );
+    assert_eq!(status, GRANTED);
+    for line in [
+        "user alice is made",
+        "groups       teleport-tmp team-a",
+        "sudoers      alice ALL=(ALL) NOPASSWD: ALL",
+        "note         No membership in other (from TEAMS): templated-groups does not list it.",
+        "role: match = \"dev-*\" (config.toml:2) matches \"dev-web\": create-user = true, groups = [\"docker\", \"{{env.TEAMS}}\"]",
+        "role: match = \"ops\" (config.toml:6) matches \"ops\": deny-groups = [\"docker\"], sudoers = [\"ALL=(ALL) NOPASSWD: ALL\"]",
+        "deny-groups: docker is denied by \"docker\"",
+    ] {
+        assert!(text.contains(line), "{line:?} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn a_refusal_is_printed_with_the_sentence_the_user_sees() {
+    let world = World::new(ROLES);
+    let (status, text) = explain(&world, &["alice", "--roles", "ops"]);
+    assert_eq!(status, REFUSED);
+    let sentence = world.refusal(&login("alice", "ops")).message;
+    assert!(
+        text.starts_with(&format!("refused (policy): {sentence}\n")),
+        "{text}"
+    );
+    assert!(
+        text.contains("match = \"dev-*\" (config.toml:2) matches none of the roles"),
+        "{text}"
+    );
+}
+
+#[test]
+fn json_carries_the_same_for_programs() {
+    let json = |words: &[&str]| {
+        let (status, text) = explain(
+            &World::new(ROLES).with_user("root", 0),
+            &[words, &["--json"]].concat(),
+        );
+        (
+            status,
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+        )
+    };
+    let (status, value) = json(&["alice", "--roles", "dev-a"]);
+    assert_eq!(
+        (status, &value["decision"], &value["plan"]["login"]),
+        (0, &"grant".into(), &"alice".into())
+    );
+    assert!(
+        value["steps"]
+            .as_array()
+            .is_some_and(|steps| steps.len() >= 3)
+    );
+    let (status, value) = json(&["alice", "--roles", "x"]);
+    assert_eq!(
+        (status, &value["decision"], &value["reason"]),
+        (1, &"refuse".into(), &"policy".into())
+    );
+    let (status, value) = json(&["root", "--roles", "x"]);
+    assert_eq!((status, &value["decision"]), (0, &"foreign".into()));
+    let (status, value) = json(&["alice", "--roles", "x", "--service", "su"]);
+    assert_eq!((status, &value["decision"]), (0, &"not-ours".into()));
+}
+
+#[test]
+fn the_service_is_one_of_ours_unless_it_is_named() {
+    let (status, _) = explain(
+        &World::new(&format!("pam-services = [\"mine\"]\n{PLAIN}")),
+        &["alice", "--roles", "x"],
+    );
+    assert_eq!(status, GRANTED);
+}
+
+#[test]
+fn hostile_arguments_come_out_escaped() {
+    for words in [
+        ["a\u{1b}[2J", "--roles", "dev-a"],
+        ["alice", "--roles", "dev-a \u{1b}[2J"],
+    ] {
+        let (status, text) = explain(&World::new(ROLES), &words);
+        assert_eq!(status, REFUSED);
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+}
+
+#[test]
+fn a_variable_without_a_value_is_wrong_use() {
+    let words = [
+        "explain", "--user", "u", "--login", "l", "--roles", "r", "--env", "K",
+    ];
+    assert!(Command::try_parse_from(words).is_err_and(|error| error.exit_code() == 2));
+}

@@ -1,0 +1,13 @@
+//! The policy against its rules: each test names one and can fail. No I/O, no root.
+
+#![allow(missing_docs, unreachable_pub, reason = "test code")]
+
+mod config;
+mod explain;
+mod ids;
+mod names;
+mod rfd57;
+mod rights;
+mod sentences;
+mod sessions;
+mod world;
