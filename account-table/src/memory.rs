@@ -282,16 +282,16 @@ impl SharedCell {
 /// A private copy of one record: what has been checked here, nobody changes any more. 4 KiB, and only the filled part is ever
 /// initialised.
 pub(crate) struct Buffer {
-    words: [MaybeUninit<u64>; MAX_RECORD_WORDS],
+    words: MaybeUninit<[u64; MAX_RECORD_WORDS]>,
     /// How many words from the start are initialised.
     filled: usize,
 }
 
 impl Buffer {
     #[inline]
-    pub(crate) const fn new() -> Buffer {
+    pub(crate) fn new() -> Buffer {
         Buffer {
-            words: [MaybeUninit::uninit(); MAX_RECORD_WORDS],
+            words: MaybeUninit::uninit(),
             filled: 0,
         }
     }
@@ -299,11 +299,13 @@ impl Buffer {
     /// Copies words that the writer may be changing meanwhile; the caller finds out afterwards whether it did.
     #[inline]
     pub(crate) fn fill(&mut self, source: &[AtomicU64]) {
-        self.filled = 0;
-        for (to, from) in self.words.iter_mut().zip(source) {
-            to.write(from.load(Ordering::Relaxed));
+        let count = source.len().min(MAX_RECORD_WORDS);
+        let words = self.words.as_mut_ptr().cast::<u64>();
+        for (index, from) in source.iter().take(count).enumerate() {
+            // SAFETY: index < count, which is within the array.
+            unsafe { words.add(index).write(from.load(Ordering::Relaxed)) };
         }
-        self.filled = source.len().min(MAX_RECORD_WORDS);
+        self.filled = count;
     }
 
     /// Keeps the first `words` words; false if there are fewer.

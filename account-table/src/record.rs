@@ -96,10 +96,16 @@ pub struct Account {
     buffer: Buffer,
 }
 
+impl Default for Account {
+    fn default() -> Account {
+        Account::empty()
+    }
+}
+
 impl Account {
     /// Room for an account, holding none: names are empty and numbers 0.
     #[inline]
-    pub const fn empty() -> Account {
+    pub fn empty() -> Account {
         Account {
             buffer: Buffer::new(),
         }
@@ -352,6 +358,11 @@ impl Account {
                 slot: ((word >> 32) as u32).checked_sub(1)?,
             })
         })
+    }
+
+    /// The private group; `None` only of an empty account.
+    pub fn private_group(&self) -> Option<Group> {
+        Group::private_of(self)
     }
 
     pub(crate) fn is_member_of(&self, slot: u32, gid: u32) -> bool {

@@ -1,1 +1,22 @@
-//! glibc name service switch module.
+//! `libnss_teleport.so.2`: glibc's view of the published account table, in whatever process looks a user up.
+//! Nothing here may wait, allocate (but for initgroups' own array), print, keep a descriptor or panic; there is no other way to
+//! answers than the table.
+//!
+//! `abi` holds the entry points glibc calls, `room` the caller's buffer; these two and `host` contain all the unsafe code.
+#![deny(unsafe_code)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+#[allow(unsafe_code)]
+mod abi;
+mod answer;
+mod enumerate;
+#[allow(unsafe_code)]
+mod host;
+mod nsswitch;
+#[allow(unsafe_code)]
+mod room;

@@ -50,7 +50,7 @@ impl Indexes {
         }
         let home = entry::home(hash, size);
         let free = (0..MAX_PROBE.min(size))
-            .map(|step| base + (home + step & (size - 1)))
+            .map(|step| base + ((home + step) & (size - 1)))
             .find(|&at| map.load(at) == 0);
         map.store(free.ok_or(Shortage::Crowded)?, entry::new(hash, slot));
         self.used[index as usize] += 1;
@@ -71,7 +71,7 @@ impl Indexes {
         );
         let home = entry::home(wanted, size);
         (0..size)
-            .map(|step| home + step & (size - 1))
+            .map(|step| (home + step) & (size - 1))
             .take_while(|&at| map.load(base + at) != 0)
             .find(|&at| map.load(base + at) == wanted)
     }
@@ -86,7 +86,7 @@ impl Indexes {
         );
         let mut hole = place;
         for step in 1..size {
-            let at = place + step & (size - 1);
+            let at = (place + step) & (size - 1);
             let word = map.load(base + at);
             if word == 0 {
                 break;
@@ -146,7 +146,7 @@ impl Indexes {
         );
         let home = entry::home(word, size);
         let way = (0..size)
-            .map(|step| map.load(base + (home + step & (size - 1))))
+            .map(|step| map.load(base + ((home + step) & (size - 1))))
             .take_while(|&found| found != 0);
         way.filter(|&found| found == word).count()
     }

@@ -28,6 +28,9 @@ use crate::table::Trust;
 /// A new table has room for 1024 users (640 KiB); it doubles as needed.
 const FIRST_K: u32 = 10;
 
+/// Device and inode of a file.
+type Identity = (u64, u64);
+
 /// How often another seed is tried where too many entries want the same place. Entries of unequal keys come apart with the first
 /// one; only a hundred groups of one name would not.
 const RESEEDS: u32 = 3;
@@ -39,7 +42,7 @@ pub struct Writer {
     trust: Trust,
     state: State,
     /// Device and inode of the file written to.
-    identity: (u64, u64),
+    identity: Identity,
 }
 
 fn doing(doing: &'static str) -> impl Fn(io::Error) -> WriteError {
@@ -137,7 +140,7 @@ impl Writer {
 }
 
 /// Takes over the file at `path`; `None` if there is none that can be, after sending its readers away from it.
-fn adopt(path: &Path, trust: Trust) -> Result<Option<(State, (u64, u64))>, WriteError> {
+fn adopt(path: &Path, trust: Trust) -> Result<Option<(State, Identity)>, WriteError> {
     let flags = libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_NONBLOCK;
     let Ok(file) = OpenOptions::new()
         .read(true)
@@ -174,7 +177,7 @@ fn adopt(path: &Path, trust: Trust) -> Result<Option<(State, (u64, u64))>, Write
 struct Fresh {
     state: Option<State>,
     temporary: PathBuf,
-    identity: (u64, u64),
+    identity: Identity,
 }
 
 /// Makes a table of at least the given size that holds what `old` holds.
@@ -271,7 +274,7 @@ impl Fresh {
         mut self,
         path: &Path,
         old: Option<&WritableMapping>,
-    ) -> Result<(State, (u64, u64)), WriteError> {
+    ) -> Result<(State, Identity), WriteError> {
         if let Some(old) = old {
             old.store(header::RETIRED, 1);
         }

@@ -1,0 +1,140 @@
+//! Answers in glibc's types: which accounts and groups are told, and how they are laid out in the caller's buffer.
+//! Safe code; pointers come from `room` and are not followed.
+
+use core::ffi::c_char;
+use core::ops::ControlFlow;
+
+use account_table::{Account, Group, GroupOrigin, Lookup, Table, TableRef, process_table};
+use libnss::group::CGroup;
+use libnss::passwd::CPasswd;
+
+use crate::host;
+use crate::room::Room;
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Success,
+    NotFound,
+    /// The caller's buffer is too small: it comes back with a larger one.
+    TooSmall,
+    /// No answer now: never to be taken for "no such user".
+    Busy,
+    /// The array of groups could not grow.
+    NoMemory,
+}
+
+/// `*`, not `x`: without a shadow entry, `x` makes pam_unix take the account for locked.
+const PASSWORD: &[u8] = b"*";
+
+/// How often a group that vanished while its members were listed is looked up again.
+const ATTEMPTS: u32 = 16;
+
+/// The table, unless this process is to see everybody but us.
+pub(crate) fn table() -> Option<TableRef> {
+    if host::is_bypassed() {
+        None
+    } else {
+        process_table()
+    }
+}
+
+impl From<Lookup<()>> for Outcome {
+    fn from(lookup: Lookup<()>) -> Outcome {
+        match lookup {
+            Lookup::Found(()) => Outcome::Success,
+            Lookup::Absent => Outcome::NotFound,
+            Lookup::Busy => Outcome::Busy,
+        }
+    }
+}
+
+/// Looks an account up and packs it.
+pub(crate) fn account(
+    find: impl FnOnce(&Table, &mut Account) -> Lookup<()>,
+    room: Room,
+) -> Result<CPasswd, Outcome> {
+    let table = table().ok_or(Outcome::NotFound)?;
+    let mut account = Account::empty();
+    match find(&table, &mut account) {
+        Lookup::Found(()) => pack_account(&account, room),
+        Lookup::Absent => Err(Outcome::NotFound),
+        Lookup::Busy => Err(Outcome::Busy),
+    }
+}
+
+pub(crate) fn pack_account(account: &Account, mut room: Room) -> Result<CPasswd, Outcome> {
+    let mut string = |text: &[u8]| room.string(text).ok_or(Outcome::TooSmall);
+    Ok(CPasswd {
+        name: string(account.login_bytes())?,
+        passwd: string(PASSWORD)?,
+        uid: account.uid(),
+        gid: account.gid(),
+        gecos: string(account.gecos_bytes())?,
+        dir: string(account.home_bytes())?,
+        shell: string(account.shell_bytes())?,
+    })
+}
+
+/// Whether we answer for a group when asked by name or gid. What others than `files` provide we must not hide from them, for we
+/// stand before them; a group of `/etc/group` stands before us and is asked of us only to merge the members, or when it has been
+/// deleted there while somebody still is in it.
+fn is_answered(group: &Group) -> bool {
+    match group.origin() {
+        GroupOrigin::Synthesized | GroupOrigin::ForeignFiles => true,
+        GroupOrigin::Foreign => false,
+    }
+}
+
+/// Looks a group up and packs it with its members.
+pub(crate) fn group(
+    find: impl Fn(&Table) -> Lookup<Group>,
+    mut room: impl FnMut() -> Room,
+) -> Result<CGroup, Outcome> {
+    for _ in 0..ATTEMPTS {
+        let table = table().ok_or(Outcome::NotFound)?;
+        let group = match find(&table) {
+            Lookup::Found(group) if is_answered(&group) => group,
+            Lookup::Found(_) | Lookup::Absent => return Err(Outcome::NotFound),
+            Lookup::Busy => return Err(Outcome::Busy),
+        };
+        match pack_group(&table, &group, room()) {
+            Err(Outcome::NotFound) => (), // gone while we looked at its members: is there one again?
+            packed => return packed,
+        }
+    }
+    Err(Outcome::Busy)
+}
+
+pub(crate) fn pack_group(table: &Table, group: &Group, mut room: Room) -> Result<CGroup, Outcome> {
+    let array = room.array().ok_or(Outcome::TooSmall)?;
+    let mut string = |text: &[u8]| room.string(text).ok_or(Outcome::TooSmall);
+    let (name, passwd) = (string(group.name_bytes())?, string(PASSWORD)?);
+    let mut fits = true;
+    let listed = table.members(group, |account| {
+        match room
+            .string(account.login_bytes())
+            .and_then(|s| room.push(s))
+        {
+            Some(()) => ControlFlow::Continue(()),
+            None => {
+                fits = false;
+                ControlFlow::Break(())
+            }
+        }
+    });
+    match listed {
+        Lookup::Found(()) if !fits => Err(Outcome::TooSmall),
+        Lookup::Found(()) => {
+            let members: *mut *mut c_char = room.finish(array).ok_or(Outcome::TooSmall)?;
+            Ok(CGroup {
+                name,
+                passwd,
+                gid: group.gid(),
+                members,
+            })
+        }
+        Lookup::Absent => Err(Outcome::NotFound),
+        Lookup::Busy => Err(Outcome::Busy),
+    }
+}

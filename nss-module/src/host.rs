@@ -1,0 +1,90 @@
+//! What the module takes from the process it is loaded into: one environment variable, once, and the head of nsswitch.conf.
+
+use core::ffi::{CStr, c_int};
+use core::sync::atomic::{AtomicU8, Ordering};
+
+const SERVICE: &[u8] = b"com.goteleport.DynamicUser";
+
+const UNKNOWN: u8 = 0;
+const ANSWERING: u8 = 1;
+const BYPASSED: u8 = 2;
+
+/// Whether this process asked to see everybody but us, as our own daemons do. Decided once: the environment may be changed by
+/// another thread while it is read. Not at all under AT_SECURE: a privileged program must not follow its caller's.
+pub(crate) fn is_bypassed() -> bool {
+    static STATE: AtomicU8 = AtomicU8::new(UNKNOWN);
+    match STATE.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let bypassed = environment_bypasses();
+            STATE.store(
+                if bypassed { BYPASSED } else { ANSWERING },
+                Ordering::Relaxed,
+            );
+            bypassed
+        }
+        state => state == BYPASSED,
+    }
+}
+
+#[cold]
+fn environment_bypasses() -> bool {
+    // SAFETY: getauxval takes a number and reads what the kernel gave the process at its start.
+    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        return false;
+    }
+    // SAFETY: the name is NUL-terminated.
+    let value = unsafe { libc::getenv(c"SYSTEMD_BYPASS_USERDB".as_ptr()) };
+    if value.is_null() {
+        return false;
+    }
+    // SAFETY: getenv gave a NUL-terminated string.
+    let value = unsafe { CStr::from_ptr(value) };
+    value
+        .to_bytes()
+        .split(|&byte| byte == b':')
+        .any(|service| service == SERVICE)
+}
+
+/// Fills `buffer` with the beginning of a file; `None` if it cannot be read or does not fit.
+pub(crate) fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+    // Through syscall(), which unlike open() and read() is no cancellation point.
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY;
+    // SAFETY: the path is NUL-terminated.
+    let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0) }
+        as c_int;
+    if fd < 0 {
+        return None;
+    }
+    let mut filled = 0;
+    let complete = loop {
+        let Some(free) = buffer.get_mut(filled..).filter(|free| !free.is_empty()) else {
+            break false;
+        };
+        // SAFETY: free is writable for its length.
+        match unsafe { libc::syscall(libc::SYS_read, fd, free.as_mut_ptr(), free.len()) } {
+            0 => break true,
+            count if count > 0 => filled += count as usize,
+            _ => break false,
+        }
+    };
+    // SAFETY: fd was opened above and is used no more.
+    unsafe { libc::syscall(libc::SYS_close, fd) };
+    if complete { buffer.get(..filled) } else { None }
+}
+
+/// The caller's errno, put back when dropped.
+pub(crate) struct KeepErrno(c_int);
+
+impl KeepErrno {
+    pub(crate) fn new() -> KeepErrno {
+        // SAFETY: __errno_location always returns the calling thread's valid errno.
+        KeepErrno(unsafe { *libc::__errno_location() })
+    }
+}
+
+impl Drop for KeepErrno {
+    fn drop(&mut self) {
+        // SAFETY: as in new.
+        unsafe { *libc::__errno_location() = self.0 };
+    }
+}
