@@ -123,6 +123,19 @@ impl Writer {
         }
     }
 
+    /// Whether no word of the file hints at anything any more.
+    #[cfg(test)]
+    fn is_empty_throughout(&self) -> bool {
+        let geometry = self.state.geometry();
+        let heads = crate::layout::header::WORDS..geometry.index_base(crate::layout::Index::Names);
+        let hints = crate::layout::Index::ALL.into_iter().flat_map(|index| {
+            geometry.index_base(index)..geometry.index_base(index) + geometry.index_size(index)
+        });
+        heads
+            .chain(hints)
+            .all(|word| self.state.map.load(word) == 0)
+    }
+
     /// Should the file have been removed or replaced behind our back, puts a copy in its place and sends readers there.
     fn stay_in_place(&mut self) -> Result<(), WriteError> {
         match fs::symlink_metadata(&self.path) {

@@ -2,6 +2,11 @@
 //! Shared helpers only; each subject has a file of its own.
 
 mod basics;
+mod death;
+mod growth;
+mod hostile;
+mod model;
+mod stress;
 
 use std::ffi::CString;
 use std::os::unix::fs::MetadataExt;
