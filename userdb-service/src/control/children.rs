@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use super::lookup;
+use super::{janitor, lookup};
 
 /// Runs the child that the first argument names; `None` if it names none and the daemon is meant.
 /// Must come first in `main`: the children inherit nothing of the daemon.
@@ -12,6 +12,7 @@ pub fn run_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Option<Exi
     let child = arguments.next()?;
     let outcome = match child.to_str()? {
         lookup::WORKER_ARGUMENT => lookup::worker::run().map_err(|e| e.to_string()),
+        janitor::JANITOR_ARGUMENT => janitor::run(arguments),
         _ => return None,
     };
     Some(match outcome {

@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::process::{Uid, getpriority_user};
 
 /// Where the host shows SysV IPC objects, a table each.
-const SYSV_TABLES: [&str; 3] = [
+pub(crate) const SYSV_TABLES: [&str; 3] = [
     "/proc/sysvipc/shm",
     "/proc/sysvipc/sem",
     "/proc/sysvipc/msg",
@@ -42,7 +42,7 @@ pub(super) fn busy(candidates: &BTreeSet<u32>) -> io::Result<BTreeSet<u32>> {
     let mut owners = BTreeSet::new();
     for table in SYSV_TABLES {
         match std::fs::read_to_string(table) {
-            Ok(text) => owners.extend(sysv_owners(&text)),
+            Ok(text) => owners.extend(sysv_objects(&text).flat_map(|object| object.owners)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {} // a kernel without SysV IPC
             Err(e) => return Err(io::Error::new(e.kind(), format!("{table}: {e}"))),
         }
@@ -57,26 +57,37 @@ pub(super) fn busy(candidates: &BTreeSet<u32>) -> io::Result<BTreeSet<u32>> {
         .collect())
 }
 
-/// UIDs of owners and creators in a table of `/proc/sysvipc`, whose first line names the columns.
-fn sysv_owners(table: &str) -> BTreeSet<u32> {
+/// A SysV IPC object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SysvObject {
+    /// What shmctl, semctl and msgctl take.
+    pub(crate) id: i32,
+    /// UIDs of owner and creator: either may remove it.
+    pub(crate) owners: Vec<u32>,
+}
+
+/// The objects in a table of `/proc/sysvipc`, whose first line names the columns.
+pub(crate) fn sysv_objects(table: &str) -> impl Iterator<Item = SysvObject> {
     let mut lines = table.lines();
-    let columns: Vec<usize> = lines
+    let head: Vec<&str> = lines
         .next()
         .unwrap_or_default()
         .split_ascii_whitespace()
-        .enumerate()
-        .filter(|(_, name)| matches!(*name, "uid" | "cuid"))
-        .map(|(index, _)| index)
         .collect();
-    lines
-        .flat_map(|line| {
-            let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-            columns
-                .iter()
-                .filter_map(|column| fields.get(*column)?.parse().ok())
-                .collect::<Vec<u32>>()
+    let id = head
+        .iter()
+        .position(|name| matches!(*name, "shmid" | "semid" | "msqid"));
+    let owners: Vec<usize> = (0..head.len())
+        .filter(|at| matches!(head[*at], "uid" | "cuid"))
+        .collect();
+    lines.filter_map(move |line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let owner = |at: &usize| fields.get(*at)?.parse().ok();
+        Some(SysvObject {
+            id: fields.get(id?)?.parse().ok()?,
+            owners: owners.iter().filter_map(owner).collect(),
         })
-        .collect()
+    })
 }
 
 fn owners_of_entries(folder: &Path) -> io::Result<BTreeSet<u32>> {
@@ -112,12 +123,17 @@ mod tests {
     fn owners_and_creators_are_read_from_the_named_columns() {
         let shm = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid\n\
                    0          1  1600                524288  1211  1300      2  1000  1000  1001  1001\n";
-        assert_eq!(sysv_owners(shm), BTreeSet::from([1000, 1001]));
+        let found = |table| {
+            sysv_objects(table)
+                .map(|o| (o.id, o.owners))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(found(shm), [(1, vec![1000, 1001])]);
         let sem = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n\
                    5          0   600          3 70000     0     0     0          0 1700000000\n";
-        assert_eq!(sysv_owners(sem), BTreeSet::from([70000, 0]));
-        assert_eq!(sysv_owners("key shmid\n1 2\n"), BTreeSet::new());
-        assert_eq!(sysv_owners(""), BTreeSet::new());
+        assert_eq!(found(sem), [(0, vec![70000, 0])]);
+        assert!(found("key shmid\n1\n").is_empty());
+        assert!(found("").is_empty());
     }
 
     #[test]
