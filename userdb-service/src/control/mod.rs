@@ -11,6 +11,7 @@ pub mod config_files;
 mod daemon;
 mod effects;
 mod endings;
+pub mod homes;
 pub mod janitor;
 pub mod leader;
 pub mod logind;

@@ -1,0 +1,486 @@
+//! The homes that come and go with their users, and those that stay.
+//! Root makes, renames and removes entries of its own folders here; what is inside a home is for the
+//! janitor. The registry sees to it that one login is handled by one task at a time.
+//!
+//! Everything is relative to the held folder and follows no link. Besides homes, which are named like
+//! logins, the folder holds, each behind a dot and so in nobody's way:
+//!
+//! * `.new-LOGIN`: a home that is being made,
+//! * `.kept-LOGIN/`: root's, with the home of somebody who may come back, `home`, and whose it is, `owner`,
+//! * `.trash-N`: a home that nobody will see again.
+
+mod mark;
+
+use std::collections::BTreeSet;
+use std::ffi::CStr;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat, renameat2};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, fchownat, unlinkat};
+
+use self::mark::Mark;
+use super::janitor::Janitor;
+use crate::policy::ids::{Gid, Uid};
+use crate::policy::names::Login;
+
+const NEW: &str = ".new-";
+const KEPT: &str = ".kept-";
+const TRASH: &str = ".trash-";
+
+/// Why there is no home. The login goes on with `/` and the person is told.
+#[derive(Debug)]
+pub enum HomeError {
+    /// Something that is not this user's home has its name in a folder of lasting homes.
+    NotTheirs {
+        /// The home.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// The folder of homes can be changed by others than root.
+    Unsafe(PathBuf),
+    /// The system refused.
+    Io {
+        /// What was being done, with the path.
+        what: String,
+        /// The refusal.
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for HomeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HomeError::NotTheirs { path, owner } => {
+                write!(
+                    f,
+                    "{} exists and belongs to UID {owner}: left alone",
+                    path.display()
+                )
+            }
+            HomeError::Unsafe(path) => {
+                write!(
+                    f,
+                    "{} must belong to root and be writable by nobody else",
+                    path.display()
+                )
+            }
+            HomeError::Io { what, error } => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for HomeError {}
+
+/// Whom a home is for.
+#[derive(Clone, Debug)]
+pub struct Tenant<'a> {
+    /// Names the home.
+    pub login: &'a Login,
+    /// Owns it.
+    pub uid: Uid,
+    /// Its group.
+    pub gid: Gid,
+    /// Finds it again; anybody else under the same login gets a new one.
+    pub teleport_user: &'a str,
+}
+
+/// How a home came to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provided {
+    /// Made now, with the skeleton.
+    Fresh,
+    /// Kept since the same Teleport user was last here.
+    Kept,
+    /// It was there.
+    Present,
+}
+
+/// A home that waits for its Teleport user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    /// The login it is named like.
+    pub login: Login,
+    /// How long it has been waiting: time asleep counts.
+    pub waiting: Duration,
+}
+
+/// A folder of homes. To be opened for each piece of work: who holds it keeps it from being unmounted,
+/// and misses what is mounted on it later.
+#[derive(Debug)]
+pub struct Homes {
+    path: PathBuf,
+    folder: OwnedFd,
+    janitor: Janitor,
+}
+
+impl Homes {
+    /// Opens `/run/teleport-userdb/home`, or `home.base` for lasting homes.
+    ///
+    /// # Errors
+    /// It is absent, or others than root can change it.
+    pub fn open(path: impl Into<PathBuf>, janitor: Janitor) -> Result<Homes, HomeError> {
+        let path = path.into();
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let failed = |error: Errno| HomeError::Io {
+            what: format!("opening {}", path.display()),
+            error: error.into(),
+        };
+        let folder = open(&path, flags, Mode::empty()).map_err(failed)?;
+        let stat = fstat(&folder).map_err(failed)?;
+        if stat.st_uid != 0 || stat.st_mode & 0o022 != 0 {
+            return Err(HomeError::Unsafe(path));
+        }
+        Ok(Homes {
+            path,
+            folder,
+            janitor,
+        })
+    }
+
+    /// Gives a tenant an ephemeral home: the one that is there, the one that was kept, or a new one.
+    ///
+    /// # Errors
+    /// There is none. What was there before is unreachable or as it was.
+    pub async fn provide(&self, tenant: &Tenant<'_>) -> Result<Provided, HomeError> {
+        let name = tenant.login.as_ref();
+        match self.stat(name)? {
+            Some(stat) if is_home_of(&stat, tenant.uid) => return Ok(Provided::Present),
+            Some(_) => self.throw_away(name)?,
+            None => {}
+        }
+        if self.unpark(tenant)? {
+            return Ok(Provided::Kept);
+        }
+        self.make(tenant).await
+    }
+
+    /// Gives a tenant a lasting home. One that belongs to somebody else is left alone.
+    ///
+    /// # Errors
+    /// There is none, or it is somebody else's.
+    pub async fn provide_lasting(&self, tenant: &Tenant<'_>) -> Result<Provided, HomeError> {
+        match self.stat(tenant.login.as_ref())? {
+            Some(stat) if is_home_of(&stat, tenant.uid) => Ok(Provided::Present),
+            Some(stat) => Err(HomeError::NotTheirs {
+                path: self.path.join(tenant.login.as_ref()),
+                owner: stat.st_uid,
+            }),
+            None => self.make(tenant).await,
+        }
+    }
+
+    /// Puts the home of an ended user out of reach and keeps it. False if there is none of its own.
+    ///
+    /// # Errors
+    /// The home may still be in place: try again.
+    pub fn park(&self, tenant: &Tenant<'_>) -> Result<bool, HomeError> {
+        let name = tenant.login.as_ref();
+        match self.stat(name)? {
+            Some(stat) if is_home_of(&stat, tenant.uid) => {}
+            _ => return Ok(false),
+        }
+        self.discard(tenant.login)?;
+        let kept = format!("{KEPT}{name}");
+        self.make_folder(&kept)?;
+        let inner = self.enter(&kept)?;
+        let mark = Mark {
+            teleport_user: tenant.teleport_user.to_owned(),
+            uid: tenant.uid,
+            gid: tenant.gid,
+            parked_usec: mark::boot_usec(),
+        };
+        mark.write(&inner)
+            .map_err(|e| self.io("marking", &kept, e))?;
+        // Only who may write to a folder may give it another parent, and the user may have locked it.
+        let home = self.give(name, 0, 0)?;
+        let mode = fstat(&home)
+            .map_err(|e| self.io("looking at", name, e))?
+            .st_mode;
+        let mode = Mode::from_bits_truncate(mode & 0o777) | Mode::S_IRWXU;
+        let magic_link = format!("/proc/self/fd/{}", home.as_raw_fd());
+        fchmodat(
+            AT_FDCWD,
+            magic_link.as_str(),
+            mode,
+            FchmodatFlags::FollowSymlink,
+        )
+        .map_err(|e| self.io("unlocking", name, e))?;
+        renameat(&self.folder, name, &inner, "home").map_err(|e| self.io("parking", name, e))?;
+        Ok(true)
+    }
+
+    /// The homes that are waiting.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn parked(&self) -> Result<Vec<Parked>, HomeError> {
+        let mut parked = Vec::new();
+        for name in self.names()? {
+            let Some(login) = name
+                .strip_prefix(KEPT)
+                .and_then(|login| Login::try_from(login).ok())
+            else {
+                continue;
+            };
+            if let Some(mark) = self.mark_of(&name) {
+                parked.push(Parked {
+                    login,
+                    waiting: mark.waiting(),
+                });
+            }
+        }
+        Ok(parked)
+    }
+
+    /// Gives up waiting for somebody. False if nothing was kept.
+    ///
+    /// # Errors
+    /// It may still be kept: try again.
+    pub fn discard(&self, login: &Login) -> Result<bool, HomeError> {
+        let kept = format!("{KEPT}{login}");
+        if self.stat(&kept)?.is_none() {
+            return Ok(false);
+        }
+        let inner = self.enter(&kept)?;
+        let mark = Mark::read(&inner);
+        let trash = self.trash_name()?;
+        match renameat(&inner, "home", &self.folder, trash.as_str()) {
+            // Whose it was tells the janitor whom to become.
+            Ok(()) => {
+                if let Some(mark) = mark {
+                    self.give(&trash, mark.uid.get(), mark.gid.get())?;
+                }
+            }
+            Err(Errno::ENOENT) => {}
+            Err(e) => return Err(self.io("discarding", &kept, e)),
+        }
+        match unlinkat(&inner, "owner", UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(e) => return Err(self.io("discarding", &kept, e)),
+        }
+        unlinkat(&self.folder, kept.as_str(), UnlinkatFlags::RemoveDir)
+            .map_err(|e| self.io("removing", &kept, e))?;
+        Ok(true)
+    }
+
+    /// At start: throws away the homes of those who are not on, and what a crash has left half made.
+    /// For ephemeral homes only.
+    ///
+    /// # Errors
+    /// The first one; the others have been tried all the same.
+    pub fn sweep(&self, live: &BTreeSet<Login>) -> Result<(), HomeError> {
+        let mut failure = None;
+        for name in self.names()? {
+            let outcome = if let Some(login) = name.strip_prefix(KEPT) {
+                match (Login::try_from(login), self.mark_of(&name)) {
+                    (Ok(login), None) => self.discard(&login).map(drop),
+                    _ => Ok(()),
+                }
+            } else if name.starts_with(NEW)
+                || Login::try_from(name.as_str()).is_ok_and(|login| !live.contains(&login))
+            {
+                self.throw_away(&name)
+            } else {
+                Ok(())
+            };
+            if let Err(e) = outcome {
+                failure.get_or_insert(e);
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Empties and removes what was thrown away. Takes as long as the janitor needs.
+    ///
+    /// # Errors
+    /// The first one; the others have been tried all the same. What is left is tried the next time.
+    pub async fn empty_trash(&self) -> Result<(), HomeError> {
+        let mut failure = None;
+        for name in self.names()?.iter().filter(|name| name.starts_with(TRASH)) {
+            if let Err(e) = self.burn(name).await {
+                failure.get_or_insert(e);
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn burn(&self, name: &str) -> Result<(), HomeError> {
+        let Some(stat) = self.stat(name)? else {
+            return Ok(());
+        };
+        let remove = |flags| unlinkat(&self.folder, name, flags);
+        if !is_folder(&stat) {
+            return remove(UnlinkatFlags::NoRemoveDir).map_err(|e| self.io("removing", name, e));
+        }
+        if remove(UnlinkatFlags::RemoveDir).is_ok() {
+            return Ok(());
+        }
+        let inner = self.enter(name)?;
+        if let (Ok(uid), Ok(gid)) = (Uid::try_from(stat.st_uid), Gid::try_from(stat.st_gid)) {
+            // What it leaves is not the user's to remove; then root does it.
+            let _ = self.janitor.wipe(uid, gid, inner.as_fd()).await;
+        }
+        if remove(UnlinkatFlags::RemoveDir).is_ok() {
+            return Ok(());
+        }
+        let wiped = self.janitor.wipe_as_root(inner.as_fd()).await;
+        wiped.map_err(|e| self.io("emptying", name, io::Error::other(e)))?;
+        remove(UnlinkatFlags::RemoveDir).map_err(|e| self.io("removing", name, e))
+    }
+
+    /// A new home, finished before it has its name.
+    async fn make(&self, tenant: &Tenant<'_>) -> Result<Provided, HomeError> {
+        let name = tenant.login.as_ref();
+        let new = format!("{NEW}{name}");
+        if self.stat(&new)?.is_some() {
+            self.throw_away(&new)?;
+        }
+        self.make_folder(&new)?;
+        let home = self.give(&new, tenant.uid.get(), tenant.gid.get())?;
+        if has_entries(Path::new("/etc/skel"))
+            && let Err(e) = self
+                .janitor
+                .copy_skel(tenant.uid, tenant.gid, home.as_fd())
+                .await
+        {
+            // A home without all of its skeleton is a home.
+            tracing::warn!("the home of {name} lacks some of /etc/skel: {e}");
+        }
+        renameat2(
+            &self.folder,
+            new.as_str(),
+            &self.folder,
+            name,
+            RenameFlags::RENAME_NOREPLACE,
+        )
+        .map_err(|e| self.io("naming", name, e))?;
+        Ok(Provided::Fresh)
+    }
+
+    /// Brings back what was kept for this tenant; what was kept for another under the same login is
+    /// thrown away.
+    fn unpark(&self, tenant: &Tenant<'_>) -> Result<bool, HomeError> {
+        let kept = format!("{KEPT}{}", tenant.login);
+        if self.stat(&kept)?.is_none() {
+            return Ok(false);
+        }
+        let theirs = self.mark_of(&kept).is_some_and(|mark| {
+            mark.teleport_user == tenant.teleport_user
+                && (mark.uid, mark.gid) == (tenant.uid, tenant.gid)
+        });
+        if !theirs {
+            self.discard(tenant.login)?;
+            return Ok(false);
+        }
+        let inner = self.enter(&kept)?;
+        let name = tenant.login.as_ref();
+        renameat2(
+            &inner,
+            "home",
+            &self.folder,
+            name,
+            RenameFlags::RENAME_NOREPLACE,
+        )
+        .map_err(|e| self.io("bringing back", name, e))?;
+        self.give(name, tenant.uid.get(), tenant.gid.get())?;
+        self.discard(tenant.login)?;
+        Ok(true)
+    }
+
+    fn throw_away(&self, name: &str) -> Result<(), HomeError> {
+        let trash = self.trash_name()?;
+        renameat2(
+            &self.folder,
+            name,
+            &self.folder,
+            trash.as_str(),
+            RenameFlags::RENAME_NOREPLACE,
+        )
+        .map_err(|e| self.io("throwing away", name, e))
+    }
+
+    fn trash_name(&self) -> Result<String, HomeError> {
+        let names: BTreeSet<String> = self.names()?.into_iter().collect();
+        let free = (0_u64..)
+            .map(|n| format!("{TRASH}{n}"))
+            .find(|name| !names.contains(name));
+        free.ok_or_else(|| self.io("naming", TRASH, Errno::EEXIST))
+    }
+
+    fn make_folder(&self, name: &str) -> Result<(), HomeError> {
+        mkdirat(&self.folder, name, Mode::S_IRWXU).map_err(|e| self.io("making", name, e))
+    }
+
+    /// Changes the owner of a folder of ours, and returns it.
+    fn give(&self, name: &str, uid: u32, gid: u32) -> Result<OwnedFd, HomeError> {
+        let folder = self.enter(name)?;
+        let (uid, gid) = (
+            nix::unistd::Uid::from_raw(uid),
+            nix::unistd::Gid::from_raw(gid),
+        );
+        fchownat(&folder, c"", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)
+            .map_err(|e| self.io("changing the owner of", name, e))?;
+        Ok(folder)
+    }
+
+    /// A folder in ours, as a mere path: opening it for reading would need a capability.
+    fn enter(&self, name: &str) -> Result<OwnedFd, HomeError> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(&self.folder, name, flags, Mode::empty()).map_err(|e| self.io("opening", name, e))
+    }
+
+    fn stat(&self, name: &str) -> Result<Option<FileStat>, HomeError> {
+        match fstatat(&self.folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(e) => Err(self.io("looking at", name, e)),
+        }
+    }
+
+    /// The mark of a parked home; `None` if it is not whole.
+    fn mark_of(&self, kept: &str) -> Option<Mark> {
+        let inner = self.enter(kept).ok()?;
+        fstatat(&inner, c"home" as &CStr, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+        Mark::read(&inner)
+    }
+
+    fn names(&self) -> Result<Vec<String>, HomeError> {
+        let failed = |e| self.io("listing", ".", e);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut listing = Dir::openat(&self.folder, ".", flags, Mode::empty()).map_err(failed)?;
+        let mut names = Vec::new();
+        for entry in listing.iter() {
+            let entry = entry.map_err(failed)?;
+            names.extend(entry.file_name().to_str().ok().map(str::to_owned));
+        }
+        Ok(names)
+    }
+
+    fn io(&self, doing: &str, name: &str, error: impl Into<io::Error>) -> HomeError {
+        let what = format!("{doing} {}", self.path.join(name).display());
+        HomeError::Io {
+            what,
+            error: error.into(),
+        }
+    }
+}
+
+fn is_folder(stat: &FileStat) -> bool {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR
+}
+
+fn is_home_of(stat: &FileStat, uid: Uid) -> bool {
+    is_folder(stat) && stat.st_uid == uid.get()
+}
+
+fn has_entries(path: &Path) -> bool {
+    std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
+}

@@ -1,0 +1,305 @@
+//! Homes in a real folder, with the real janitor. Needs root.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use userdb_service::control::homes::{HomeError, Homes, Provided, Tenant};
+use userdb_service::control::janitor::Janitor;
+use userdb_service::policy::ids::Uid;
+use userdb_service::policy::names::Login;
+
+struct Bench {
+    path: PathBuf,
+    login: Login,
+}
+
+impl Bench {
+    fn new(name: &str) -> Bench {
+        Bench::new_or_old(name, true)
+    }
+
+    fn new_or_old(name: &str, new: bool) -> Bench {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "this test needs root to give homes away"
+        );
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("homes-{name}"));
+        if new {
+            let _ = std::fs::remove_dir_all(&path);
+        }
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        Bench {
+            path,
+            login: Login::try_from("zed").unwrap(),
+        }
+    }
+
+    fn homes(&self) -> Homes {
+        let program = env!("CARGO_BIN_EXE_teleport-sessiond").into();
+        Homes::open(&self.path, Janitor { program }).unwrap()
+    }
+
+    fn tenant<'a>(&'a self, teleport_user: &'a str) -> Tenant<'a> {
+        let uid = Uid::try_from(0x7000_0201).unwrap();
+        Tenant {
+            login: &self.login,
+            uid,
+            gid: uid.into(),
+            teleport_user,
+        }
+    }
+
+    fn home(&self) -> PathBuf {
+        self.path.join("zed")
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.path).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Leaves a file of the user in the home.
+    fn leave(&self, file: &str) {
+        std::fs::write(self.home().join(file), "x").unwrap();
+        chown(self.home().join(file), Some(0x7000_0201), Some(0x7000_0201)).unwrap();
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().mode() & 0o7777
+}
+
+#[tokio::test]
+async fn a_new_home_belongs_to_its_user_alone_and_has_the_skeleton() {
+    let bench = Bench::new("fresh");
+    let provided = bench.homes().provide(&bench.tenant("ann")).await.unwrap();
+    assert_eq!(provided, Provided::Fresh);
+    let metadata = bench.home().metadata().unwrap();
+    assert_eq!(
+        (mode(&bench.home()), metadata.uid(), metadata.gid()),
+        (0o700, 0x7000_0201, 0x7000_0201)
+    );
+    let skeleton = std::fs::read_dir("/etc/skel").unwrap().count();
+    assert_eq!(std::fs::read_dir(bench.home()).unwrap().count(), skeleton);
+    assert_eq!(bench.names(), ["zed"]);
+    assert_eq!(
+        bench.homes().provide(&bench.tenant("ann")).await.unwrap(),
+        Provided::Present
+    );
+}
+
+#[tokio::test]
+async fn the_same_teleport_user_finds_the_home_again_and_nobody_reaches_it_meanwhile() {
+    let bench = Bench::new("kept");
+    bench.homes().provide(&bench.tenant("ann")).await.unwrap();
+    bench.leave("work");
+    // Whatever the user made of the mode, the home can be kept.
+    std::fs::set_permissions(bench.home(), PermissionsExt::from_mode(0o055)).unwrap();
+    assert!(bench.homes().park(&bench.tenant("ann")).unwrap());
+    assert_eq!(bench.names(), [".kept-zed"]);
+    let kept = bench.path.join(".kept-zed");
+    assert_eq!((mode(&kept), kept.metadata().unwrap().uid()), (0o700, 0));
+    assert_eq!(bench.homes().parked().unwrap()[0].login, bench.login);
+    assert!(bench.homes().parked().unwrap()[0].waiting < Duration::from_secs(60));
+    assert_eq!(
+        bench.homes().provide(&bench.tenant("ann")).await.unwrap(),
+        Provided::Kept
+    );
+    assert!(bench.home().join("work").exists());
+    assert_eq!(bench.home().metadata().unwrap().uid(), 0x7000_0201);
+    assert_eq!(bench.names(), ["zed"]);
+}
+
+#[tokio::test]
+async fn another_teleport_user_gets_a_new_home_and_the_old_one_is_emptied() {
+    let bench = Bench::new("other");
+    bench.homes().provide(&bench.tenant("ann")).await.unwrap();
+    bench.leave("secret");
+    bench.homes().park(&bench.tenant("ann")).unwrap();
+    assert_eq!(
+        bench.homes().provide(&bench.tenant("bea")).await.unwrap(),
+        Provided::Fresh
+    );
+    assert!(!bench.home().join("secret").exists());
+    assert_eq!(bench.names(), [".trash-0", "zed"]);
+    assert_eq!(
+        bench.path.join(".trash-0").metadata().unwrap().uid(),
+        0x7000_0201
+    );
+    bench.homes().empty_trash().await.unwrap();
+    assert_eq!(bench.names(), ["zed"]);
+}
+
+#[tokio::test]
+async fn what_root_made_in_a_home_does_not_keep_it_from_being_removed() {
+    let bench = Bench::new("roots");
+    bench.homes().provide(&bench.tenant("ann")).await.unwrap();
+    std::fs::create_dir_all(bench.home().join("made/by/sudo")).unwrap();
+    bench.homes().park(&bench.tenant("ann")).unwrap();
+    assert!(bench.homes().discard(&bench.login).unwrap());
+    assert!(!bench.homes().discard(&bench.login).unwrap());
+    bench.homes().empty_trash().await.unwrap();
+    assert!(bench.names().is_empty());
+}
+
+#[tokio::test]
+async fn a_start_keeps_the_homes_of_the_living_and_the_waiting_and_nothing_half_made() {
+    let bench = Bench::new("sweep");
+    bench.homes().provide(&bench.tenant("ann")).await.unwrap();
+    bench.homes().park(&bench.tenant("ann")).unwrap();
+    for name in ["live", "dead", ".new-half", ".kept-half"] {
+        std::fs::create_dir(bench.path.join(name)).unwrap();
+    }
+    let live = BTreeSet::from([Login::try_from("live").unwrap()]);
+    bench.homes().sweep(&live).unwrap();
+    bench.homes().empty_trash().await.unwrap();
+    assert_eq!(bench.names(), [".kept-zed", "live"]);
+}
+
+#[tokio::test]
+async fn a_lasting_home_of_somebody_else_is_left_alone() {
+    let bench = Bench::new("lasting");
+    let provided = bench
+        .homes()
+        .provide_lasting(&bench.tenant("ann"))
+        .await
+        .unwrap();
+    assert_eq!(provided, Provided::Fresh);
+    assert_eq!(
+        bench
+            .homes()
+            .provide_lasting(&bench.tenant("bea"))
+            .await
+            .unwrap(),
+        Provided::Present
+    );
+    chown(bench.home(), Some(0x7000_0299), None).unwrap();
+    let refused = bench.homes().provide_lasting(&bench.tenant("ann")).await;
+    assert!(
+        matches!(
+            refused,
+            Err(HomeError::NotTheirs {
+                owner: 0x7000_0299,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    std::fs::remove_dir_all(bench.home()).unwrap();
+    symlink("/etc", bench.home()).unwrap();
+    let refused = bench.homes().provide_lasting(&bench.tenant("ann")).await;
+    assert!(
+        matches!(refused, Err(HomeError::NotTheirs { owner: 0, .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_ephemeral_home_that_is_a_link_is_thrown_away_and_not_followed() {
+    let bench = Bench::new("link");
+    let elsewhere = bench.path.with_extension("elsewhere");
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    std::fs::write(elsewhere.join("precious"), "x").unwrap();
+    symlink(&elsewhere, bench.home()).unwrap();
+    assert_eq!(
+        bench.homes().provide(&bench.tenant("ann")).await.unwrap(),
+        Provided::Fresh
+    );
+    bench.homes().empty_trash().await.unwrap();
+    assert_eq!(bench.names(), ["zed"]);
+    assert!(elsewhere.join("precious").exists());
+}
+
+#[test]
+fn a_folder_that_others_can_change_is_refused() {
+    let bench = Bench::new("open");
+    std::fs::set_permissions(&bench.path, PermissionsExt::from_mode(0o777)).unwrap();
+    let refused = Homes::open(&bench.path, Janitor::default());
+    assert!(matches!(refused, Err(HomeError::Unsafe(_))));
+    let absent = Homes::open("/no/such/folder", Janitor::default())
+        .unwrap_err()
+        .to_string();
+    assert!(absent.contains("/no/such/folder"), "{absent}");
+}
+
+/// The unit leaves the daemon four capabilities; none of them opens what belongs to a user. The test
+/// runs its own program again with no others, in two halves between which root's files appear.
+#[test]
+fn homes_need_no_capability_beyond_those_of_the_unit() {
+    let bench = Bench::new_or_old("capabilities", std::env::var_os("HALF").is_none());
+    match std::env::var("HALF").as_deref() {
+        Ok(half) => run(
+            match half {
+                "first" => Half::First,
+                _ => Half::Second,
+            },
+            &bench,
+        ),
+        Err(_) => {
+            let half = |name: &str| {
+                let done = std::process::Command::new("setpriv")
+                    .args([
+                        "--bounding-set",
+                        "-all,+setuid,+setgid,+kill,+chown",
+                        "--no-new-privs",
+                    ])
+                    .arg(std::env::current_exe().unwrap())
+                    .args([
+                        "--exact",
+                        "homes_need_no_capability_beyond_those_of_the_unit",
+                    ])
+                    .env("HALF", name)
+                    .status()
+                    .expect("this test needs setpriv");
+                assert!(done.success(), "{name} half");
+            };
+            half("first");
+            std::fs::create_dir_all(bench.home().join("by/sudo/deep")).unwrap();
+            half("second");
+            assert_eq!(bench.names(), ["zed"]);
+        }
+    }
+}
+
+enum Half {
+    First,
+    Second,
+}
+
+fn run(half: Half, bench: &Bench) {
+    use std::os::unix::process::CommandExt;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        match half {
+            Half::First => {
+                bench.homes().provide(&bench.tenant("ann")).await.unwrap();
+                let script = "mkdir -p a/b && echo x > a/b/c && chmod 0 a/b && chmod 0500 .";
+                let as_user = std::process::Command::new("sh")
+                    .args(["-c", script])
+                    .current_dir(bench.path.join("zed"))
+                    .uid(0x7000_0201)
+                    .status();
+                assert!(as_user.unwrap().success());
+                bench.homes().park(&bench.tenant("ann")).unwrap();
+                let back = bench.homes().provide(&bench.tenant("ann")).await.unwrap();
+                assert_eq!(back, Provided::Kept);
+            }
+            Half::Second => {
+                bench.homes().park(&bench.tenant("ann")).unwrap();
+                let next = bench.homes().provide(&bench.tenant("bea")).await.unwrap();
+                assert_eq!(next, Provided::Fresh);
+                bench.homes().empty_trash().await.unwrap();
+            }
+        }
+    });
+}
