@@ -7,6 +7,7 @@ pub(crate) mod death;
 mod groups;
 mod heap;
 mod index;
+mod retire;
 mod spec;
 mod state;
 #[cfg(test)]

@@ -30,7 +30,7 @@ use crate::runtime::stop::{self, Stop};
 use crate::runtime::{self, activation, notify};
 
 const SOCKET: &str = "/run/teleport-userdb/sessions";
-const TABLE: &str = "/run/teleport-userdb/accounts";
+pub(super) const TABLE: &str = "/run/teleport-userdb/accounts";
 const STATE: &str = "/run/teleport-sessiond";
 pub(super) const SUDOERS: &str = "/etc/sudoers.d";
 const PASSWD_LOCK: &str = "/etc/.pwd.lock";

@@ -1,10 +1,12 @@
-//! The command line of `teleport-sessiond`: the daemon itself, its children, and two small errands.
+//! The command line of `teleport-sessiond`: the daemon itself, its children, and three small errands.
 //!
 //! The children are this same binary, so that they are of the same version as the daemon that asks them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
+
+use account_table::{Trust, Writer};
 
 use super::sudoers_files::SudoersFiles;
 use super::{children, config_files, daemon};
@@ -17,6 +19,7 @@ Owns the login sessions of this node and publishes their users. Started by syste
 
   --check    read the configuration, say what is wrong with it, and exit (0: good, 1: wrong)
   --sweep    remove every sudoers file that teleport-sessiond has written, and exit
+  --retire   withdraw every account and remove the published table, and exit; only while no daemon runs
   --version  print the version, and exit
   --help     print this, and exit
 ";
@@ -47,6 +50,7 @@ pub fn main() -> ExitCode {
         }
         ["--check"] => check(),
         ["--sweep"] => sweep(),
+        ["--retire"] => retire(),
         ["--version"] => {
             println!("teleport-sessiond {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
@@ -86,6 +90,21 @@ fn sweep() -> ExitCode {
         }
         Err(error) => {
             eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// When the package is removed: processes that have the table mapped must not go on answering from it.
+fn retire() -> ExitCode {
+    let path = Path::new(daemon::TABLE);
+    if !path.exists() {
+        return ExitCode::SUCCESS;
+    }
+    match Writer::open(path, Trust::Root).and_then(Writer::retire) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}: {error}", daemon::TABLE);
             ExitCode::FAILURE
         }
     }
