@@ -128,7 +128,7 @@ unsafe extern "C" fn _nss_teleport_getgrnam_r(
         };
         // SAFETY: as above; the buffer is ours alone during the call, and one room of it is in use at a time.
         let room = || unsafe { Room::new(buffer, length) };
-        let found = answer::group(|table| table.group_by_name(name), room);
+        let found = answer::group_by_name(name, room);
         // SAFETY: as above.
         unsafe { deliver(result, found) }
     })

@@ -8,6 +8,7 @@ use account_table::{Account, Group, GroupOrigin, Lookup, Table, TableRef, proces
 use libnss::group::CGroup;
 use libnss::passwd::CPasswd;
 
+use crate::enumerate::GROUP;
 use crate::host;
 use crate::room::Room;
 
@@ -83,6 +84,16 @@ fn is_answered(group: &Group) -> bool {
     match group.origin() {
         GroupOrigin::Synthesized | GroupOrigin::ForeignFiles => true,
         GroupOrigin::Foreign => false,
+    }
+}
+
+/// Looks a group up by name. While groups are being listed, nss-systemd asks every other module, by name, for the groups that it
+/// has met in memberships, and shows one more line for each member of those it finds. It has listed ours from userdb already.
+pub(crate) fn group_by_name(name: &[u8], room: impl FnMut() -> Room) -> Result<CGroup, Outcome> {
+    let found = group(|table| table.group_by_name(name), room);
+    match found {
+        Ok(_) if GROUP.is_under_way() && host::systemd_is_asking() => Err(Outcome::NotFound),
+        found => found,
     }
 }
 

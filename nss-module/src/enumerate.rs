@@ -50,6 +50,11 @@ impl Enumeration {
         self.state.store(0, Ordering::Release);
     }
 
+    /// Whether somebody in this process is between set and end.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != 0
+    }
+
     /// Where `systemd` is asked too, it lists our users through userdb: listing them here would show each twice.
     fn beginning(&self) -> u64 {
         let _errno = KeepErrno::new();

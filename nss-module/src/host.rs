@@ -45,6 +45,29 @@ fn environment_bypasses() -> bool {
         .any(|service| service == SERVICE)
 }
 
+/// Whether this thread is inside nss-systemd, which asks the other modules with itself blocked.
+#[cold]
+pub(crate) fn systemd_is_asking() -> bool {
+    let flags = libc::RTLD_LAZY | libc::RTLD_NOLOAD;
+    // SAFETY: the name is NUL-terminated; nothing is loaded, only what is loaded already is found.
+    let module = unsafe { libc::dlopen(c"libnss_systemd.so.2".as_ptr(), flags) };
+    if module.is_null() {
+        return false;
+    }
+    // SAFETY: the handle is open, the name NUL-terminated.
+    let symbol = unsafe { libc::dlsym(module, c"_nss_systemd_is_blocked".as_ptr()) };
+    let blocked = if symbol.is_null() {
+        false
+    } else {
+        // SAFETY: systemd exports it with this type, for modules in exactly our place, since version 247.
+        let is_blocked: extern "C" fn() -> bool = unsafe { core::mem::transmute(symbol) };
+        is_blocked()
+    };
+    // SAFETY: the handle was opened above; the module stays loaded as long as glibc needs it.
+    unsafe { libc::dlclose(module) };
+    blocked
+}
+
 /// Fills `buffer` with the beginning of a file; `None` if it cannot be read or does not fit.
 pub(crate) fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     // Through syscall(), which unlike open() and read() is no cancellation point.
