@@ -71,6 +71,17 @@ impl Daemon {
                 other => return other,
             },
         };
+        let home = self
+            .registry
+            .borrow()
+            .session(id)
+            .map(|session| session.plan.clone());
+        if let Some(plan) = home
+            && let Err(message) = self.provide_home(&plan).await
+        {
+            self.registry.borrow_mut().without_home(id);
+            messages.push(message);
+        }
         let opened = self.registry.borrow_mut().open(id);
         let Ok(effects) = opened else {
             return refused(

@@ -17,6 +17,8 @@ use tracing::{error, info, warn};
 
 use super::clock::Boottime;
 use super::config_files;
+use super::dwellings::Doors;
+use super::janitor::Janitor;
 use super::leader::{Leader, LeaderError};
 use super::logind::Logind;
 use super::lookup::{self, Lookups};
@@ -50,7 +52,9 @@ pub(super) struct Daemon {
     pub(super) sudoers: SudoersFiles,
     pub(super) lookups: Lookups,
     pub(super) logind: Logind,
+    pub(super) janitor: Janitor,
     pub(super) passwd_lock: PasswdLock,
+    pub(super) doors: RefCell<Doors>,
     pub(super) leaders: RefCell<HashMap<SessionId, Rc<Leader>>>,
     pub(super) watches: RefCell<HashMap<SessionId, AbortHandle>>,
     /// Logins whose remains are being ended.
@@ -128,7 +132,9 @@ impl Daemon {
             sudoers: SudoersFiles::new(SUDOERS),
             lookups: Lookups::new(lookup::Settings::default()),
             logind: Logind::default(),
+            janitor: Janitor::default(),
             passwd_lock: PasswdLock::new(PASSWD_LOCK.into()),
+            doors: RefCell::default(),
             leaders: RefCell::default(),
             watches: RefCell::default(),
             ending: RefCell::default(),
@@ -175,6 +181,7 @@ impl Daemon {
         self.table
             .borrow_mut()
             .retain(|login| Login::try_from(login).is_ok_and(|login| live.contains(&login)));
+        self.take_over_homes(&live);
         if !live.is_empty() {
             info!("{} logins go on after a restart", live.len());
         }
@@ -204,6 +211,11 @@ impl Daemon {
     /// From SIGTERM to SIGKILL for what a user leaves running, as configured.
     pub(super) fn stop_timeout(&self) -> Duration {
         self.setting(|config| config.stop_timeout)
+    }
+
+    /// How long an ephemeral home outlives its user, as configured.
+    pub(super) fn home_keep(&self) -> Duration {
+        self.setting(|config| config.home.keep)
     }
 
     fn setting<T>(&self, of: impl Fn(&Config) -> T) -> T {

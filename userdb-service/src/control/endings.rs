@@ -16,7 +16,7 @@ use super::daemon::Daemon;
 use super::leader::{Leader, LeaderError};
 use super::logind::Outcome;
 use super::lookup::remains;
-use super::registry::SessionId;
+use super::registry::{SessionId, Standing};
 use crate::policy::{Login, Uid};
 
 /// How often a leader is looked at whose parent has gone.
@@ -51,22 +51,30 @@ impl Daemon {
         let daemon = self.clone();
         spawn_local(async move {
             let mut pause = Duration::from_millis(200);
-            while let Err(why) = daemon.try_to_end(uid).await {
+            let Some(standing) = daemon.registry.borrow().standing(&login).cloned() else {
+                return;
+            };
+            while let Err(why) = daemon.try_to_end(&standing).await {
                 warn!(TELEPORT_LOGIN = %login, TELEPORT_UID = %uid, "{login} has not ended yet: {why}");
                 sleep(pause).await;
                 pause = LONGEST_PAUSE.min(pause * 2);
             }
             info!(TELEPORT_LOGIN = %login, TELEPORT_UID = %uid, "nothing of {login} is left");
+            daemon.keep_home(&standing).await;
             daemon.ending.borrow_mut().remove(&login);
             let effects = daemon.registry.borrow_mut().remains_ended(&login);
             daemon.carry_out(effects);
         });
     }
 
-    async fn try_to_end(&self, uid: Uid) -> Result<(), String> {
-        let uid = uid.get();
-        let asked = self.logind.end_user(uid, self.stop_timeout()).await;
-        if self.logind.holds(uid) {
+    async fn try_to_end(&self, standing: &Standing) -> Result<(), String> {
+        let (uid, gid) = (standing.uid, standing.gid);
+        let asked = self.logind.end_user(uid.get(), self.stop_timeout()).await;
+        // Whatever logind says or does not say: it knows nothing of processes outside its slices.
+        let killed = self.janitor.kill(uid).await;
+        let freed = self.janitor.remove_ipc(uid, gid).await;
+        killed.and(freed).map_err(|error| error.to_string())?;
+        if self.logind.holds(uid.get()) {
             return Err(match asked {
                 Outcome::Unavailable(why) => format!("logind cannot be asked: {why}"),
                 Outcome::Ended | Outcome::StillThere => {
@@ -74,7 +82,7 @@ impl Daemon {
                 }
             });
         }
-        if remains::has_processes(uid) {
+        if remains::has_processes(uid.get()) {
             return Err("it has processes".to_owned());
         }
         Ok(())

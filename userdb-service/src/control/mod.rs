@@ -9,6 +9,7 @@ pub mod children;
 pub mod clock;
 pub mod config_files;
 mod daemon;
+mod dwellings;
 mod effects;
 mod endings;
 pub mod homes;

@@ -240,6 +240,18 @@ impl Homes {
         Ok(parked)
     }
 
+    /// How long the home of `login` has been waiting, if it is kept.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn waiting(&self, login: &Login) -> Result<Option<Duration>, HomeError> {
+        let kept = format!("{KEPT}{login}");
+        Ok(match self.stat(&kept)? {
+            Some(_) => self.mark_of(&kept).map(|mark| mark.waiting()),
+            None => None,
+        })
+    }
+
     /// Gives up waiting for somebody. False if nothing was kept.
     ///
     /// # Errors

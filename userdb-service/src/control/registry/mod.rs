@@ -18,7 +18,7 @@ use self::entry::Entry;
 use crate::control::clock::Boottime;
 use crate::control::leader::LeaderId;
 use crate::policy::decide::{self, Occupant};
-use crate::policy::plan::{Grants, GroupOrigin, SharedLogins};
+use crate::policy::plan::{Grants, GroupOrigin, Home, SharedLogins};
 use crate::policy::{self, Gid, GroupName, Login, Occupancy, Plan, SudoersSpec, Uid};
 
 /// The group that marks all of our users. It grants nothing by itself.
@@ -258,6 +258,13 @@ impl Registry {
         ];
         self.show(&login, &mut effects);
         effects
+    }
+
+    /// The session's home could not be made: it starts in `/`.
+    pub fn without_home(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.plan.home = Home::None;
+        }
     }
 
     /// The session phase: from now on its rights hold. Opening an open session again changes nothing.

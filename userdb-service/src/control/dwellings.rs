@@ -1,0 +1,163 @@
+//! When homes are made, kept and thrown away. How that is done safely is in [`homes`](super::homes).
+//!
+//! A home is there before its session is open; it outlives its user by `home.keep`, out of reach, for
+//! the same Teleport user to find again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+use tracing::{error, warn};
+
+use super::daemon::Daemon;
+use super::homes::{HomeError, Homes, Provided, Tenant};
+use super::janitor::Janitor;
+use super::registry::Standing;
+use crate::policy::Login;
+use crate::policy::config::EPHEMERAL_BASE;
+use crate::policy::plan::{Home, Plan};
+
+/// One task at a time works on the home of a login.
+pub(super) type Doors = HashMap<Login, Weak<Mutex<()>>>;
+
+impl Daemon {
+    /// Sees to it that the plan's home is there. A sentence for the person if there is none.
+    pub(super) async fn provide_home(&self, plan: &Plan) -> Result<(), String> {
+        let door = self.door(&plan.login);
+        let _inside = door.lock().await;
+        let tenant = Tenant {
+            login: &plan.login,
+            uid: plan.uid,
+            gid: plan.gid,
+            teleport_user: &plan.teleport_user,
+        };
+        let provided = match &plan.home {
+            Home::None => return Ok(()),
+            Home::Ephemeral { .. } => match ephemeral() {
+                Ok(homes) => homes.provide(&tenant).await,
+                Err(error) => Err(error),
+            },
+            Home::Persistent { path } => {
+                let base = path.rsplit_once('/').map_or("/", |(base, _)| base);
+                match Homes::open(base, Janitor::default()) {
+                    Ok(homes) => homes.provide_lasting(&tenant).await,
+                    Err(error) => Err(error),
+                }
+            }
+        };
+        if let Ok(Provided::Fresh) = provided {
+            // What was kept there for somebody else may have been thrown away.
+            spawn_local(empty_trash());
+        }
+        provided.map(drop).map_err(|error| {
+            warn!(TELEPORT_LOGIN = %plan.login, "no home: {error}");
+            format!("This session has no home directory ({error}); it starts in /.")
+        })
+    }
+
+    /// Puts the ephemeral home of a login that has ended out of reach, and throws it away when nobody
+    /// has come back for it.
+    pub(super) async fn keep_home(self: &Rc<Self>, standing: &Standing) {
+        let Some(teleport_user) = standing.owners.iter().next_back() else {
+            return;
+        };
+        let tenant = Tenant {
+            login: &standing.login,
+            uid: standing.uid,
+            gid: standing.gid,
+            // With several owners nobody can say whose it is: then nobody finds it again.
+            teleport_user: if standing.owners.len() == 1 {
+                teleport_user
+            } else {
+                ""
+            },
+        };
+        let parked = {
+            let door = self.door(&standing.login);
+            let _inside = door.lock().await;
+            ephemeral().and_then(|homes| homes.park(&tenant))
+        };
+        match parked {
+            Ok(true) => self.throw_away_in_time(standing.login.clone()),
+            Ok(false) => {}
+            Err(error) => error!(TELEPORT_LOGIN = %standing.login, "cannot keep the home: {error}"),
+        }
+    }
+
+    /// At start: homes of nobody who is on are thrown away, those that are kept go on waiting.
+    pub(super) fn take_over_homes(self: &Rc<Self>, live: &BTreeSet<Login>) {
+        let homes = match ephemeral() {
+            Ok(homes) => homes,
+            Err(error) => {
+                warn!("there are no ephemeral homes: {error}");
+                return;
+            }
+        };
+        if let Err(error) = homes.sweep(live) {
+            error!("cannot throw away all stale homes: {error}");
+        }
+        for parked in homes.parked().unwrap_or_default() {
+            self.throw_away_in_time(parked.login);
+        }
+        spawn_local(empty_trash());
+    }
+
+    fn throw_away_in_time(self: &Rc<Self>, login: Login) {
+        let daemon = self.clone();
+        spawn_local(async move {
+            loop {
+                match daemon.throw_away_if_due(&login).await {
+                    Ok(Some(rest)) => sleep(rest).await,
+                    Ok(None) => break empty_trash().await,
+                    Err(error) => {
+                        break error!(TELEPORT_LOGIN = %login, "cannot remove a kept home: {error}");
+                    }
+                }
+            }
+        });
+    }
+
+    /// How long the kept home of `login` may stay yet; `None` if there is none (any more).
+    async fn throw_away_if_due(&self, login: &Login) -> Result<Option<Duration>, HomeError> {
+        let door = self.door(login);
+        let _inside = door.lock().await;
+        let homes = ephemeral()?;
+        let Some(waiting) = homes.waiting(login)? else {
+            return Ok(None);
+        };
+        let rest = self.home_keep().saturating_sub(waiting);
+        if rest.is_zero() {
+            homes.discard(login)?;
+            return Ok(None);
+        }
+        Ok(Some(rest))
+    }
+
+    fn door(&self, login: &Login) -> Rc<Mutex<()>> {
+        let mut doors = self.doors.borrow_mut();
+        if let Some(door) = doors.get(login).and_then(Weak::upgrade) {
+            return door;
+        }
+        doors.retain(|_, door| door.strong_count() > 0);
+        let door = Rc::new(Mutex::new(()));
+        doors.insert(login.clone(), Rc::downgrade(&door));
+        door
+    }
+}
+
+fn ephemeral() -> Result<Homes, HomeError> {
+    Homes::open(EPHEMERAL_BASE, Janitor::default())
+}
+
+async fn empty_trash() {
+    let emptied = match ephemeral() {
+        Ok(homes) => homes.empty_trash().await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = emptied {
+        error!("cannot remove what old homes have left: {error}");
+    }
+}
