@@ -286,3 +286,7 @@ async fn within<T>(call: impl Future<Output = zbus::Result<T>>) -> Result<T, Fai
         Err(_) => Err(Failure::Other(format!("no answer within {CALL:?}"))),
     }
 }
+
+#[cfg(test)]
+#[path = "logind_tests.rs"]
+mod tests;

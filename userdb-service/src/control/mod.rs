@@ -15,6 +15,7 @@ mod endings;
 pub mod homes;
 pub mod janitor;
 pub mod leader;
+pub mod leftovers;
 pub mod logind;
 pub mod lookup;
 mod passwd_lock;

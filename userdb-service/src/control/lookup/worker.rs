@@ -108,7 +108,10 @@ impl Worker {
                 results.answers = vec![failed; request.questions.len()];
             }
         }
-        progress(&Reply::Asking("the host".to_owned()))?;
+        // Everything else of the host is on local file systems; homes may be on a server that hangs.
+        if let Some(base) = &request.home_base {
+            progress(&Reply::Asking(base.clone()))?;
+        }
         if let Err(e) = self.host(request, &mut results) {
             results.host_failure = Some(e.to_string());
         }

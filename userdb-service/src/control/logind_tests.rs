@@ -1,0 +1,271 @@
+//! Tests of `logind` against a stand-in with the manners to be feared, on a bus of its own. The real
+//! logind is met in the end-to-end tests.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::*;
+
+const UID: u32 = 0x7000_0301;
+const SHORT: Duration = Duration::from_millis(300);
+
+/// How the stand-in behaves.
+#[derive(Clone, Copy, PartialEq)]
+enum Manner {
+    /// Ends the user when told.
+    Obeys,
+    /// Has processes that only SIGKILL ends.
+    NeedsKill,
+    /// Has been restarted and knows nobody.
+    Forgot,
+    /// Does not answer.
+    Hangs,
+}
+
+#[derive(Debug, zbus::DBusError)]
+#[zbus(prefix = "org.freedesktop.login1")]
+enum LoginError {
+    #[zbus(error)]
+    ZBus(zbus::Error),
+    NoSuchUser(String),
+}
+
+struct FakeLogin {
+    manner: Manner,
+    run: PathBuf,
+}
+
+impl FakeLogin {
+    fn user(&self) -> PathBuf {
+        self.run.join(format!("systemd/users/{UID}"))
+    }
+
+    fn known(&self) -> Result<(), LoginError> {
+        match self.manner {
+            Manner::Forgot => Err(LoginError::NoSuchUser(
+                "not logged in or lingering".to_owned(),
+            )),
+            _ if !self.user().exists() => Err(LoginError::NoSuchUser("gone".to_owned())),
+            _ => Ok(()),
+        }
+    }
+
+    fn drop_user(&self) {
+        let _ = std::fs::remove_file(self.user());
+        let _ = std::fs::remove_dir(self.run.join(format!("user/{UID}")));
+    }
+}
+
+#[zbus::interface(name = "org.freedesktop.login1.Manager")]
+impl FakeLogin {
+    async fn terminate_user(&self, uid: u32) -> Result<(), LoginError> {
+        assert_eq!(uid, UID);
+        if self.manner == Manner::Hangs {
+            std::future::pending::<()>().await;
+        }
+        self.known()?;
+        if self.manner == Manner::Obeys {
+            self.drop_user();
+        }
+        Ok(())
+    }
+
+    async fn kill_user(&self, uid: u32, signal: i32) -> Result<(), LoginError> {
+        assert_eq!((uid, signal), (UID, libc::SIGKILL));
+        self.known()?;
+        self.drop_user();
+        Ok(())
+    }
+
+    async fn get_user(&self, _uid: u32) -> Result<OwnedObjectPath, LoginError> {
+        self.known()?;
+        Ok(OwnedObjectPath::try_from("/org/freedesktop/login1/user/x")?)
+    }
+}
+
+/// systemd, of which `user-UID.slice` needs a SIGKILL.
+struct FakeSystemd {
+    run: PathBuf,
+    cgroups: PathBuf,
+}
+
+#[zbus::interface(name = "org.freedesktop.systemd1.Manager")]
+impl FakeSystemd {
+    async fn stop_unit(&self, name: &str, _mode: &str) -> zbus::fdo::Result<OwnedObjectPath> {
+        if name == format!("user-runtime-dir@{UID}.service") {
+            let _ = std::fs::remove_dir(self.run.join(format!("user/{UID}")));
+        } else {
+            assert_eq!(name, format!("user-{UID}.slice"));
+        }
+        OwnedObjectPath::try_from("/job/1").map_err(|e| zbus::fdo::Error::Failed(e.to_string()))
+    }
+
+    async fn kill_unit(&self, name: &str, whom: &str, signal: i32) {
+        assert_eq!(
+            (name, whom, signal),
+            (format!("user-{UID}.slice").as_str(), "all", libc::SIGKILL)
+        );
+        let _ = std::fs::remove_dir(self.cgroups.join(format!("user.slice/user-{UID}.slice")));
+    }
+}
+
+struct Bench {
+    dir: PathBuf,
+    bus: Child,
+    address: String,
+}
+
+impl Bench {
+    fn new(name: &str) -> Bench {
+        let dir = std::env::temp_dir().join(format!("logind-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        for folder in ["run/systemd/users".to_owned(), format!("run/user/{UID}")] {
+            std::fs::create_dir_all(dir.join(folder)).unwrap();
+        }
+        std::fs::create_dir_all(dir.join(format!("cgroup/user.slice/user-{UID}.slice"))).unwrap();
+        let socket = dir.join("bus");
+        let address = format!("unix:path={}", socket.display());
+        let bus = Command::new("dbus-daemon")
+            .args(["--session", "--nofork", "--address", &address])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("this test needs dbus-daemon");
+        while !socket.exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Bench { dir, bus, address }
+    }
+
+    fn logind(&self) -> Logind {
+        Logind::at(&self.address, self.dir.join("run"), self.dir.join("cgroup"))
+    }
+
+    fn user(&self) -> PathBuf {
+        self.dir.join(format!("run/systemd/users/{UID}"))
+    }
+
+    async fn serve(&self, manner: Manner) -> Connection {
+        if manner != Manner::Forgot {
+            std::fs::write(self.user(), "").unwrap();
+            std::fs::remove_dir_all(self.dir.join("cgroup/user.slice")).unwrap();
+        }
+        let (run, cgroups) = (self.dir.join("run"), self.dir.join("cgroup"));
+        let systemd = FakeSystemd {
+            run: run.clone(),
+            cgroups,
+        };
+        Builder::address(self.address.as_str())
+            .serve_at("/org/freedesktop/login1", FakeLogin { manner, run })
+            .serve_at("/org/freedesktop/systemd1", systemd)
+            .name("org.freedesktop.login1")
+            .name("org.freedesktop.systemd1")
+            .build()
+            .await
+            .unwrap()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = self.bus.kill();
+        let _ = self.bus.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+#[tokio::test]
+async fn a_user_that_obeys_is_ended_at_once() {
+    let bench = Bench::new("obeys");
+    let _served = bench.serve(Manner::Obeys).await;
+    let logind = bench.logind();
+    assert!(logind.holds(UID));
+    let begun = Instant::now();
+    assert_eq!(
+        logind.end_user(UID, Duration::from_secs(20)).await,
+        Outcome::Ended
+    );
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(!logind.holds(UID));
+}
+
+#[tokio::test]
+async fn what_ignores_sigterm_is_killed_after_the_stop_timeout() {
+    let bench = Bench::new("kill");
+    let _served = bench.serve(Manner::NeedsKill).await;
+    let begun = Instant::now();
+    assert_eq!(bench.logind().end_user(UID, SHORT).await, Outcome::Ended);
+    assert!(begun.elapsed() >= SHORT && !bench.user().exists());
+}
+
+#[tokio::test]
+async fn what_a_restarted_logind_has_forgotten_is_stopped_through_systemd() {
+    let bench = Bench::new("forgot");
+    let _served = bench.serve(Manner::Forgot).await;
+    let logind = bench.logind();
+    assert!(logind.holds(UID));
+    assert_eq!(logind.end_user(UID, SHORT).await, Outcome::Ended);
+    assert!(!logind.holds(UID));
+    // And a user of whom nothing is left is simply ended.
+    assert_eq!(logind.end_user(UID, SHORT).await, Outcome::Ended);
+}
+
+#[tokio::test]
+async fn a_logind_that_hangs_holds_nobody_up() {
+    let bench = Bench::new("hangs");
+    let _served = bench.serve(Manner::Hangs).await;
+    let begun = Instant::now();
+    let outcome = bench.logind().end_user(UID, SHORT).await;
+    assert!(
+        matches!(&outcome, Outcome::Unavailable(why) if why.contains("no answer")),
+        "{outcome:?}"
+    );
+    assert!(begun.elapsed() < CALL + Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_masked_logind_an_absent_bus_and_a_dead_one_are_unavailable() {
+    let bench = Bench::new("masked");
+    let masked = bench.logind().end_user(UID, SHORT).await;
+    assert!(matches!(masked, Outcome::Unavailable(_)), "{masked:?}");
+    let absent = Logind::at("unix:path=/no/such/bus", "/nowhere", "/nowhere")
+        .end_user(UID, SHORT)
+        .await;
+    assert!(matches!(absent, Outcome::Unavailable(_)), "{absent:?}");
+    // One that accepts connections and never says a word.
+    let mute = bench.dir.join("mute");
+    let _listener = std::os::unix::net::UnixListener::bind(&mute).unwrap();
+    let address = format!("unix:path={}", mute.display());
+    let begun = Instant::now();
+    let dead = Logind::at(&address, "/nowhere", "/nowhere")
+        .end_user(UID, SHORT)
+        .await;
+    assert!(matches!(dead, Outcome::Unavailable(_)), "{dead:?}");
+    assert!(begun.elapsed() < CALL + Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn after_the_bus_has_been_restarted_logind_is_reached_again() {
+    let mut bench = Bench::new("again");
+    let served = bench.serve(Manner::Obeys).await;
+    let logind = bench.logind();
+    assert_eq!(logind.end_user(UID, SHORT).await, Outcome::Ended);
+    drop(served);
+    let _ = bench.bus.kill();
+    let _ = bench.bus.wait();
+    let lost = logind.end_user(UID, SHORT).await;
+    assert!(matches!(lost, Outcome::Unavailable(_)), "{lost:?}");
+    let path = Path::new(bench.address.strip_prefix("unix:path=").unwrap()).to_owned();
+    let _ = std::fs::remove_file(&path);
+    bench.bus = Command::new("dbus-daemon")
+        .args(["--session", "--nofork", "--address", &bench.address])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !path.exists() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    std::fs::create_dir_all(bench.dir.join("cgroup/user.slice")).unwrap();
+    std::fs::create_dir_all(bench.dir.join(format!("run/user/{UID}"))).unwrap();
+    let _served = bench.serve(Manner::Obeys).await;
+    assert_eq!(logind.end_user(UID, SHORT).await, Outcome::Ended);
+}
