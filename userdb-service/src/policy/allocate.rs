@@ -39,7 +39,7 @@ struct Seeker<'s> {
     key: &'s str,
     /// Under what name the number will be found.
     name: &'s str,
-    /// A group needs a free GID only, a user both.
+    /// A user may have the number of the home of its name.
     is_user: bool,
 }
 
@@ -232,14 +232,14 @@ impl Allocator<'_, '_> {
                 taken_by_others += 1;
                 continue;
             }
-            self.ask_about(seeker, id)?;
+            self.ask_about(id)?;
             if taken_by_others > 0 && !self.desk.knows(&Question::GroupId(id)) {
                 // A dense neighbourhood: ask about many more at once, to need few rounds.
                 for next in candidates
                     .by_ref()
                     .take((taken_by_others * 8).min(MAX_AHEAD))
                 {
-                    self.ask_about(seeker, next)?;
+                    self.ask_about(next)?;
                 }
             }
             return Ok(Some(id));
@@ -247,14 +247,16 @@ impl Allocator<'_, '_> {
         Ok(None)
     }
 
-    fn ask_about(&mut self, seeker: Seeker<'_>, id: u32) -> Result<bool, Refusal> {
-        let user = seeker.is_user && self.desk.user_id(id)?.is_some();
+    /// Does anybody else have the number? Groups are asked for users' numbers too, and users for
+    /// groups': a user of others has its UID as a GID, often without a group of that number.
+    fn ask_about(&mut self, id: u32) -> Result<bool, Refusal> {
+        let user = self.desk.user_id(id)?.is_some();
         let group = self.desk.group_id(id)?.is_some();
         Ok(user || group)
     }
 
     fn is_taken(&mut self, seeker: Seeker<'_>, id: u32) -> Result<bool, Refusal> {
-        Ok(self.is_taken_here(seeker, id) || self.ask_about(seeker, id)?)
+        Ok(self.is_taken_here(seeker, id) || self.ask_about(id)?)
     }
 
     /// To whom this number has been given since boot.

@@ -6,14 +6,15 @@ use super::config::{Config, GroupTemplate};
 use super::decide::HostFacts;
 use super::glob;
 
-/// Users and groups that distributions, packages and systemd make and that carry rights or own data;
-/// and words that sudoers reads as something else than a user. Patterns as in `names.protected`,
-/// separated by spaces.
+/// Words that sudoers reads as something else than a user: a line that begins with one is a syntax
+/// error (found by trying what the grammar has, with sudo 1.9.13).
+const SUDOERS_WORDS: &[&str] = &["sudoedit", "list", "sha224", "sha256", "sha384", "sha512"];
+
+/// Users and groups that distributions, packages and systemd make and that carry rights or own data.
+/// Patterns as in `names.protected`, separated by spaces.
 const BUILT_IN: &[&str] = &[
     // Rights by name, in sudoers and polkit rules as shipped.
     "root sudo wheel admin toor operator nopasswdlogin",
-    // Words of the sudoers grammar: a line that begins with one is a syntax error.
-    "sudoedit list",
     // Groups that own devices, logs or secrets.
     "adm disk shadow kmem mem staff tty utmp video render audio input cdrom dialout floppy tape lp",
     "lpadmin plugdev netdev bluetooth crontab ssh _ssh ssl-cert ssh_keys sgx users uucp fuse wireshark",
@@ -43,14 +44,19 @@ pub(crate) enum Protection<'a> {
     Teleport,
     /// Named in sudoers.
     Sudoers,
+    /// A word of the sudoers grammar.
+    SudoersWord,
 }
 
-/// What protects `name`. `names.allow` lifts any of it.
+/// What protects `name`. `names.allow` lifts all of it but the words of sudoers.
 pub(crate) fn protection<'a>(
     config: &'a Config,
     host: &HostFacts,
     name: &str,
 ) -> Option<Protection<'a>> {
+    if SUDOERS_WORDS.contains(&name) {
+        return Some(Protection::SudoersWord);
+    }
     if config.names.allow.iter().any(|allowed| allowed == name) {
         return None;
     }

@@ -243,13 +243,15 @@ pub(crate) fn protected_name(name: &str, protection: Protection<'_>) -> Refusal 
         Protection::BuiltIn => "the name carries rights on many systems".to_owned(),
         Protection::Teleport => "names that begin with teleport- are reserved".to_owned(),
         Protection::Sudoers => "sudoers names it".to_owned(),
+        Protection::SudoersWord => "the word means something else in sudoers".to_owned(),
+    };
+    let right = match protection {
+        Protection::SudoersWord => "choose another login",
+        _ => "choose another login, or have the administrator add it to names.allow",
     };
     refuse(
         Reason::ProtectedName,
-        format!(
-            "The login {} is protected: {why}; choose another login, or have the administrator add it to names.allow.",
-            quoted(name)
-        ),
+        format!("The login {} is protected: {why}; {right}.", quoted(name)),
     )
 }
 

@@ -59,7 +59,7 @@ fn the_number_is_of_the_original_login_under_the_configured_key() {
 #[test]
 fn a_number_that_anybody_has_is_not_given() {
     let first = World::new(PLAIN).plan(&login("alice", "dev")).uid.get();
-    let mut nodes = vec![
+    let mut nodes = [
         World::new(PLAIN).with_user("carol", first),
         World::new(PLAIN).with_group("carols", first),
         World::new(PLAIN),
@@ -212,7 +212,7 @@ fn requested_numbers_are_honoured_inside_their_range_only() {
 fn a_requested_number_that_is_taken_is_refused_and_never_probed() {
     let toml = format!("uids.requested = \"20000-59999\"\n{PLAIN}");
     let request = with(login("alice", "dev"), "TELEPORT_UID", "20001");
-    let mut nodes = vec![
+    let mut nodes = [
         World::new(&toml).with_user("carol", 20001),
         World::new(&toml).with_group("carols", 20001),
         World::new(&toml),
@@ -253,10 +253,10 @@ fn ten_thousand_allocations_never_meet_an_occupied_number() {
     for _ in 0..4_000 {
         let id = first + (random(&mut state) % u64::from(last - first + 1)) as u32;
         occupied.insert(id);
-        match random(&mut state) % 4 {
-            0 => here.users.push(found_user(id)),
-            1 => here.groups.push(found_group(id)),
-            2 => drop(here.host.busy_ids.insert(id)),
+        match random(&mut state) % 8 {
+            0..=2 => here.users.push(found_user(id)),
+            3..=5 => here.groups.push(found_group(id)),
+            6 => drop(here.host.busy_ids.insert(id)),
             _ => drop(here.host.homes.insert(format!("home{id}"), id)),
         }
     }
@@ -290,7 +290,7 @@ fn ten_thousand_allocations_never_meet_an_occupied_number() {
         assert_eq!(*given, name, "{id} went to two names");
         here.open(&plan);
         there.open(&same);
-        if random(&mut state) % 3 == 0 {
+        if random(&mut state).is_multiple_of(3) {
             here.close_all();
             there.close_all();
         }

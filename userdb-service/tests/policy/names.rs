@@ -264,7 +264,7 @@ fn a_dotted_name_that_reads_as_user_and_group_is_refused() {
 #[test]
 fn allow_lifts_what_a_list_protects_and_nothing_that_exists() {
     let toml = format!(
-        "names.allow = [\"git\", \"carol\", \"teleport-bot\", \"svc-a\", \"ops\"]\nnames.protected = [\"svc-*\"]\n{PLAIN}"
+        "names.allow = [\"git\", \"sudoedit\", \"carol\", \"teleport-bot\", \"svc-a\", \"ops\"]\nnames.protected = [\"svc-*\"]\n{PLAIN}"
     );
     let mut world = World::new(&toml).with_group("ops", 50);
     world.host.sudoers_names = ["carol".to_owned()].into();
@@ -277,6 +277,10 @@ fn allow_lifts_what_a_list_protects_and_nothing_that_exists() {
     );
     assert_eq!(
         world.refusal(&login("svc-b", "dev")).reason,
+        Reason::ProtectedName
+    );
+    assert_eq!(
+        world.refusal(&login("sudoedit", "dev")).reason,
         Reason::ProtectedName
     );
 }

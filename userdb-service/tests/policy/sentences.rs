@@ -109,6 +109,7 @@ fn cases() -> Vec<(World, LoginRequest)> {
             login("svc-a", "dev"),
         ),
         (plain(), login("sudo", "dev")),
+        (plain(), login("sudoedit", "dev")),
         (plain(), login("teleport-x", "dev")),
         (sudoers, login("carol", "dev")),
         (plain().with_user("john", 1000), login("john.doe", "dev")),

@@ -8,7 +8,7 @@ use userdb_service::policy::decide::{
     Answer, Decision, Facts, FoundGroup, FoundUser, HostFacts, LoginRequest, Occupancy, Occupant,
     Phase, Question, Refusal, decide,
 };
-use userdb_service::policy::plan::{Grants, Plan};
+use userdb_service::policy::plan::Plan;
 
 /// Roles that make users and nothing else.
 pub const PLAIN: &str = "[[role]]\nmatch = \"*\"\ncreate-user = true\n";
@@ -158,7 +158,7 @@ impl World {
         let grants = occupant
             .teleport_users
             .entry(plan.teleport_user.clone())
-            .or_insert_with(Grants::default);
+            .or_default();
         *grants = grants.union(&plan.grants());
     }
 
