@@ -84,6 +84,11 @@ impl Geometry {
         }
     }
 
+    /// The geometry of a k that [`Geometry::new`] has accepted before.
+    pub(crate) const fn of_k(k: u32) -> Geometry {
+        Geometry { k }
+    }
+
     pub(crate) const fn k(self) -> u32 {
         self.k
     }
@@ -147,7 +152,7 @@ impl Geometry {
 
     pub(crate) const fn total_words(self) -> usize {
         let words = self.heap_base() + self.heap_lines() * LINE_WORDS;
-        words.next_multiple_of(PAGE / WORD)
+        (words + PAGE / WORD - 1) & !(PAGE / WORD - 1)
     }
 
     pub(crate) const fn file_size(self) -> usize {

@@ -4,7 +4,6 @@
 use core::ffi::CStr;
 use core::fmt;
 use core::mem::MaybeUninit;
-use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
 use crate::layout::{Geometry, MAGIC, MAX_RECORD_WORDS, PAGE, VERSION, WORD, header};
@@ -66,22 +65,19 @@ impl Unopened {
     }
 }
 
-/// A table file mapped into this process, unmapped when dropped unless it was given to the process for good.
+/// A table file mapped into this process, unmapped when dropped unless it was given to the process for good. One word: the
+/// page-aligned address, and below it k and a flag. No mapping at all is 0 and an empty table.
 pub(crate) struct Mapping {
-    base: NonNull<AtomicU64>,
-    geometry: Geometry,
-    for_good: bool,
+    bits: usize,
 }
 
-// SAFETY: the memory is shared with other processes anyway and only ever accessed as atomics.
-unsafe impl Send for Mapping {}
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
+const K_MASK: usize = 31;
+const FOR_GOOD: usize = 32;
 
 impl fmt::Debug for Mapping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mapping")
-            .field("geometry", &self.geometry)
+            .field("geometry", &self.geometry())
             .finish_non_exhaustive()
     }
 }
@@ -158,13 +154,9 @@ impl Mapping {
         if base == libc::MAP_FAILED {
             return Err(Unopened::from_errno());
         }
-        NonNull::new(base.cast())
-            .map(|base| Mapping {
-                base,
-                geometry,
-                for_good: false,
-            })
-            .ok_or(Unopened::Absent)
+        Ok(Mapping {
+            bits: base as usize | geometry.k() as usize,
+        })
     }
 
     fn has_sound_header(&self) -> bool {
@@ -174,38 +166,53 @@ impl Mapping {
                 .map_or(0, |word| word.load(Ordering::Relaxed))
         };
         word(header::MAGIC) == MAGIC
-            && word(header::SHAPE) == (VERSION << 32 | u64::from(self.geometry.k()))
-            && word(header::SIZE) == self.geometry.file_size() as u64
+            && word(header::SHAPE) == (VERSION << 32 | u64::from(self.geometry().k()))
+            && word(header::SIZE) == self.geometry().file_size() as u64
     }
 
+    /// What stands for a table that may be there but could not be mapped.
+    pub(crate) const fn none() -> Mapping {
+        Mapping { bits: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn is_none(&self) -> bool {
+        self.bits == 0
+    }
+
+    #[inline]
     pub(crate) fn geometry(&self) -> Geometry {
-        self.geometry
+        Geometry::of_k((self.bits & K_MASK) as u32)
+    }
+
+    #[inline]
+    fn base(&self) -> *const AtomicU64 {
+        (self.bits & !(PAGE - 1)) as *const AtomicU64
     }
 
     /// All words of the file.
     #[inline]
     pub(crate) fn cells(&self) -> &[AtomicU64] {
+        if self.is_none() {
+            return &[];
+        }
         // SAFETY: base is that of a page-aligned mapping `total_words` long, which stays until self is dropped, or for good if it
         // was leaked. Other processes change the words only as atomics; nobody truncates the file (only its owner could, and the
         // writer only ever replaces it by rename).
-        unsafe { core::slice::from_raw_parts(self.base.as_ptr(), self.geometry.total_words()) }
+        unsafe { core::slice::from_raw_parts(self.base(), self.geometry().total_words()) }
     }
 
     /// Gives the mapping to the process, for good.
     fn leak(mut self) -> Shared {
-        self.for_good = true;
-        Shared { bits: self.bits() }
-    }
-
-    fn bits(&self) -> usize {
-        self.base.as_ptr() as usize | self.geometry.k() as usize
+        self.bits |= FOR_GOOD;
+        Shared { bits: self.bits }
     }
 }
 
 impl Drop for Mapping {
     #[inline]
     fn drop(&mut self) {
-        if !self.for_good {
+        if self.bits & FOR_GOOD == 0 && !self.is_none() {
             self.unmap();
         }
     }
@@ -215,32 +222,23 @@ impl Mapping {
     #[cold]
     fn unmap(&mut self) {
         let _errno = KeepErrno::new();
+        let (base, size) = (self.base().cast_mut().cast(), self.geometry().file_size());
         // SAFETY: base and size are those of our own mapping, and no borrow of it outlives self.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.geometry.file_size()) };
+        unsafe { libc::munmap(base, size) };
     }
 }
 
-/// A mapping that stays until the process ends, in one word: its page-aligned address, and k in the bits an aligned address
-/// leaves free.
+/// A mapping that stays until the process ends, FOR_GOOD set in its word.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shared {
     bits: usize,
 }
 
 impl Shared {
-    const K_MASK: usize = 31;
-
     /// The mapping itself, never to be unmapped.
     #[inline]
-    pub(crate) fn mapping(self) -> Option<Mapping> {
-        let geometry = Geometry::new((self.bits & Self::K_MASK) as u32)?;
-        // A Shared is made from a leaked mapping alone, so what is rebuilt here is that mapping.
-        let base = NonNull::new((self.bits & !(PAGE - 1)) as *mut AtomicU64)?;
-        Some(Mapping {
-            base,
-            geometry,
-            for_good: true,
-        })
+    pub(crate) fn mapping(self) -> Mapping {
+        Mapping { bits: self.bits }
     }
 }
 
@@ -269,10 +267,12 @@ impl SharedCell {
     /// replaced stays mapped: somebody may be reading it, and files replace each other only as they grow.
     pub(crate) fn replace(&self, seen: Option<Shared>, fresh: Mapping) -> Shared {
         let seen = seen.map_or(0, |shared| shared.bits);
-        match self
-            .bits
-            .compare_exchange(seen, fresh.bits(), Ordering::AcqRel, Ordering::Acquire)
-        {
+        match self.bits.compare_exchange(
+            seen,
+            fresh.bits | FOR_GOOD,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        ) {
             Ok(_) => fresh.leak(),
             Err(bits) => Shared { bits },
         }
@@ -290,9 +290,12 @@ pub(crate) struct Buffer {
 impl Buffer {
     #[inline]
     pub(crate) fn new() -> Buffer {
-        Buffer {
-            words: MaybeUninit::uninit(),
-            filled: 0,
+        let mut buffer = MaybeUninit::<Buffer>::uninit();
+        // Field by field: built as one value, the compiler would fill all of it with zeros, at every lookup.
+        // SAFETY: the words need no initialisation and `filled` gets one.
+        unsafe {
+            (&raw mut (*buffer.as_mut_ptr()).filled).write(0);
+            buffer.assume_init()
         }
     }
 

@@ -305,17 +305,42 @@ impl Table {
         )
     }
 
+    /// The user whose private group has this name, that is, the one with this login; its gid is the group's.
+    #[inline]
+    pub fn find_private_group_by_name(&self, name: &[u8], account: &mut Account) -> Lookup<()> {
+        let hash = hash_name(self.seed(), name);
+        self.find_user(Index::Names, hash, account, |account| {
+            account.login_bytes() == name
+        })
+    }
+
+    /// The user whose private group has this gid.
+    #[inline]
+    pub fn find_private_group_by_gid(&self, gid: u32, account: &mut Account) -> Lookup<()> {
+        let hash = hash_id(self.seed(), gid);
+        self.find_user(Index::Ids, hash, account, |account| account.gid() == gid)
+    }
+
+    /// The shared group with this name; of several, a synthesized one.
+    pub fn shared_group_by_name(&self, name: &[u8]) -> Lookup<Group> {
+        let hash = hash_name(self.seed(), name);
+        self.find_shared_group(Index::GroupNames, hash, |group| group.name_bytes() == name)
+    }
+
+    /// The shared group with this gid; of several, a synthesized one.
+    pub fn shared_group_by_gid(&self, gid: u32) -> Lookup<Group> {
+        let hash = hash_id(self.seed(), gid);
+        self.find_shared_group(Index::Gids, hash, |group| group.gid() == gid)
+    }
+
     /// The group with this name: the private one of the user with that login, or a shared one.
     pub fn group_by_name(&self, name: &[u8]) -> Lookup<Group> {
         let mut account = Account::empty();
-        let hash = hash_name(self.seed(), name);
-        match self.find_user(Index::Names, hash, &mut account, |account| {
-            account.login_bytes() == name
-        }) {
-            Lookup::Found(()) => Group::private_of(&account).map_or(Lookup::Absent, Lookup::Found),
-            Lookup::Absent => {
-                self.find_shared_group(Index::GroupNames, hash, |group| group.name_bytes() == name)
-            }
+        match self.find_private_group_by_name(name, &mut account) {
+            Lookup::Found(()) => account
+                .private_group()
+                .map_or(Lookup::Absent, Lookup::Found),
+            Lookup::Absent => self.shared_group_by_name(name),
             Lookup::Busy => Lookup::Busy,
         }
     }
@@ -323,12 +348,11 @@ impl Table {
     /// The group with this gid: the private one of the user who has it, or a shared one.
     pub fn group_by_gid(&self, gid: u32) -> Lookup<Group> {
         let mut account = Account::empty();
-        let hash = hash_id(self.seed(), gid);
-        match self.find_user(Index::Ids, hash, &mut account, |account| {
-            account.gid() == gid
-        }) {
-            Lookup::Found(()) => Group::private_of(&account).map_or(Lookup::Absent, Lookup::Found),
-            Lookup::Absent => self.find_shared_group(Index::Gids, hash, |group| group.gid() == gid),
+        match self.find_private_group_by_gid(gid, &mut account) {
+            Lookup::Found(()) => account
+                .private_group()
+                .map_or(Lookup::Absent, Lookup::Found),
+            Lookup::Absent => self.shared_group_by_gid(gid),
             Lookup::Busy => Lookup::Busy,
         }
     }

@@ -48,6 +48,16 @@ pub(crate) mod group {
 /// Longest login, alias and group name, in bytes.
 pub const MAX_NAME: usize = 255;
 
+const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+
+/// How many bytes of a word are 0.
+#[inline]
+fn zero_bytes(word: u64) -> usize {
+    // A byte's high bit survives in neither term only if all its bits are 0.
+    let zero = !(((word & !HIGH_BITS) + !HIGH_BITS) | word) & HIGH_BITS;
+    ((zero >> 7).wrapping_mul(0x0101_0101_0101_0101) >> 56) as usize
+}
+
 /// How systemd is to treat the user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Disposition {
@@ -169,7 +179,7 @@ impl Account {
         ((shape >> 16 & 0xff) as usize, (shape >> 24 & 0xff) as usize)
     }
 
-    /// Cuts a fresh copy to the length it states, and says whether it is a sound user record.
+    /// Cuts a fresh copy to the length it states, and says whether it is a sound user record: one pass over its words.
     #[inline]
     pub(crate) fn settle(&mut self) -> bool {
         let shape = self.word(user::SHAPE);
@@ -177,23 +187,55 @@ impl Account {
             return false;
         }
         let bytes = self.buffer.bytes();
-        let Some(strings) = bytes.get(self.strings_start()..) else {
+        let (aliases, environment) = self.counts();
+        let (shell, length) = self.span(3);
+        let fixed_end = shell + length + 1;
+        let ended = (1..4).all(|which| bytes.get(self.span(which).0 - 1) == Some(&0))
+            && bytes.get(fixed_end - 1) == Some(&0);
+        let strings = user::GROUPS + self.group_count();
+        let Some(words) = self.buffer.words().get(strings..) else {
             return false;
         };
-        let ended = (0..4).all(|which| {
-            let (start, length) = self.span(which);
-            bytes.get(start + length) == Some(&0) && !self.raw(which).contains(&0)
-        });
-        let (aliases, environment) = self.counts();
-        let ends = if aliases + environment == 0 {
-            0
-        } else {
-            self.tail().iter().filter(|&&byte| byte == 0).count()
-        };
-        ended
-            && ends >= aliases + environment
-            && self.raw(0) != b""
-            && str::from_utf8(strings).is_ok()
+        // Where there are only the four strings, all that may follow is less than a word of padding, and the zero bytes there are
+        // must be their ends and the padding. Otherwise the tail is walked for its strings' ends.
+        let mut zeros = bytes.len().wrapping_sub(fixed_end);
+        if aliases + environment > 0 {
+            let tail = self.tail();
+            zeros = tail.iter().filter(|&&byte| byte == 0).count();
+            if zeros < aliases + environment {
+                return false;
+            }
+        }
+        let (mut high_bits, mut found) = (0, 0);
+        for &word in words {
+            high_bits |= word;
+            found += zero_bytes(word);
+        }
+        let is_text = high_bits & HIGH_BITS == 0
+            || bytes
+                .get(strings * 8..)
+                .is_some_and(|text| str::from_utf8(text).is_ok());
+        ended && found == zeros + 4 && is_text && !self.raw(0).is_empty()
+    }
+
+    /// Login, GECOS, home and shell as they lie one behind the other, each ended by a NUL, and where the latter three begin.
+    #[inline]
+    pub fn passwd_strings(&self) -> (&[u8], [usize; 3]) {
+        let start = self.strings_start();
+        let (shell, length) = self.span(3);
+        let block = self
+            .buffer
+            .bytes()
+            .get(start..shell + length + 1)
+            .unwrap_or_default();
+        (
+            block,
+            [
+                self.span(1).0 - start,
+                self.span(2).0 - start,
+                shell - start,
+            ],
+        )
     }
 
     /// The login: the user's name.
@@ -219,15 +261,12 @@ impl Account {
     /// Whether `name` is the login or an alias.
     #[inline]
     pub fn is_called(&self, name: &[u8]) -> bool {
-        if name.is_empty() {
-            return false;
-        }
-        self.raw(0) == name
-            || self
-                .tail()
-                .split(|&byte| byte == 0)
-                .take(self.counts().0)
-                .any(|alias| alias == name)
+        self.raw(0) == name || (self.counts().0 > 0 && self.has_alias(name))
+    }
+
+    fn has_alias(&self, name: &[u8]) -> bool {
+        let mut aliases = self.tail().split(|&byte| byte == 0).take(self.counts().0);
+        !name.is_empty() && aliases.any(|alias| alias == name)
     }
 
     /// UID.
@@ -362,7 +401,7 @@ impl Account {
 
     /// The private group; `None` only of an empty account.
     pub fn private_group(&self) -> Option<Group> {
-        Group::private_of(self)
+        Group::new(self.login_bytes(), self.gid(), Kind::Private)
     }
 
     pub(crate) fn is_member_of(&self, slot: u32, gid: u32) -> bool {
@@ -429,10 +468,6 @@ impl Group {
         };
         group.name.get_mut(..name.len())?.copy_from_slice(name);
         Some(group)
-    }
-
-    pub(crate) fn private_of(account: &Account) -> Option<Group> {
-        Group::new(account.login_bytes(), account.gid(), Kind::Private)
     }
 
     /// The group in a private copy of its record; `None` if that is no sound group record.

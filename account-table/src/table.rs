@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::layout::{Geometry, K_MIN, header};
+use crate::layout::{Geometry, header};
 use crate::memory::{Mapping, Shared, SharedCell, Unopened};
 
 /// Where the table is published.
@@ -32,34 +32,26 @@ impl Trust {
 /// A mapped, trust-checked table file. Its methods are lookups in shared memory; none takes a lock.
 #[derive(Debug)]
 pub struct Table {
-    /// `None` only behind a [`TableRef`]: there may be a table, but this process lacks descriptors or memory to map it.
-    mapping: Option<Mapping>,
+    /// None only behind a [`TableRef`]: there may be a table, but this process lacks descriptors or memory to map it.
+    mapping: Mapping,
 }
-
-/// An empty table's geometry: what the unreachable one has.
-const NOTHING: Geometry = match Geometry::new(K_MIN) {
-    Some(geometry) => geometry,
-    None => unreachable!(),
-};
 
 impl Table {
     /// Maps the table at `path`. `None` if there is none, or it is not to be trusted, or is no table of this version, or this
     /// process is out of descriptors or memory.
     pub fn open(path: &CStr, trust: Trust) -> Option<Table> {
         let mapping = Mapping::open(path, trust.uid()).ok()?;
-        Some(Table {
-            mapping: Some(mapping),
-        })
+        Some(Table { mapping })
     }
 
     #[inline]
     pub(crate) fn cells(&self) -> &[AtomicU64] {
-        self.mapping.as_ref().map_or(&[], Mapping::cells)
+        self.mapping.cells()
     }
 
     #[inline]
     pub(crate) fn geometry(&self) -> Geometry {
-        self.mapping.as_ref().map_or(NOTHING, Mapping::geometry)
+        self.mapping.geometry()
     }
 
     #[inline]
@@ -73,13 +65,15 @@ impl Table {
 pub struct TableRef(Table);
 
 impl TableRef {
-    const UNREACHABLE: TableRef = TableRef(Table { mapping: None });
+    const UNREACHABLE: TableRef = TableRef(Table {
+        mapping: Mapping::none(),
+    });
 
     #[inline]
-    fn of(shared: Shared) -> Option<TableRef> {
-        Some(TableRef(Table {
-            mapping: Some(shared.mapping()?),
-        }))
+    fn of(shared: Shared) -> TableRef {
+        TableRef(Table {
+            mapping: shared.mapping(),
+        })
     }
 }
 
@@ -116,11 +110,11 @@ impl TableCell {
     #[inline]
     pub fn get(&self) -> Option<TableRef> {
         let shared = self.cell.load();
-        if let Some(shared) = shared
-            && let Some(table) = TableRef::of(shared)
-            && !table.is_retired()
-        {
-            return Some(table);
+        if let Some(shared) = shared {
+            let table = TableRef::of(shared);
+            if !table.is_retired() {
+                return Some(table);
+            }
         }
         self.open(shared)
     }
@@ -134,12 +128,12 @@ impl TableCell {
             Err(Unopened::Absent) => return None,
             Err(Unopened::Busy) => return Some(TableRef::UNREACHABLE),
         };
-        if let Some(seen) = seen.and_then(TableRef::of)
+        if let Some(seen) = seen.map(TableRef::of)
             && epoch_of(seen.cells()) == epoch_of(fresh.cells())
         {
             return Some(seen);
         }
-        TableRef::of(self.cell.replace(seen, fresh))
+        Some(TableRef::of(self.cell.replace(seen, fresh)))
     }
 }
 

@@ -147,7 +147,11 @@ unsafe extern "C" fn _nss_teleport_getgrgid_r(
     answer(errnop, || {
         // SAFETY: glibc's contract, see above; the buffer is ours alone, and one room of it is in use at a time.
         let room = || unsafe { Room::new(buffer, length) };
-        let found = answer::group(|table| table.group_by_gid(gid), room);
+        let found = answer::group(
+            |table, account| table.find_private_group_by_gid(gid, account),
+            |table| table.shared_group_by_gid(gid),
+            room,
+        );
         // SAFETY: as above.
         unsafe { deliver(result, found) }
     })

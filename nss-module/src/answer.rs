@@ -65,15 +65,17 @@ pub(crate) fn account(
 }
 
 pub(crate) fn pack_account(account: &Account, mut room: Room) -> Result<CPasswd, Outcome> {
-    let mut string = |text: &[u8]| room.string(text).ok_or(Outcome::TooSmall);
+    let (block, [gecos, home, shell]) = account.passwd_strings();
+    let strings = room.bytes(block).ok_or(Outcome::TooSmall)?;
+    let passwd = room.string(PASSWORD).ok_or(Outcome::TooSmall)?;
     Ok(CPasswd {
-        name: string(account.login_bytes())?,
-        passwd: string(PASSWORD)?,
+        name: strings,
+        passwd,
         uid: account.uid(),
         gid: account.gid(),
-        gecos: string(account.gecos_bytes())?,
-        dir: string(account.home_bytes())?,
-        shell: string(account.shell_bytes())?,
+        gecos: strings.wrapping_add(gecos),
+        dir: strings.wrapping_add(home),
+        shell: strings.wrapping_add(shell),
     })
 }
 
@@ -90,21 +92,32 @@ fn is_answered(group: &Group) -> bool {
 /// Looks a group up by name. While groups are being listed, nss-systemd asks every other module, by name, for the groups that it
 /// has met in memberships, and shows one more line for each member of those it finds. It has listed ours from userdb already.
 pub(crate) fn group_by_name(name: &[u8], room: impl FnMut() -> Room) -> Result<CGroup, Outcome> {
-    let found = group(|table| table.group_by_name(name), room);
+    let found = group(
+        |table, account| table.find_private_group_by_name(name, account),
+        |table| table.shared_group_by_name(name),
+        room,
+    );
     match found {
         Ok(_) if GROUP.is_under_way() && host::systemd_is_asking() => Err(Outcome::NotFound),
         found => found,
     }
 }
 
-/// Looks a group up and packs it with its members.
+/// Looks a group up and packs it: a private one by way of its user, else a shared one with its members.
 pub(crate) fn group(
-    find: impl Fn(&Table) -> Lookup<Group>,
+    find_private: impl FnOnce(&Table, &mut Account) -> Lookup<()>,
+    find_shared: impl Fn(&Table) -> Lookup<Group>,
     mut room: impl FnMut() -> Room,
 ) -> Result<CGroup, Outcome> {
+    let mut account = Account::empty();
+    match find_private(&*table().ok_or(Outcome::NotFound)?, &mut account) {
+        Lookup::Found(()) => return pack_private_group(&account, room()),
+        Lookup::Absent => (),
+        Lookup::Busy => return Err(Outcome::Busy),
+    }
     for _ in 0..ATTEMPTS {
         let table = table().ok_or(Outcome::NotFound)?;
-        let group = match find(&table) {
+        let group = match find_shared(&table) {
             Lookup::Found(group) if is_answered(&group) => group,
             Lookup::Found(_) | Lookup::Absent => return Err(Outcome::NotFound),
             Lookup::Busy => return Err(Outcome::Busy),
@@ -115,6 +128,22 @@ pub(crate) fn group(
         }
     }
     Err(Outcome::Busy)
+}
+
+/// The group every user of ours has to itself; it lists no members, like those useradd makes.
+pub(crate) fn pack_private_group(account: &Account, mut room: Room) -> Result<CGroup, Outcome> {
+    let array = room.array().ok_or(Outcome::TooSmall)?;
+    let name = room
+        .string(account.login_bytes())
+        .ok_or(Outcome::TooSmall)?;
+    let passwd = room.string(PASSWORD).ok_or(Outcome::TooSmall)?;
+    let members = room.finish(array).ok_or(Outcome::TooSmall)?;
+    Ok(CGroup {
+        name,
+        passwd,
+        gid: account.gid(),
+        members,
+    })
 }
 
 pub(crate) fn pack_group(table: &Table, group: &Group, mut room: Room) -> Result<CGroup, Outcome> {

@@ -8,7 +8,7 @@ use account_table::{Account, Cursor, GroupOrigin, Lookup, Table};
 use libnss::group::CGroup;
 use libnss::passwd::CPasswd;
 
-use crate::answer::{Outcome, pack_account, pack_group, table};
+use crate::answer::{Outcome, pack_account, pack_group, pack_private_group, table};
 use crate::host::{self, KeepErrno};
 use crate::nsswitch;
 use crate::room::Room;
@@ -129,8 +129,7 @@ impl Enumeration {
             if state & SHARED == 0 {
                 match Outcome::from(table.find_next_user(&mut cursor, &mut account)) {
                     Outcome::Success => {
-                        let group = account.private_group().ok_or(Outcome::NotFound)?;
-                        return Ok((pack_group(table, &group, room())?, at(state, cursor)));
+                        return Ok((pack_private_group(&account, room())?, at(state, cursor)));
                     }
                     Outcome::NotFound => {
                         state |= SHARED;

@@ -24,22 +24,27 @@ impl Room {
         Room { base, low: 0, high }
     }
 
-    /// Copies a string and its NUL.
+    /// Copies a string and adds its NUL.
     pub(crate) fn string(&mut self, text: &[u8]) -> Option<*mut c_char> {
+        self.bytes(b"\0")?;
+        self.bytes(text)
+    }
+
+    /// Copies bytes as they are: strings that bring their NULs along.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Option<*mut c_char> {
         let start = self
             .high
-            .checked_sub(text.len() + 1)
+            .checked_sub(bytes.len())
             .filter(|&start| start >= self.low)?;
-        // SAFETY: start .. start + len + 1 lies between low and high, inside the caller's buffer, and nothing else was put there;
-        // text is elsewhere, for the buffer is only reachable through self.
-        let string = unsafe {
+        // SAFETY: start .. start + len lies between low and high, inside the caller's buffer, and nothing else was put there;
+        // bytes are elsewhere, for the buffer is only reachable through self.
+        let copy = unsafe {
             let to = self.base.add(start);
-            to.copy_from_nonoverlapping(text.as_ptr(), text.len());
-            to.add(text.len()).write(0);
+            to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
             to
         };
         self.high = start;
-        Some(string.cast())
+        Some(copy.cast())
     }
 
     /// Starts the array, at the first address that is aligned for pointers whatever the buffer's own is.

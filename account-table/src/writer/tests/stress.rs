@@ -69,7 +69,7 @@ fn permanent_users_are_always_found_whole_while_others_come_and_go_and_the_table
             let number = round % 4;
             round = round.wrapping_add(1);
             let table = cell.get().expect("a table");
-            let answer = if round % 2 == 0 {
+            let answer = if round.is_multiple_of(2) {
                 table.user_by_name(format!("permanent{number}").as_bytes())
             } else {
                 table.user_by_uid(100 + number)
