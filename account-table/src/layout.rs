@@ -273,3 +273,55 @@ pub(crate) fn hash_name(seed: u64, name: &[u8]) -> u64 {
 pub(crate) fn hash_id(seed: u64, id: u32) -> u64 {
     mix(mix(seed ^ u64::from(id)) ^ seed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fills half an index and returns the mean and the largest number of entries a walk meets.
+    fn walks(hashes: impl Iterator<Item = u64>, size: usize) -> (f64, usize) {
+        let mut taken = vec![false; size];
+        let (mut total, mut longest) = (0, 0);
+        for hash in hashes.take(size / 2) {
+            let home = entry::home(hash, size);
+            let steps = (0..size)
+                .find(|step| !taken[(home + step) & (size - 1)])
+                .expect("half is free");
+            taken[(home + steps) & (size - 1)] = true;
+            total += steps + 1;
+            longest = longest.max(steps + 1);
+        }
+        (total as f64 / (size / 2) as f64, longest)
+    }
+
+    #[test]
+    fn names_and_ids_people_use_spread_like_random_ones() {
+        let size = 1 << 16;
+        for seed in [0, 1, u64::MAX, 0x1234_5678_9abc_def0] {
+            let spreads = [
+                walks(
+                    (0..).map(|n| hash_name(seed, format!("user{n}").as_bytes())),
+                    size,
+                ),
+                walks(
+                    (0..).map(|n| hash_name(seed, format!("teleport-user-{n}").as_bytes())),
+                    size,
+                ),
+                walks(
+                    (0..).map(|n| {
+                        hash_name(seed, format!("{n}@a.rather.long.example.com").as_bytes())
+                    }),
+                    size,
+                ),
+                walks((0..).map(|n| hash_id(seed, 0x7000_0000 + n)), size),
+                walks((0..).map(|n| hash_id(seed, n * 4096)), size),
+            ];
+            for (mean, longest) in spreads {
+                assert!(
+                    mean < 2.0 && longest < MAX_PROBE / 2,
+                    "{seed:x}: {mean}, {longest}"
+                );
+            }
+        }
+    }
+}
