@@ -4,10 +4,14 @@
 use account_table::Disposition;
 use uuid::Uuid;
 
+use super::provider::STRIDE;
 use crate::runtime::transport::InvalidParameter;
 
 /// Needles of a fuzzy search; more are refused, and the client then filters by itself.
 const NEEDLES: usize = 64;
+/// Longest needle that may also be found nearly right: comparing costs the square of it, and nobody
+/// may make us spend the time of others.
+const LONGEST: usize = 64;
 
 /// Filters as they came: of users or of groups, which differ in nothing but names.
 #[derive(Debug, Default)]
@@ -84,6 +88,11 @@ impl Filters {
         })
     }
 
+    /// How many records may be looked at before others have their turn.
+    pub(super) fn stride(&self) -> usize {
+        STRIDE / self.needles.as_ref().map_or(1, Vec::len)
+    }
+
     /// Whether a record passes them all.
     pub(super) fn pass<'n>(
         &self,
@@ -116,7 +125,8 @@ impl Filters {
 /// systemd's idea of a name that was meant: it contains the needle, or is hardly different from it.
 fn resembles(name: &str, needle: &str) -> bool {
     name.contains(needle)
-        || (needle.len() >= 5 && distance_below_3(name.as_bytes(), needle.as_bytes()))
+        || ((5..=LONGEST).contains(&needle.len())
+            && distance_below_3(name.as_bytes(), needle.as_bytes()))
 }
 
 /// Whether fewer than 3 insertions, removals, changes and swaps of neighbours make `a` into `b`.
@@ -136,6 +146,9 @@ fn distance_below_3(a: &[u8], b: &[u8]) -> bool {
                 least = least.min(before[j - 1] + 1);
             }
             row.push(least);
+        }
+        if row.iter().all(|so_far| *so_far >= 3) {
+            return false;
         }
         before = std::mem::replace(&mut above, row);
     }

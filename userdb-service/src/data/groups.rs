@@ -6,7 +6,7 @@ use account_table::{Cursor, Disposition, Group, GroupOrigin, Lookup};
 
 use super::filters::{Asked, Candidate, Filters};
 use super::protocol::GetGroupRecord_Args;
-use super::provider::{Answering, Query, Refusal, STRIDE, Step};
+use super::provider::{Answering, Query, Refusal, Step};
 use super::record::{OfGroup, Reply};
 use crate::runtime::transport::{InvalidParameter, Item, Replies};
 
@@ -80,7 +80,7 @@ impl GroupQuery {
     }
 
     fn all(&mut self, with: &mut Answering<'_>, replies: &mut Replies<'_>) -> Step {
-        for _ in 0..STRIDE {
+        for _ in 0..self.filters.stride() {
             let said = if self.private_done {
                 match with.table.next_group(&mut self.at) {
                     Lookup::Busy => return Step::Busy,

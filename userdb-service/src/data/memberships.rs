@@ -1,7 +1,6 @@
 //! `GetMemberships`: who of ours is in which group, of ours or of others, each pair once.
 //! Primary groups are not listed: the user record says them.
 
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use account_table::{Cursor, Lookup};
@@ -18,8 +17,16 @@ pub(super) struct MembershipQuery {
     user: Option<String>,
     group: Option<String>,
     at: Cursor,
-    /// The members of the group, once they have been looked up, who are still to be said.
-    members: Option<VecDeque<String>>,
+    members: Option<Members>,
+}
+
+/// The members of a group who are still to be said. The table lists them in one go only; their UIDs
+/// alone are kept, so that callers who do not read cost no memory to speak of.
+#[derive(Debug)]
+struct Members {
+    gid: u32,
+    /// The next one last.
+    uids: Vec<u32>,
 }
 
 impl MembershipQuery {
@@ -58,7 +65,12 @@ impl MembershipQuery {
         Step::End(Refusal::NoRecordFound)
     }
 
-    fn of_group(&mut self, group: &str, with: &Answering<'_>, replies: &mut Replies<'_>) -> Step {
+    fn of_group(
+        &mut self,
+        group: &str,
+        with: &mut Answering<'_>,
+        replies: &mut Replies<'_>,
+    ) -> Step {
         let members = match &mut self.members {
             Some(members) => members,
             None => match members_of(group, with) {
@@ -67,14 +79,27 @@ impl MembershipQuery {
                 Lookup::Found(members) => self.members.insert(members),
             },
         };
-        while let Some(member) = members.pop_front() {
-            match say(&member, group, replies) {
+        for _ in 0..STRIDE {
+            let Some(uid) = members.uids.last() else {
+                return Step::End(Refusal::NoRecordFound);
+            };
+            let is_member = match with.table.find_user_by_uid(*uid, with.account) {
+                Lookup::Busy => return Step::Busy,
+                // Gone since, or no longer in the group.
+                Lookup::Absent => false,
+                Lookup::Found(()) => with.account.groups().any(|one| one.gid == members.gid),
+            };
+            members.uids.pop();
+            if !is_member {
+                continue;
+            }
+            match say(with.account.login(), group, replies) {
                 Item::Next => {}
                 Item::Drain => return Step::Pause,
-                Item::Stop => break,
+                Item::Stop => return Step::End(Refusal::NoRecordFound),
             }
         }
-        Step::End(Refusal::NoRecordFound)
+        Step::Pause
     }
 
     fn all(&mut self, with: &mut Answering<'_>, replies: &mut Replies<'_>) -> Step {
@@ -124,20 +149,23 @@ impl Query for MembershipQuery {
     }
 }
 
-/// The logins in a group, collected: the table hands them out in one go only. A private group has none.
-fn members_of(group: &str, with: &Answering<'_>) -> Lookup<VecDeque<String>> {
+fn members_of(group: &str, with: &Answering<'_>) -> Lookup<Members> {
     let group = match with.table.group_by_name(group.as_bytes()) {
         Lookup::Found(group) => group,
         Lookup::Absent => return Lookup::Absent,
         Lookup::Busy => return Lookup::Busy,
     };
-    let mut members = VecDeque::new();
+    let mut uids = Vec::new();
     let listed = with.table.members(&group, |account| {
-        members.push_back(account.login().to_owned());
+        uids.push(account.uid());
         ControlFlow::Continue(())
     });
+    uids.reverse();
     match listed {
-        Lookup::Found(()) => Lookup::Found(members),
+        Lookup::Found(()) => Lookup::Found(Members {
+            gid: group.gid(),
+            uids,
+        }),
         // It has vanished meanwhile, or vanished and come back: ask anew.
         Lookup::Absent | Lookup::Busy => Lookup::Busy,
     }

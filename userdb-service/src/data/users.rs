@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::filters::{Asked, Candidate, Filters};
 use super::protocol::GetUserRecord_Args;
-use super::provider::{Answering, Query, Refusal, STRIDE, Step};
+use super::provider::{Answering, Query, Refusal, Step};
 use super::record::{Reply, User, uuid_of};
 use crate::runtime::transport::{InvalidParameter, Item, Replies};
 
@@ -86,7 +86,7 @@ impl UserQuery {
     }
 
     fn all(&mut self, with: &mut Answering<'_>, replies: &mut Replies<'_>) -> Step {
-        for _ in 0..STRIDE {
+        for _ in 0..self.filters.stride() {
             let before = self.at;
             match with.table.find_next_user(&mut self.at, with.account) {
                 Lookup::Busy => return Step::Busy,

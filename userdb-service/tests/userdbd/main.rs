@@ -2,6 +2,11 @@
 
 mod daemon;
 mod descriptors;
-mod provider;
-mod transport;
+mod echo;
+mod framing;
+mod host;
+mod limits;
+mod lists;
+mod lookups;
+mod records;
 mod wire;
