@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use account_table::{Account, Table};
 use serde::de::DeserializeOwned;
@@ -75,6 +75,8 @@ pub(super) struct Answering<'t> {
     pub(super) table: &'t Table,
     pub(super) account: &'t mut Account,
     pub(super) machine: Option<Uuid>,
+    /// Microseconds of CLOCK_REALTIME.
+    pub(super) now: u64,
 }
 
 /// Records looked at in one step, whether they are replied or filtered out.
@@ -112,6 +114,7 @@ impl Provider {
                     table: &table,
                     account: &mut self.account.borrow_mut(),
                     machine: self.machine,
+                    now: now(),
                 },
                 replies,
             );
@@ -205,6 +208,14 @@ impl Service for Provider {
             Err(refusal) => self.refuse(refusal, replies).await,
         }
     }
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+        })
 }
 
 /// The ID of this machine, for UUIDs; `None` while it has none.

@@ -1,8 +1,6 @@
 //! `GetUserRecord`: which user records answer a query.
 //! How a record looks is in `record`, filters are in `filters`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use account_table::{Account, Cursor, Group, Lookup, Table};
 use uuid::Uuid;
 
@@ -123,7 +121,7 @@ impl Query for UserQuery {
 /// Says the record of the account at hand; `None` if one of its groups is busy.
 fn say(with: &Answering<'_>, replies: &mut Replies<'_>) -> Option<Item> {
     let groups = groups_of(with.table, with.account)?;
-    let record = User::of(with.account, &groups, with.machine, now());
+    let record = User::of(with.account, &groups, with.machine, with.now);
     Some(replies.item(Reply::of(record)))
 }
 
@@ -139,12 +137,4 @@ pub(super) fn groups_of(table: &Table, account: &Account) -> Option<Vec<Group>> 
         }
     }
     Some(groups)
-}
-
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-        })
 }

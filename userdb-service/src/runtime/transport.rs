@@ -35,13 +35,15 @@ use connections::Connections;
 pub struct Limits {
     /// Largest message, in bytes, without its terminating NUL.
     pub message: usize,
+    /// Bytes of half messages of everybody, beyond a first KiB each.
+    pub halves: usize,
     /// Connections of one UID; root is not counted.
     pub per_uid: usize,
     /// Connections of everybody.
     pub total: usize,
     /// From the first byte of a message to its last.
     pub partial: Duration,
-    /// Until a reply, or a piece of about 32 KiB of a long one, has been taken.
+    /// Until a reply, or a piece of a long one, has been taken.
     pub write: Duration,
     /// Without a call.
     pub idle: Duration,
@@ -53,6 +55,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             message: 64 << 10,
+            halves: 16 << 20,
             per_uid: 128,
             total: 4096,
             partial: Duration::from_secs(10),

@@ -106,6 +106,38 @@ fn half_a_message_is_waited_for_only_so_long_however_often_more_comes() {
 }
 
 #[test]
+fn half_messages_of_all_together_take_no_more_than_their_share() {
+    let limits = Limits {
+        halves: 256 << 10,
+        ..Limits::default()
+    };
+    let server = Server::start(limits, || Echo);
+    let mut small: Vec<Client> = (0..20).map(|_| server.connect()).collect();
+    for client in &mut small {
+        client.send_raw(b"{\"method\":");
+    }
+    let mut large: Vec<Client> = (0..20).map(|_| server.connect()).collect();
+    for client in &mut large {
+        // The server may close it while it is sending: that is the point.
+        let _ = std::io::Write::write_all(&mut client.stream, &[b' '; 60 << 10]);
+        echo(&mut server.connect(), "meanwhile");
+    }
+    assert!(large[0].closed());
+    let rest = b"\"org.example.Echo.Echo\",\"parameters\":{\"text\":\"t\"}}\0";
+    for client in &mut small {
+        client.send_raw(rest);
+        assert!(
+            client.receive().is_some(),
+            "small ones are nobody's trouble"
+        );
+    }
+    let last = large.last_mut().unwrap();
+    last.send_raw(b"{\"method\":");
+    last.send_raw(rest);
+    assert!(last.receive().is_some(), "the newest goes on");
+}
+
+#[test]
 fn an_idle_connection_is_closed_after_its_time_and_not_before() {
     let server = Server::start(limits(), || Echo);
     let mut client = server.connect();

@@ -36,6 +36,10 @@ pub(super) struct Connection {
     pub(super) peer: Rc<Peer>,
     phase: Cell<Phase>,
     since: Cell<Instant>,
+    /// Bytes of half a message that it holds.
+    half: Cell<usize>,
+    /// No longer one of the connections; its task has yet to find out.
+    gone: Cell<bool>,
 }
 
 impl Connection {
@@ -62,6 +66,8 @@ pub(super) struct Connections {
     open: RefCell<HashMap<u64, Rc<Connection>>>,
     per_uid: RefCell<HashMap<u32, usize>>,
     next: Cell<u64>,
+    /// The sum over [`Connection::half`].
+    halves: Cell<usize>,
     emptied: Notify,
 }
 
@@ -72,6 +78,7 @@ impl Connections {
             open: RefCell::default(),
             per_uid: RefCell::default(),
             next: Cell::new(0),
+            halves: Cell::new(0),
             emptied: Notify::new(),
         }
     }
@@ -104,6 +111,8 @@ impl Connections {
             peer,
             phase: Cell::new(Phase::New),
             since: Cell::new(Instant::now()),
+            half: Cell::new(0),
+            gone: Cell::new(false),
         });
         let id = self.next.get();
         self.next.set(id + 1);
@@ -132,6 +141,19 @@ impl Connections {
             }
             None => false,
         }
+    }
+
+    /// Notes that `connection` holds `bytes` of half a message. Where all hold too much together, the
+    /// one that has been at its message for longest is closed.
+    pub(super) fn holds(&self, connection: &Connection, bytes: usize) {
+        if connection.gone.get() {
+            return;
+        }
+        let before = connection.half.replace(bytes);
+        self.halves.set(self.halves.get() - before + bytes);
+        while self.halves.get() > self.limits.halves
+            && self.give_up(|c| c.phase() == Phase::Partial && c.half.get() > 0)
+        {}
     }
 
     /// Closes whatever has been at one thing for longer than its limit.
@@ -175,6 +197,8 @@ impl Connections {
     /// Forgets a connection: its task has ended, or is about to.
     pub(super) fn leave(&self, id: u64) -> Option<Rc<Connection>> {
         let connection = self.open.borrow_mut().remove(&id)?;
+        connection.gone.set(true);
+        self.halves.set(self.halves.get() - connection.half.get());
         let mut per_uid = self.per_uid.borrow_mut();
         if let Some(count) = per_uid.get_mut(&connection.peer.uid) {
             *count -= 1;

@@ -14,8 +14,9 @@ use super::connections::{Connection, Connections, Phase};
 use super::introspection;
 use super::replies::{Disconnect, Replies};
 
-/// What is read first: nearly every call fits.
-const FIRST: usize = 4 << 10;
+/// What is read and written first: nearly every call and reply fits, and glibc keeps blocks of up to
+/// this size at hand.
+const FIRST: usize = 1 << 10;
 
 /// A connection and its place among the others, which it gives back when dropped.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl Link {
         connection.socket.readable().await.map_err(|_| Disconnect)?;
         let limit = self.among.limits.message;
         let mut input = Vec::with_capacity(FIRST.min(limit + 1));
-        let mut output = Vec::new();
+        let mut output = Vec::with_capacity(FIRST);
         loop {
             let seen = input.len();
             if !self.read(&mut input, limit).await? {
@@ -71,6 +72,7 @@ impl Link {
             }
             input.drain(..start);
             if input.is_empty() {
+                self.among.holds(connection, 0);
                 connection.enter(Phase::Idle);
                 return Ok(());
             }
@@ -81,6 +83,8 @@ impl Link {
             if start > 0 || connection.phase() != Phase::Partial {
                 connection.enter(Phase::Partial);
             }
+            let held = input.capacity().saturating_sub(FIRST);
+            self.among.holds(connection, held);
         }
     }
 
