@@ -56,7 +56,7 @@ impl Refusal {
 pub(super) enum Step {
     /// All has been said; if it was nothing, that is the error.
     End(Refusal),
-    /// A piece has been said: let it be read, and others have their turn.
+    /// Enough for now: let it be read if it is a piece, and others have their turn.
     Pause,
     /// The writer is in the middle of the very record: look again in a moment.
     Busy,
@@ -95,6 +95,18 @@ impl Provider {
             accounts,
             machine,
             account: RefCell::new(Account::empty()),
+        }
+    }
+
+    async fn reply_to(
+        &self,
+        query: Result<impl Query, NoQuery>,
+        replies: &mut Replies<'_>,
+    ) -> Result<(), Disconnect> {
+        match query {
+            Ok(query) => self.answer(query, replies).await,
+            Err(NoQuery::OtherService) => self.refuse(Refusal::BadService, replies).await,
+            Err(NoQuery::Parameter(invalid)) => replies.invalid_parameter(&invalid).await,
         }
     }
 
@@ -147,17 +159,24 @@ impl Provider {
     }
 }
 
-/// The query that a call asks, or why it is not answered. The service name comes before all else.
+/// Why a call is no query.
+enum NoQuery {
+    OtherService,
+    Parameter(InvalidParameter),
+}
+
+/// The query that a call asks. The service name comes before all else.
 fn read<A: DeserializeOwned, Q>(
     call: &Call<'_>,
     service: impl Fn(&A) -> &str,
     query: impl Fn(A) -> Result<Q, InvalidParameter>,
-) -> Result<Q, Result<InvalidParameter, Refusal>> {
+) -> Result<Q, NoQuery> {
     match call.arguments::<A>() {
-        Ok(arguments) if service(&arguments) == SERVICE => query(arguments).map_err(Ok),
-        Ok(_) => Err(Err(Refusal::BadService)),
-        Err(invalid) if call.parameters()["service"] == SERVICE => Err(Ok(invalid)),
-        Err(_) => Err(Err(Refusal::BadService)),
+        Ok(arguments) if service(&arguments) == SERVICE => {
+            query(arguments).map_err(NoQuery::Parameter)
+        }
+        Err(invalid) if call.parameters()["service"] == SERVICE => Err(NoQuery::Parameter(invalid)),
+        _ => Err(NoQuery::OtherService),
     }
 }
 
@@ -174,38 +193,28 @@ impl Service for Provider {
         call: Call<'_>,
         replies: &mut Replies<'_>,
     ) -> Result<(), Disconnect> {
-        let refused = match call.name() {
+        match call.name() {
             "GetUserRecord" => {
-                match read(&call, |a: &GetUserRecord_Args| &a.service, UserQuery::read) {
-                    Ok(query) => return self.answer(query, replies).await,
-                    Err(refused) => refused,
-                }
+                let query = read(&call, |a: &GetUserRecord_Args| &a.service, UserQuery::read);
+                self.reply_to(query, replies).await
             }
             "GetGroupRecord" => {
-                match read(
+                let query = read(
                     &call,
                     |a: &GetGroupRecord_Args| &a.service,
                     GroupQuery::read,
-                ) {
-                    Ok(query) => return self.answer(query, replies).await,
-                    Err(refused) => refused,
-                }
+                );
+                self.reply_to(query, replies).await
             }
             "GetMemberships" => {
-                match read(
+                let query = read(
                     &call,
                     |a: &GetMemberships_Args| &a.service,
                     MembershipQuery::read,
-                ) {
-                    Ok(query) => return self.answer(query, replies).await,
-                    Err(refused) => refused,
-                }
+                );
+                self.reply_to(query, replies).await
             }
-            _ => return replies.method_not_found(&call).await,
-        };
-        match refused {
-            Ok(invalid) => replies.invalid_parameter(&invalid).await,
-            Err(refusal) => self.refuse(refusal, replies).await,
+            _ => replies.method_not_found(&call).await,
         }
     }
 }

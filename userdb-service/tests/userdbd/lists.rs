@@ -74,6 +74,40 @@ fn enumeration_of_none_one_and_several_with_and_without_more() {
 }
 
 #[test]
+fn what_passes_a_filter_far_apart_is_still_one_or_too_many() {
+    let mut host = Host::bare();
+    for number in 0..500 {
+        let uid = 1_900_001_000 + number;
+        let gecos = if number % 400 == 0 { "wanted" } else { "other" };
+        host.publish(&AccountSpec {
+            login: format!("user-{number}"),
+            gecos: gecos.into(),
+            uid,
+            gid: uid,
+            ..bob()
+        });
+    }
+    let both = json!({"fuzzyNames": ["wanted"]});
+    let reply = host.user(both.clone());
+    assert_eq!(reply["error"], "org.varlink.service.ExpectedMore");
+    assert_eq!(
+        host.names("GetUserRecord", "userName", both),
+        ["user-0", "user-400"]
+    );
+    let late = json!({"fuzzyNames": ["wanted"], "uidMin": 1_900_001_001});
+    let reply = host.user(late);
+    assert_eq!(reply["parameters"]["record"]["userName"], "user-400");
+    assert!(reply.get("continues").is_none());
+    // The interface lists groups likewise, private ones first.
+    assert_eq!(error(&host.group(json!({"gidMin": 1_900_001_499}))), "none");
+    let method = "io.systemd.UserDatabase.GetMemberships";
+    let reply = host
+        .connect()
+        .ask(method, with_service(json!({"groupName": "team"})));
+    assert_eq!(reply["error"], "org.varlink.service.ExpectedMore");
+}
+
+#[test]
 fn memberships_are_each_pair_once_by_user_by_group_by_both_and_all() {
     let host = Host::with_two();
     let pair = |user: &str, group: &str| (user.to_owned(), group.to_owned());

@@ -112,7 +112,7 @@ impl<'c> Replies<'c> {
         self.said = Said::All;
         serde_json::to_writer(&mut *self.output, &error).map_err(unserializable)?;
         self.output.push(0);
-        self.drain().await
+        self.flush().await
     }
 
     /// One of none, one or several replies; [`Replies::end`] must follow them all.
@@ -203,11 +203,19 @@ impl<'c> Replies<'c> {
         .await
     }
 
-    /// Writes out what has been said so far, at the pace of the reader.
+    /// Writes out a piece that has come together, at the pace of the reader; less than that, or what
+    /// may yet turn out to be one reply too many, stays here.
     ///
     /// # Errors
     /// The peer is gone or has not read for too long.
     pub async fn drain(&mut self) -> Result<(), Disconnect> {
+        if self.more && self.output.len() >= PIECE {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Disconnect> {
         if !self.oneway {
             write(self.connection, self.output).await?;
         }
@@ -233,7 +241,7 @@ impl<'c> Replies<'c> {
     async fn close(&mut self) -> Result<(), Disconnect> {
         self.said = Said::All;
         self.output.extend_from_slice(b"}\0");
-        self.drain().await
+        self.flush().await
     }
 }
 
