@@ -26,8 +26,13 @@ pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
 /// `select()`, which nobody here calls.
 pub fn raise_descriptor_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        // A unit that sets both forbids the call as well.
+        if soft == hard {
+            return Ok(());
+        }
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    });
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit on descriptors could not be raised");
     }

@@ -94,6 +94,7 @@ impl<'m> Call<'m> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn refused(message: &str) -> bool {
         Call::parse(message.as_bytes()).is_err()
@@ -146,6 +147,57 @@ mod tests {
         assert!(refused(r#"{"method":"a.B","parameters":"x"}"#));
         assert!(Call::parse(b"{\"method\":\"a.\xff\"}").is_err());
         assert!(Call::parse(b"{\"method\":\"a.B\",\"parameters\":{\"x\":\"\xff\"}}").is_err());
+    }
+
+    /// Any small JSON value.
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        use serde_json::Value;
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "\\PC{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[a-z]{1,4}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_do_more_than_be_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Call::parse(&bytes);
+        }
+
+        #[test]
+        fn a_message_is_a_request_by_its_keys_and_their_types(
+            top in prop::collection::btree_map(
+                prop_oneof!["method", "parameters", "oneway", "more", "upgrade", "[a-z]{1,3}"],
+                any_json(),
+                0..5,
+            ),
+            method in any::<bool>(),
+        ) {
+            let mut top = top;
+            if method {
+                top.insert("method".into(), "a.B".into());
+            }
+            let is_flag = |key: &str| top.get(key).is_none_or(serde_json::Value::is_boolean);
+            let is_set = |key: &str| top.get(key) == Some(&true.into());
+            let request = top.get("method").is_some_and(serde_json::Value::is_string)
+                && top.get("parameters").is_none_or(|p| p.is_object() || p.is_null())
+                && ["oneway", "more", "upgrade"].into_iter().all(is_flag)
+                && !(is_set("oneway") && is_set("more"))
+                && top.keys().all(|key| {
+                    ["method", "parameters", "oneway", "more", "upgrade"].contains(&key.as_str())
+                });
+            let message = serde_json::to_vec(&top).unwrap();
+            prop_assert_eq!(Call::parse(&message).is_ok(), request);
+        }
     }
 
     #[test]
