@@ -63,6 +63,7 @@ check-all: check-units deb ## as check, on each of Debian bookworm, trixie and s
 	done; exit $$status
 
 demo: deb ## a login from beginning to end, in a container, to read along
+	@$(CARGO) build --locked --quiet -p teleport-userdb-tests --bins
 	@$(CARGO) run --locked --quiet -p teleport-userdb-tests --bin demo
 
 fmt: ## formats the source

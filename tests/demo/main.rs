@@ -26,77 +26,29 @@ fn main() -> ExitCode {
 fn tell() -> Result<u32> {
     let began = Instant::now();
     heading("A node");
-    say("Debian 13 boots in a container, with systemd as PID 1, and the package is installed.");
-    let node = boot_node(Suite::Trixie)?;
+    say("Debian boots in a container, with systemd as PID 1, and the package is installed.");
+    println!("(The first time, Debian itself has to be fetched: half a minute.)");
+    let node = boot_node(Suite::chosen()?)?;
     let mut story = Story {
         node: &node,
+        etc: Etc::of(&node),
         wrong: 0,
     };
-    story.shows("systemctl --version | head -n 1", |ran| ran.succeeded());
-    story.shows("grep -E '^(passwd|group):' /etc/nsswitch.conf", |ran| {
-        ran.stdout.matches("files teleport systemd").count() == 2
-    });
-    say("Nobody is called maria here.");
-    story.shows("getent passwd maria", |ran| ran.status == 2);
-    let etc = Etc::of(&node);
-
-    heading("Maria logs in");
-    say(
-        "Teleport knows her as maria@example.com with the roles dev and ops. It makes its PAM calls and runs her shell:",
-    );
-    let mut session = story.log_in("id");
-    story.is_seen();
-
-    heading("Nothing was written for her");
-    story.shows("grep -c maria /etc/passwd /etc/shadow /etc/group", |ran| {
-        !ran.stdout.contains(":1")
-    });
-    story.etc_is_untouched(&etc);
-
-    heading("She logs out");
-    let ended = session.end();
-    story.holds(ended, "her session ended with the status of her command");
-    story.is_gone();
-
-    heading("She comes back, and her connection dies");
-    say("Teleport's process is killed with SIGKILL. Nobody is left to close the session.");
-    session = story.log_in("sleep 60");
-    story.shows("getent passwd maria", |ran| ran.succeeded());
-    let killed = Instant::now();
-    node.run(&["kill", "-KILL", &session.pid]).must();
-    let gone = || node.run(&["getent", "passwd", LOGIN]).status == 2;
-    while !gone() && killed.elapsed() < Duration::from_secs(5) {}
-    say(&format!(
-        "Looking for her again and again: gone {} ms later.",
-        killed.elapsed().as_millis()
-    ));
-    story.holds(
-        killed.elapsed() < Duration::from_secs(1),
-        "a killed session is gone within a second",
-    );
-    story.is_gone();
-    drop(session);
-
-    heading("Somebody asks for a login that is taken");
-    say("A Teleport role lets bob log in as \"sudo\", which is a group of this machine:");
-    let refused = node.login("sudo").user("bob@example.com").run();
-    output(&refused.ran.stdout);
-    story.holds(
-        refused.code("account") == Some("PERM_DENIED"),
-        "the name of a group is no login",
-    );
+    story.before();
+    story.a_login();
+    story.a_lost_connection();
+    story.a_refusal();
 
     heading("The end");
-    story.etc_is_untouched(&etc);
-    say(&format!(
-        "All of this took {:.0} seconds.",
-        began.elapsed().as_secs_f64()
-    ));
+    story.etc_is_untouched();
+    let seconds = began.elapsed().as_secs_f64();
+    say(&format!("All of this took {seconds:.0} seconds."));
     Ok(story.wrong)
 }
 
 struct Story<'m> {
     node: &'m Machine,
+    etc: Etc,
     wrong: u32,
 }
 
@@ -106,14 +58,92 @@ struct Session {
     pid: String,
 }
 
-impl Session {
-    /// Whether the caller got the status of her command.
-    fn end(self) -> bool {
-        self.login.finish().ran.succeeded()
-    }
-}
-
 impl Story<'_> {
+    fn before(&mut self) {
+        self.shows("systemctl --version | head -n 1", Ran::succeeded);
+        self.shows("grep -E '^(passwd|group):' /etc/nsswitch.conf", |ran| {
+            ran.stdout.matches("files teleport systemd").count() == 2
+        });
+        say("Nobody is called maria here.");
+        self.shows("getent passwd maria", |ran| ran.status == 2);
+    }
+
+    fn a_login(&mut self) {
+        heading("Maria logs in");
+        say(
+            "Teleport knows her as maria@example.com, with the roles dev and ops. For `tsh ssh maria@node id`",
+        );
+        println!(
+            "it calls pam_acct_mgmt and pam_open_session, and runs her command. She is known now:"
+        );
+        let mut session = self.log_in("id");
+        self.shows("getent passwd maria", |ran| {
+            ran.stdout
+                .contains(":User maria@example.com with roles dev ops created by Teleport.:")
+        });
+        self.shows("id maria", |ran| ran.stdout.contains("(teleport-tmp)"));
+        self.shows("userdbctl user maria", |ran| {
+            ran.stdout.contains("Service: com.goteleport.DynamicUser")
+        });
+        self.shows("loginctl list-sessions", |ran| ran.stdout.contains("maria"));
+
+        say("And yet nothing was written for her:");
+        self.shows("grep -c maria /etc/passwd /etc/shadow /etc/group", |ran| {
+            ran.stdout.matches(":0").count() == 3
+        });
+        self.etc_is_untouched();
+
+        heading("She logs out");
+        session.login.go_on().reach("close");
+        say("pam_close_session has just returned to Teleport, and nobody knows her any more:");
+        self.is_gone();
+        let ended = session.login.finish();
+        say("What her command wrote meanwhile:");
+        println!();
+        output(&ended.written());
+        self.holds(
+            ended.written().contains("(maria)"),
+            "her command ran as her",
+        );
+        self.holds(ended.ran.succeeded(), "its exit status reached the caller");
+    }
+
+    fn a_lost_connection(&mut self) {
+        heading("She comes back, and Teleport is killed");
+        let session = self.log_in("sleep 60");
+        self.shows("getent passwd maria", Ran::succeeded);
+        say("SIGKILL: nobody is left to close her session.");
+        self.node.run(&["kill", "-KILL", &session.pid]).must();
+        let killed = Instant::now();
+        let gone = || self.node.run(&["getent", "passwd", LOGIN]).status == 2;
+        while !gone() && killed.elapsed() < Duration::from_secs(5) {}
+        let took = killed.elapsed();
+        say(&format!(
+            "Asking again and again, she is gone {} ms later.",
+            took.as_millis()
+        ));
+        self.holds(
+            took < Duration::from_secs(1),
+            "a killed session is gone within a second",
+        );
+        self.is_gone();
+    }
+
+    fn a_refusal(&mut self) {
+        heading("Somebody asks for a login that is taken");
+        say(
+            "Teleport would let bob@example.com log in as \"sudo\", but that is a group of this machine:",
+        );
+        println!();
+        let refused = self.node.login("sudo").user("bob@example.com").run();
+        output(&refused.ran.stdout);
+        self.holds(
+            refused.code("account") == Some("PERM_DENIED"),
+            "a group's name is no login",
+        );
+        self.shows("getent passwd sudo", |ran| ran.status == 2);
+    }
+
     /// Runs a line of shell on the node and shows it with its output.
     fn shows(&mut self, line: &str, as_told: impl Fn(&Ran) -> bool) {
         let ran = self.node.sh(line);
@@ -138,23 +168,9 @@ impl Story<'_> {
             .login(LOGIN)
             .user("maria@example.com")
             .roles("dev ops");
-        println!("\n    tsh ssh {LOGIN}@node {command}");
-        let mut login = login.command(command).hold("command").start();
+        let mut login = login.command(command).hold("command").hold("close").start();
         let pid = login.reach("command").pid();
         Session { login, pid }
-    }
-
-    fn is_seen(&mut self) {
-        say("The machine knows her, as if she had always been there:");
-        self.shows("getent passwd maria", |ran| {
-            ran.stdout
-                .contains("User maria@example.com with roles dev ops created by Teleport.")
-        });
-        self.shows("id maria", |ran| ran.stdout.contains("teleport-tmp"));
-        self.shows("userdbctl user maria", |ran| {
-            ran.stdout.contains("com.goteleport.DynamicUser")
-        });
-        self.shows("loginctl list-sessions", |ran| ran.stdout.contains("maria"));
     }
 
     fn is_gone(&mut self) {
@@ -162,8 +178,8 @@ impl Story<'_> {
         self.shows("userdbctl user maria", |ran| !ran.succeeded());
     }
 
-    fn etc_is_untouched(&mut self, before: &Etc) {
-        let changes = before.changes(&Etc::of(self.node));
+    fn etc_is_untouched(&mut self) {
+        let changes = self.etc.changes(&Etc::of(self.node));
         if changes.is_empty() {
             say("Every file of /etc is bit-identical to what it was before she came.");
         }
@@ -172,11 +188,11 @@ impl Story<'_> {
 }
 
 fn heading(text: &str) {
-    println!("\n{text}\n{}", "-".repeat(text.len()));
+    println!("\n\n{text}\n{}", "-".repeat(text.len()));
 }
 
 fn say(text: &str) {
-    println!("{text}");
+    println!("\n{text}");
 }
 
 fn output(text: &str) {

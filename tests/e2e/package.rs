@@ -111,7 +111,7 @@ fn purging_takes_everything_back() -> Result<()> {
     // Outside /etc: nothing of ours but dpkg's and the journal's memory of it, and what this test put there.
     let left = machine.sh(
         "find / -xdev -name '*teleport*' ! -path '/proc/*' ! -path '/var/log/*' ! -path '/var/tmp/*' \
-         ! -path '/usr/local/*' ! -path '/sys/*'; find /run -name '*teleport*' ! -name 'teleport.service*' ! -path '*/credentials/*'",
+         ! -path '/usr/local/*' ! -path '/sys/*'; find /run -name '*teleport*' ! -name '*teleport.service*' ! -path '*/credentials/*'",
     );
     assert_eq!(left.must(), "", "{left}");
     machine.run(&["getent", "passwd", "root"]).must();

@@ -1,6 +1,7 @@
 //! A login through PAM inside a machine, driven step by step from outside by `teleport-child`.
 //! What libpam is asked, and in which order, is of the client; here is only the talk with it.
 
+use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStderr, ChildStdin, Stdio};
 use std::time::{Duration, Instant};
@@ -34,7 +35,6 @@ pub struct Login {
 }
 
 /// A login that has ended.
-#[derive(Debug)]
 pub struct Ended {
     /// Exit status and what the person at the terminal saw.
     pub ran: Ran,
@@ -255,6 +255,13 @@ impl Login {
     }
 }
 
+/// What a person would want to see of it: the terminal, then each event on a line.
+impl fmt::Debug for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.ran, f)
+    }
+}
+
 impl Drop for Login {
     fn drop(&mut self) {
         drop(self.stdin.take());
@@ -265,14 +272,20 @@ impl Drop for Login {
 }
 
 impl Ended {
-    /// What the command wrote: the terminal without what PAM told the person. Panics unless the status is 0.
-    #[track_caller]
-    pub fn must_write(&self) -> String {
-        let terminal = self.ran.must().to_owned() + "\n";
+    /// What the command wrote: the terminal without what PAM told the person.
+    pub fn written(&self) -> String {
+        let terminal = self.ran.stdout.trim_end().to_owned() + "\n";
         let written = self.messages().iter().fold(terminal, |rest, message| {
             rest.replacen(&format!("{message}\n"), "", 1)
         });
         written.trim_end().to_owned()
+    }
+
+    /// The same, and panics unless the status is 0.
+    #[track_caller]
+    pub fn must_write(&self) -> String {
+        self.ran.must();
+        self.written()
     }
 
     /// What PAM told the person, a message each.

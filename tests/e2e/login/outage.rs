@@ -75,8 +75,7 @@ fn with_our_services_stopped_local_users_log_in_as_ever() {
             .command("id -un; exit 5")
             .run();
         ended.ran.must_end_with(5);
-        let terminal: Vec<&str> = ended.ran.stdout.lines().collect();
-        assert!(terminal.contains(&LOCAL_USER), "{}", ended.ran);
+        assert_eq!(ended.written(), LOCAL_USER, "{}", ended.ran);
         assert!(began.elapsed() < Duration::from_secs(10), "{}", ended.ran);
     }
     drop(outage);
