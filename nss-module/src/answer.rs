@@ -26,7 +26,9 @@ pub(crate) enum Outcome {
 }
 
 /// `*`, not `x`: without a shadow entry, `x` makes pam_unix take the account for locked.
-const PASSWORD: &[u8] = b"*";
+const USER_PASSWORD: &[u8] = b"*";
+/// What `files` and nss-systemd say of groups: nobody looks a group's password up, and none fits.
+const GROUP_PASSWORD: &[u8] = b"x";
 
 /// How often a group that vanished while its members were listed is looked up again.
 const ATTEMPTS: u32 = 16;
@@ -67,7 +69,7 @@ pub(crate) fn account(
 pub(crate) fn pack_account(account: &Account, mut room: Room) -> Result<CPasswd, Outcome> {
     let (block, [gecos, home, shell]) = account.passwd_strings();
     let strings = room.bytes(block).ok_or(Outcome::TooSmall)?;
-    let passwd = room.string(PASSWORD).ok_or(Outcome::TooSmall)?;
+    let passwd = room.string(USER_PASSWORD).ok_or(Outcome::TooSmall)?;
     Ok(CPasswd {
         name: strings,
         passwd,
@@ -136,7 +138,7 @@ pub(crate) fn pack_private_group(account: &Account, mut room: Room) -> Result<CG
     let name = room
         .string(account.login_bytes())
         .ok_or(Outcome::TooSmall)?;
-    let passwd = room.string(PASSWORD).ok_or(Outcome::TooSmall)?;
+    let passwd = room.string(GROUP_PASSWORD).ok_or(Outcome::TooSmall)?;
     let members = room.finish(array).ok_or(Outcome::TooSmall)?;
     Ok(CGroup {
         name,
@@ -149,7 +151,7 @@ pub(crate) fn pack_private_group(account: &Account, mut room: Room) -> Result<CG
 pub(crate) fn pack_group(table: &Table, group: &Group, mut room: Room) -> Result<CGroup, Outcome> {
     let array = room.array().ok_or(Outcome::TooSmall)?;
     let mut string = |text: &[u8]| room.string(text).ok_or(Outcome::TooSmall);
-    let (name, passwd) = (string(group.name_bytes())?, string(PASSWORD)?);
+    let (name, passwd) = (string(group.name_bytes())?, string(GROUP_PASSWORD)?);
     let mut fits = true;
     let listed = table.members(group, |account| {
         match room

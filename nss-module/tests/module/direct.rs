@@ -52,7 +52,7 @@ fn an_account_is_told_by_login_alias_and_uid() {
                 private.password.as_str(),
                 private.members.len()
             ),
-            ("alice", "*", 0)
+            ("alice", "x", 0)
         );
         assert_eq!(module.group("alice", &mut buffer).entry.unwrap(), private);
     });

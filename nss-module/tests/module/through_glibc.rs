@@ -142,7 +142,7 @@ fn getent_and_id_of_another_process_see_what_is_published() {
         };
         let line = "alice:*:54321:54321:User alice:/run/teleport-userdb/home/alice:/bin/bash\n";
         assert_eq!(output("getent", &["passwd", "alice"]), line);
-        assert_eq!(output("getent", &["group", "dev"]), "dev:*:3000:alice\n");
+        assert_eq!(output("getent", &["group", "dev"]), "dev:x:3000:alice\n");
         assert_eq!(
             output("id", &["alice"]),
             "uid=54321(alice) gid=54321(alice) groups=54321(alice),3000(dev)\n"
