@@ -18,6 +18,8 @@
 #[cfg(any(test, feature = "writer"))]
 extern crate core;
 
+mod account;
+mod group;
 mod layout;
 #[allow(unsafe_code)]
 mod memory;
@@ -27,8 +29,10 @@ mod table;
 #[cfg(feature = "writer")]
 mod writer;
 
+pub use account::{Account, MembershipRef};
+pub use group::Group;
 pub use reader::{Cursor, Lookup};
-pub use record::{Account, Disposition, Group, GroupOrigin, MAX_NAME, MembershipRef};
+pub use record::{Disposition, GroupOrigin, MAX_NAME};
 pub use table::{DEFAULT_PATH, Table, TableCell, TableRef, Trust, process_table};
 #[cfg(feature = "writer")]
 pub use writer::{AccountSpec, GroupSpec, WriteError, Writer};

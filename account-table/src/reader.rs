@@ -4,11 +4,13 @@
 use core::ops::ControlFlow;
 use core::sync::atomic::{Ordering, fence};
 
+use crate::account::{Account, MembershipRef};
+use crate::group::Group;
 use crate::layout::{
     Head, Index, LINE_WORDS, MAX_LINES, MAX_PROBE, Place, entry, hash_id, hash_name, header, hint,
 };
 use crate::memory::{Buffer, load_acquire, yield_now};
-use crate::record::{Account, Group, GroupOrigin, MembershipRef};
+use crate::record::GroupOrigin;
 use crate::table::Table;
 
 /// The answer to a lookup.

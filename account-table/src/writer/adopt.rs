@@ -6,9 +6,10 @@ use std::collections::{HashMap, HashSet};
 use super::groups::{LiveGroup, chunk_lines};
 use super::spec::{GroupSpec, Keys};
 use super::state::{LiveUser, State};
+use crate::account::Account;
+use crate::group::Group;
 use crate::layout::{Head, Index, Place, entry, header, hint};
 use crate::memory::{Buffer, WritableMapping};
-use crate::record::{Account, Group};
 
 /// The file could not have been left by a writer, dead or alive: it is not to be trusted.
 #[derive(Debug, PartialEq, Eq)]

@@ -99,7 +99,7 @@ impl Writer {
     }
 
     /// Withdraws an account: with one store it vanishes under all its names and from all its groups. False if there is none of
-    /// this login.
+    /// this login. It is withdrawn even if there is an error: that is about putting back a file somebody has removed.
     pub fn withdraw(&mut self, login: &str) -> Result<bool, WriteError> {
         let withdrawn = self.state.withdraw(login);
         self.stay_in_place()?;

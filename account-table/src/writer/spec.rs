@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 
+use crate::account::Account;
 use crate::layout::MAX_RECORD_WORDS;
-use crate::record::{Account, Disposition, GroupOrigin, MAX_NAME, group, user};
+use crate::record::{Disposition, GroupOrigin, MAX_NAME, group, user};
 
 /// An account to be published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

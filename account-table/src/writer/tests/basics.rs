@@ -1,12 +1,9 @@
 //! One reader, one writer, one thing at a time.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-
 use super::*;
 use crate::{Cursor, Disposition, TableCell, WriteError};
 
-fn full_spec() -> AccountSpec {
+pub(super) fn full_spec() -> AccountSpec {
     AccountSpec {
         login: "zoë".into(),
         aliases: vec!["Zoë@example.com".into(), "z".into()],
@@ -462,103 +459,4 @@ fn a_reader_follows_the_file_being_replaced_but_a_handle_says_it_is_retired() {
         cell.get().unwrap().user_by_name(b"user99"),
         Lookup::Found(_)
     ));
-}
-
-#[test]
-fn a_sound_file_is_adopted_in_place() {
-    let scratch = Scratch::new();
-    let mut writer = scratch.writer();
-    writer.publish(&full_spec()).unwrap();
-    writer.publish(&spec("alice", 1000, 1)).unwrap();
-    let handle = scratch.table();
-    let inode = fs::metadata(scratch.path()).unwrap().ino();
-    drop(writer);
-    let mut writer = scratch.writer();
-    assert_eq!(fs::metadata(scratch.path()).unwrap().ino(), inode);
-    let mut logins = writer.logins();
-    logins.sort();
-    assert_eq!(logins, ["alice", "zoë"]);
-    assert_eq!(
-        seen(&handle, &handle.user_by_name(b"z").found().unwrap()),
-        full_spec()
-    );
-    writer.retain(|login| login == "alice");
-    assert!(matches!(handle.user_by_name(b"z"), Lookup::Absent));
-    assert!(matches!(handle.user_by_name(b"alice"), Lookup::Found(_)));
-    assert!(!handle.is_retired());
-}
-
-#[test]
-fn a_file_removed_or_replaced_behind_the_writers_back_comes_back_with_the_next_change() {
-    let scratch = Scratch::new();
-    let mut writer = scratch.writer();
-    writer.publish(&spec("alice", 1000, 1)).unwrap();
-    let handle = scratch.table();
-    fs::remove_file(scratch.path()).unwrap();
-    writer.publish(&spec("bob", 1001, 1)).unwrap();
-    assert!(handle.is_retired());
-    assert!(matches!(
-        scratch.table().user_by_name(b"alice"),
-        Lookup::Found(_)
-    ));
-    assert!(matches!(
-        scratch.table().user_by_name(b"bob"),
-        Lookup::Found(_)
-    ));
-    fs::remove_file(scratch.path()).unwrap();
-    fs::write(scratch.path(), "nonsense").unwrap();
-    writer.withdraw("bob").unwrap();
-    assert!(matches!(
-        scratch.table().user_by_name(b"alice"),
-        Lookup::Found(_)
-    ));
-    assert!(matches!(
-        scratch.table().user_by_name(b"bob"),
-        Lookup::Absent
-    ));
-}
-
-#[test]
-fn the_file_is_readable_by_all_writable_by_its_owner_and_without_holes() {
-    let scratch = Scratch::new();
-    drop(scratch.writer());
-    let metadata = fs::metadata(scratch.path()).unwrap();
-    assert_eq!(metadata.mode() & 0o7777, 0o644);
-    assert!(metadata.blocks() * 512 >= metadata.len());
-    assert_eq!(
-        fs::read_dir(&scratch.folder).unwrap().count(),
-        1,
-        "no temporary file is left"
-    );
-}
-
-#[test]
-fn files_that_others_could_have_written_are_not_believed() {
-    let scratch = Scratch::new();
-    scratch.writer().publish(&spec("alice", 1000, 1)).unwrap();
-    let path = scratch.path();
-    let Trust::Owner(uid) = scratch.trust else {
-        panic!("an owner")
-    };
-    assert!(Table::open(&scratch.c_path(), Trust::Owner(uid + 1)).is_none());
-    for mode in [0o664, 0o646] {
-        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-        assert!(
-            Table::open(&scratch.c_path(), scratch.trust).is_none(),
-            "{mode:o}"
-        );
-    }
-    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-    fs::rename(&path, scratch.folder.join("moved")).unwrap();
-    symlink("moved", &path).unwrap();
-    assert!(
-        Table::open(&scratch.c_path(), scratch.trust).is_none(),
-        "a symbolic link"
-    );
-    fs::remove_file(&path).unwrap();
-    fs::create_dir(&path).unwrap();
-    assert!(
-        Table::open(&scratch.c_path(), scratch.trust).is_none(),
-        "a folder"
-    );
 }

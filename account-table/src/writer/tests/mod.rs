@@ -3,6 +3,7 @@
 
 mod basics;
 mod death;
+mod files;
 mod growth;
 mod hostile;
 mod model;

@@ -1,0 +1,347 @@
+//! An account as readers have it: a private copy of a user record, checked once, then only read.
+//! Knows nothing of slots being live, indexes or mappings.
+
+use core::fmt;
+use core::str;
+
+use crate::group::Group;
+use crate::memory::Buffer;
+use crate::record::{Disposition, user};
+
+const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+
+/// How many bytes of a word are 0.
+#[inline]
+fn zero_bytes(word: u64) -> usize {
+    // A byte's high bit survives in neither term only if all its bits are 0.
+    let zero = !(((word & !HIGH_BITS) + !HIGH_BITS) | word) & HIGH_BITS;
+    ((zero >> 7).wrapping_mul(0x0101_0101_0101_0101) >> 56) as usize
+}
+
+/// A private, checked copy of one account, about 4 KiB: nobody changes it any more. All strings are UTF-8 without NUL.
+///
+/// Make it once with [`Account::empty`] and hand it to the `find_*` methods where its size matters; a fresh one has no content.
+pub struct Account {
+    buffer: Buffer,
+}
+
+impl Default for Account {
+    fn default() -> Account {
+        Account::empty()
+    }
+}
+
+impl Account {
+    /// Room for an account, holding none: names are empty and numbers 0.
+    #[inline]
+    pub fn empty() -> Account {
+        Account {
+            buffer: Buffer::new(),
+        }
+    }
+
+    pub(crate) fn buffer_mut(&mut self) -> &mut Buffer {
+        &mut self.buffer
+    }
+
+    #[inline]
+    fn word(&self, index: usize) -> u64 {
+        self.buffer.words().get(index).copied().unwrap_or(0)
+    }
+
+    /// Offset in bytes and length of one of the four leading strings.
+    #[inline]
+    fn span(&self, which: usize) -> (usize, usize) {
+        let lengths = self.word(user::LENGTHS);
+        let mut start = self.strings_start();
+        for earlier in 0..which {
+            start += (lengths >> (16 * earlier) & 0xffff) as usize + 1;
+        }
+        (start, (lengths >> (16 * which) & 0xffff) as usize)
+    }
+
+    #[inline]
+    fn strings_start(&self) -> usize {
+        (user::GROUPS + self.group_count()) * 8
+    }
+
+    #[inline]
+    fn group_count(&self) -> usize {
+        (self.word(user::SHAPE) >> 32 & 0xffff) as usize
+    }
+
+    #[inline]
+    fn raw(&self, which: usize) -> &[u8] {
+        let (start, length) = self.span(which);
+        self.buffer
+            .bytes()
+            .get(start..start + length)
+            .unwrap_or_default()
+    }
+
+    #[inline]
+    fn text(&self, which: usize) -> &str {
+        str::from_utf8(self.raw(which)).unwrap_or_default()
+    }
+
+    /// Everything after the shell's NUL: aliases, then environment, each ended by a NUL.
+    fn tail(&self) -> &[u8] {
+        let (start, length) = self.span(3);
+        self.buffer
+            .bytes()
+            .get(start + length + 1..)
+            .unwrap_or_default()
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        let shape = self.word(user::SHAPE);
+        ((shape >> 16 & 0xff) as usize, (shape >> 24 & 0xff) as usize)
+    }
+
+    /// Cuts a fresh copy to the length it states, and says whether it is a sound user record: one pass over its words.
+    #[inline]
+    pub(crate) fn settle(&mut self) -> bool {
+        let shape = self.word(user::SHAPE);
+        if shape & 0xff != user::KIND || !self.buffer.truncate((shape >> 48) as usize) {
+            return false;
+        }
+        let bytes = self.buffer.bytes();
+        let (aliases, environment) = self.counts();
+        let (shell, length) = self.span(3);
+        let fixed_end = shell + length + 1;
+        let ended = (1..4).all(|which| bytes.get(self.span(which).0 - 1) == Some(&0))
+            && bytes.get(fixed_end - 1) == Some(&0);
+        let strings = user::GROUPS + self.group_count();
+        let Some(words) = self.buffer.words().get(strings..) else {
+            return false;
+        };
+        // Where there are only the four strings, all that may follow is less than a word of padding, and the zero bytes there are
+        // must be their ends and the padding. Otherwise the tail is walked for its strings' ends.
+        let mut zeros = bytes.len().wrapping_sub(fixed_end);
+        if aliases + environment > 0 {
+            let tail = self.tail();
+            zeros = tail.iter().filter(|&&byte| byte == 0).count();
+            if zeros < aliases + environment {
+                return false;
+            }
+        }
+        let (mut high_bits, mut found) = (0, 0);
+        for &word in words {
+            high_bits |= word;
+            found += zero_bytes(word);
+        }
+        let is_text = high_bits & HIGH_BITS == 0
+            || bytes
+                .get(strings * 8..)
+                .is_some_and(|text| str::from_utf8(text).is_ok());
+        ended && found == zeros + 4 && is_text && !self.raw(0).is_empty()
+    }
+
+    /// Login, GECOS, home and shell as they lie one behind the other, each ended by a NUL, and where the latter three begin.
+    #[inline]
+    pub fn passwd_strings(&self) -> (&[u8], [usize; 3]) {
+        let start = self.strings_start();
+        let (shell, length) = self.span(3);
+        let block = self
+            .buffer
+            .bytes()
+            .get(start..shell + length + 1)
+            .unwrap_or_default();
+        (
+            block,
+            [
+                self.span(1).0 - start,
+                self.span(2).0 - start,
+                shell - start,
+            ],
+        )
+    }
+
+    /// The login: the user's name.
+    pub fn login(&self) -> &str {
+        self.text(0)
+    }
+
+    /// [`Account::login`] as bytes, without the cost of a second UTF-8 check.
+    #[inline]
+    pub fn login_bytes(&self) -> &[u8] {
+        self.raw(0)
+    }
+
+    /// Other names the user resolves under.
+    pub fn aliases(&self) -> impl Iterator<Item = &str> {
+        let (aliases, _) = self.counts();
+        self.tail()
+            .split(|&byte| byte == 0)
+            .take(aliases)
+            .map(|name| str::from_utf8(name).unwrap_or_default())
+    }
+
+    /// Whether `name` is the login or an alias.
+    #[inline]
+    pub fn is_called(&self, name: &[u8]) -> bool {
+        self.raw(0) == name || (self.counts().0 > 0 && self.has_alias(name))
+    }
+
+    fn has_alias(&self, name: &[u8]) -> bool {
+        let mut aliases = self.tail().split(|&byte| byte == 0).take(self.counts().0);
+        !name.is_empty() && aliases.any(|alias| alias == name)
+    }
+
+    /// UID.
+    #[inline]
+    pub fn uid(&self) -> u32 {
+        self.word(user::IDS) as u32
+    }
+
+    /// GID of the private group, which is named like the login.
+    #[inline]
+    pub fn gid(&self) -> u32 {
+        (self.word(user::IDS) >> 32) as u32
+    }
+
+    /// The comment field, passwd's fifth.
+    pub fn gecos(&self) -> &str {
+        self.text(1)
+    }
+
+    /// [`Account::gecos`] as bytes.
+    #[inline]
+    pub fn gecos_bytes(&self) -> &[u8] {
+        self.raw(1)
+    }
+
+    /// Home directory.
+    pub fn home(&self) -> &str {
+        self.text(2)
+    }
+
+    /// [`Account::home`] as bytes.
+    #[inline]
+    pub fn home_bytes(&self) -> &[u8] {
+        self.raw(2)
+    }
+
+    /// Login shell.
+    pub fn shell(&self) -> &str {
+        self.text(3)
+    }
+
+    /// [`Account::shell`] as bytes.
+    #[inline]
+    pub fn shell_bytes(&self) -> &[u8] {
+        self.raw(3)
+    }
+
+    fn flag(&self, flag: u64) -> bool {
+        self.word(user::SHAPE) & flag != 0
+    }
+
+    /// Whether logging in is barred (what remains of a lingering user).
+    pub fn locked(&self) -> bool {
+        self.flag(user::LOCKED)
+    }
+
+    /// When the account was made: microseconds of CLOCK_REALTIME.
+    pub fn since_usec(&self) -> u64 {
+        self.word(user::SINCE)
+    }
+
+    /// Live sessions.
+    pub fn sessions(&self) -> u32 {
+        self.word(user::SESSIONS) as u32
+    }
+
+    /// How long logind is to wait after the last session before it stops the user's manager, in microseconds.
+    pub fn stop_delay_usec(&self) -> u64 {
+        self.word(user::STOP_DELAY)
+    }
+
+    /// How systemd is to treat the user.
+    pub fn disposition(&self) -> Disposition {
+        if self.flag(user::REGULAR) {
+            Disposition::Regular
+        } else {
+            Disposition::Dynamic
+        }
+    }
+
+    /// Limit on tasks, if one is set.
+    pub fn tasks_max(&self) -> Option<u64> {
+        self.flag(user::HAS_TASKS_MAX)
+            .then(|| self.word(user::TASKS_MAX))
+    }
+
+    /// Limit on memory in bytes, if one is set.
+    pub fn memory_max(&self) -> Option<u64> {
+        self.flag(user::HAS_MEMORY_MAX)
+            .then(|| self.word(user::MEMORY_MAX))
+    }
+
+    /// CPU weight, if one is set.
+    pub fn cpu_weight(&self) -> Option<u64> {
+        self.flag(user::HAS_CPU_WEIGHT)
+            .then(|| self.word(user::CPU_WEIGHT))
+    }
+
+    /// File mode creation mask, if one is set.
+    pub fn umask(&self) -> Option<u32> {
+        self.flag(user::HAS_UMASK)
+            .then(|| (self.word(user::SESSIONS) >> 32) as u32)
+    }
+
+    /// Environment for the sessions, as `NAME=value`.
+    pub fn environment(&self) -> impl Iterator<Item = &str> {
+        let (aliases, environment) = self.counts();
+        let lines = self
+            .tail()
+            .split(|&byte| byte == 0)
+            .skip(aliases)
+            .take(environment);
+        lines.map(|line| str::from_utf8(line).unwrap_or_default())
+    }
+
+    /// Supplementary groups, without the private one.
+    #[inline]
+    pub fn groups(&self) -> impl Iterator<Item = MembershipRef> + '_ {
+        let words = self
+            .buffer
+            .words()
+            .iter()
+            .skip(user::GROUPS)
+            .take(self.group_count());
+        words.filter_map(|&word| {
+            Some(MembershipRef {
+                gid: word as u32,
+                slot: ((word >> 32) as u32).checked_sub(1)?,
+            })
+        })
+    }
+
+    /// The private group; `None` only of an empty account.
+    pub fn private_group(&self) -> Option<Group> {
+        Group::private_of(self.login_bytes(), self.gid())
+    }
+
+    pub(crate) fn is_member_of(&self, slot: u32, gid: u32) -> bool {
+        self.groups()
+            .any(|group| group.slot == slot && group.gid == gid)
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account")
+            .field("login", &self.login())
+            .field("uid", &self.uid())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One group of an account: its gid, and the way to its name ([`crate::Table::group_of`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MembershipRef {
+    /// GID of the group.
+    pub gid: u32,
+    pub(crate) slot: u32,
+}
