@@ -137,6 +137,18 @@ impl Account {
         ended && found == zeros + 4 && is_text && !self.raw(0).is_empty()
     }
 
+    /// Whether the beginning of a record holds the whole login and list of groups.
+    #[inline]
+    pub(crate) fn has_sound_login(&self) -> bool {
+        let (start, length) = self.span(0);
+        let login = self.raw(0);
+        self.word(user::SHAPE) & 0xff == user::KIND
+            && self.buffer.bytes().get(start + length) == Some(&0)
+            && !login.is_empty()
+            && !login.contains(&0)
+            && str::from_utf8(login).is_ok()
+    }
+
     /// Login, GECOS, home and shell as they lie one behind the other, each ended by a NUL, and where the latter three begin.
     #[inline]
     pub fn passwd_strings(&self) -> (&[u8], [usize; 3]) {

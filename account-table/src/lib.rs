@@ -21,6 +21,7 @@ extern crate core;
 mod account;
 mod group;
 mod layout;
+mod listing;
 #[allow(unsafe_code)]
 mod memory;
 mod reader;
@@ -31,7 +32,8 @@ mod writer;
 
 pub use account::{Account, MembershipRef};
 pub use group::Group;
-pub use reader::{Cursor, Lookup};
+pub use listing::Cursor;
+pub use reader::Lookup;
 pub use record::{Disposition, GroupOrigin, MAX_NAME};
 pub use table::{DEFAULT_PATH, Table, TableCell, TableRef, Trust, process_table};
 #[cfg(feature = "writer")]

@@ -1,13 +1,12 @@
 //! Lookups over a mapped table: finding hints in the indexes, copying records, deciding whether a copy is whole.
 //! Safe code only, no allocation, no system call but sched_yield when the writer is in the way; nothing read is believed unchecked.
 
-use core::ops::ControlFlow;
 use core::sync::atomic::{Ordering, fence};
 
 use crate::account::{Account, MembershipRef};
 use crate::group::Group;
 use crate::layout::{
-    Head, Index, LINE_WORDS, MAX_LINES, MAX_PROBE, Place, entry, hash_id, hash_name, header, hint,
+    Head, Index, LINE_WORDS, MAX_PROBE, MAX_RECORD_WORDS, entry, hash_id, hash_name, header,
 };
 use crate::memory::{Buffer, load_acquire, yield_now};
 use crate::record::GroupOrigin;
@@ -46,22 +45,6 @@ impl<T> Lookup<T> {
     }
 }
 
-/// Where an enumeration stands. Starts before the first entry; stays good while the table changes and grows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cursor(u32);
-
-impl Cursor {
-    /// The position as a number, for who must keep it in one.
-    pub fn position(self) -> u32 {
-        self.0
-    }
-
-    /// The cursor at a position that [`Cursor::position`] gave.
-    pub fn at(position: u32) -> Cursor {
-        Cursor(position)
-    }
-}
-
 /// How often a reader starts again before it says busy.
 const ATTEMPTS: u32 = 64;
 /// From this attempt on it lets others run in between.
@@ -76,7 +59,7 @@ fn between_attempts(attempt: u32) {
 }
 
 /// What became of reading one slot.
-enum Slot {
+pub(crate) enum Slot {
     /// Copied, whole; the head it was copied under.
     Copied(u64),
     Empty,
@@ -92,14 +75,14 @@ enum Verdict<T> {
 
 impl Table {
     #[inline]
-    fn word(&self, index: usize) -> u64 {
+    pub(crate) fn word(&self, index: usize) -> u64 {
         self.cells()
             .get(index)
             .map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
 
     #[inline]
-    fn word_acquire(&self, index: usize) -> u64 {
+    pub(crate) fn word_acquire(&self, index: usize) -> u64 {
         self.cells().get(index).map_or(0, load_acquire)
     }
 
@@ -123,16 +106,17 @@ impl Table {
 
     /// Copies the record of a live slot. The copy is whole if the head is the same before and after: the writer fills only blocks
     /// no head points to, and never uses a block again before the head that pointed to it has changed. (Word by word in
-    /// docs/account-table.md.)
+    /// docs/account-table.md.) No more than `most` words are copied.
     #[inline]
-    fn read(&self, head_at: usize, buffer: &mut Buffer) -> Slot {
+    fn read(&self, head_at: usize, buffer: &mut Buffer, most: usize) -> Slot {
         for attempt in 0..ATTEMPTS {
             let head = self.word_acquire(head_at);
             if head == 0 {
                 return Slot::Empty;
             }
             let place = self.geometry().words_of(Head(head).place());
-            let source = place.and_then(|(first, count)| self.cells().get(first..first + count));
+            let source =
+                place.and_then(|(first, count)| self.cells().get(first..first + count.min(most)));
             let Some(source) = source else {
                 return Slot::Empty; // a damaged head, pointing nowhere
             };
@@ -147,23 +131,35 @@ impl Table {
     }
 
     #[inline]
-    fn read_user(&self, slot: u32, account: &mut Account) -> Slot {
+    pub(crate) fn read_user(&self, slot: u32, account: &mut Account) -> Slot {
         let Some(head_at) = self.geometry().user_head(slot) else {
             return Slot::Empty;
         };
-        match self.read(head_at, account.buffer_mut()) {
+        match self.read(head_at, account.buffer_mut(), MAX_RECORD_WORDS) {
             Slot::Copied(_) if !account.settle() => Slot::Empty,
             outcome => outcome,
         }
     }
 
+    /// As much of a user's record as says who it is and which groups it lists: two cache lines, for most.
+    #[inline]
+    pub(crate) fn read_membership(&self, slot: u32, account: &mut Account) -> Slot {
+        let Some(head_at) = self.geometry().user_head(slot) else {
+            return Slot::Empty;
+        };
+        match self.read(head_at, account.buffer_mut(), 2 * LINE_WORDS) {
+            Slot::Copied(_) if !account.has_sound_login() => self.read_user(slot, account),
+            outcome => outcome,
+        }
+    }
+
     /// A shared group, or an empty slot, or busy.
-    fn read_group(&self, slot: u32) -> Lookup<Group> {
+    pub(crate) fn read_group(&self, slot: u32) -> Lookup<Group> {
         let Some(head_at) = self.geometry().group_head(slot) else {
             return Lookup::Absent;
         };
         let mut buffer = Buffer::new();
-        match self.read(head_at, &mut buffer) {
+        match self.read(head_at, &mut buffer, MAX_RECORD_WORDS) {
             Slot::Copied(head) => {
                 Group::of_record(&buffer, slot, head).map_or(Lookup::Absent, Lookup::Found)
             }
@@ -368,116 +364,5 @@ impl Table {
             Lookup::Found(group) if group.gid() != membership.gid => Lookup::Absent,
             outcome => outcome,
         }
-    }
-
-    /// Hands the members of a shared group to `f`, until it breaks. Weakly consistent: who is a member throughout is seen exactly
-    /// once, nobody is seen twice, who joins meanwhile is not seen. `Absent`: the group vanished meanwhile (or vanished and came
-    /// back), what was seen is void. A private group has no listed members.
-    pub fn members(
-        &self,
-        group: &Group,
-        mut f: impl FnMut(&Account) -> ControlFlow<()>,
-    ) -> Lookup<()> {
-        let Some(roster) = group.roster() else {
-            return Lookup::Found(());
-        };
-        let Some(head_at) = self.geometry().group_head(roster.slot) else {
-            return Lookup::Absent;
-        };
-        if self.is_unreachable() {
-            return Lookup::Busy;
-        }
-        // Who joined later is left out; so a member that leaves and joins again behind our back is not met a second time.
-        let latest = self.word_acquire(header::GENERATION);
-        let mut account = Account::empty();
-        let mut link = roster.first;
-        // Chunks are only ever added for members that are there at once, so a sound chain is no longer than this.
-        let mut lines_left = self.geometry().slots() / (LINE_WORDS - 1) + 2 * MAX_LINES as usize;
-        while link != 0 {
-            let Some((first, count)) = self.geometry().words_of(Place::from_bits(link)) else {
-                break;
-            };
-            let Some(left) = lines_left.checked_sub(count / LINE_WORDS) else {
-                break;
-            };
-            lines_left = left;
-            for at in first + 1..first + count {
-                let word = self.word_acquire(at);
-                let Some(slot) = hint::slot(word) else {
-                    continue;
-                };
-                if hint::joined(word) > latest {
-                    continue;
-                }
-                match self.read_user(slot, &mut account) {
-                    Slot::Copied(_) if account.is_member_of(roster.slot, group.gid()) => {
-                        if f(&account).is_break() {
-                            return Lookup::Found(());
-                        }
-                    }
-                    Slot::Copied(_) | Slot::Empty => (),
-                    Slot::Busy => return Lookup::Busy,
-                }
-            }
-            link = self.word_acquire(first);
-            if self.word(head_at) != roster.head {
-                return Lookup::Absent;
-            }
-        }
-        fence(Ordering::Acquire);
-        if self.word(head_at) == roster.head {
-            Lookup::Found(())
-        } else {
-            Lookup::Absent
-        }
-    }
-
-    /// The next user of an enumeration; `Absent` at its end. Who is there throughout is seen exactly once.
-    pub fn next_user(&self, cursor: &mut Cursor) -> Lookup<Account> {
-        let mut account = Account::empty();
-        match self.find_next_user(cursor, &mut account) {
-            Lookup::Found(()) => Lookup::Found(account),
-            Lookup::Absent => Lookup::Absent,
-            Lookup::Busy => Lookup::Busy,
-        }
-    }
-
-    /// [`Table::next_user`] into room the caller has.
-    pub fn find_next_user(&self, cursor: &mut Cursor, account: &mut Account) -> Lookup<()> {
-        self.find_next(header::USERS_HIGH, cursor, |slot| {
-            match self.read_user(slot, account) {
-                Slot::Copied(_) => Lookup::Found(()),
-                Slot::Empty => Lookup::Absent,
-                Slot::Busy => Lookup::Busy,
-            }
-        })
-    }
-
-    /// The next shared group of an enumeration; `Absent` at its end. Private groups come with their users.
-    pub fn next_group(&self, cursor: &mut Cursor) -> Lookup<Group> {
-        self.find_next(header::GROUPS_HIGH, cursor, |slot| self.read_group(slot))
-    }
-
-    fn find_next<T>(
-        &self,
-        high: usize,
-        cursor: &mut Cursor,
-        mut read: impl FnMut(u32) -> Lookup<T>,
-    ) -> Lookup<T> {
-        if self.is_unreachable() {
-            return Lookup::Busy;
-        }
-        let end = self.word_acquire(high).min(self.geometry().slots() as u64) as u32;
-        while cursor.0 < end {
-            match read(cursor.0) {
-                Lookup::Busy => return Lookup::Busy,
-                Lookup::Found(value) => {
-                    cursor.0 += 1;
-                    return Lookup::Found(value);
-                }
-                Lookup::Absent => cursor.0 += 1,
-            }
-        }
-        Lookup::Absent
     }
 }

@@ -153,11 +153,8 @@ pub(crate) fn pack_group(table: &Table, group: &Group, mut room: Room) -> Result
     let mut string = |text: &[u8]| room.string(text).ok_or(Outcome::TooSmall);
     let (name, passwd) = (string(group.name_bytes())?, string(GROUP_PASSWORD)?);
     let mut fits = true;
-    let listed = table.members(group, |account| {
-        match room
-            .string(account.login_bytes())
-            .and_then(|s| room.push(s))
-        {
+    let listed = table.member_logins(group, |login| {
+        match room.string(login).and_then(|s| room.push(s)) {
             Some(()) => ControlFlow::Continue(()),
             None => {
                 fits = false;

@@ -142,5 +142,11 @@ pub(super) fn members(table: &Table, name: &str) -> Option<Vec<String>> {
         std::ops::ControlFlow::Continue(())
     });
     assert_eq!(outcome, Lookup::Found(()));
+    let mut short = Vec::new();
+    let outcome = table.member_logins(&group, |login| {
+        short.push(String::from_utf8(login.to_vec()).expect("UTF-8"));
+        std::ops::ControlFlow::Continue(())
+    });
+    assert_eq!((outcome, &short), (Lookup::Found(()), &logins));
     Some(logins)
 }
