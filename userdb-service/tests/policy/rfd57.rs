@@ -5,13 +5,20 @@ use userdb_service::policy::sudoers::{FULL, file_name, render};
 
 use crate::world::{World, login, with};
 
-/// The example of the README and of docs/from-the-rfd.md. Teleport fills the two variables:
-/// `pam.environment: {TELEPORT_GROUPS: "{{external.xxx}}"}`.
-const EXAMPLE: &str = include_str!("rfd57.toml");
+/// The example of the README, which Teleport's `pam.environment` fills:
+/// `TELEPORT_GROUPS: "{{external.xxx}}"`.
+fn example() -> &'static str {
+    let readme = include_str!("../../../README.md");
+    let mut blocks = readme
+        .split("```toml\n")
+        .filter_map(|rest| rest.split_once("```"));
+    let block = blocks.find(|(block, _)| block.contains("match = \"example\""));
+    block.expect("the README has the example role").0
+}
 
 #[test]
 fn the_example_role_makes_a_user_with_its_groups_and_sudo() {
-    let world = World::new(EXAMPLE).with_group("ubuntu", 1000);
+    let world = World::new(example()).with_group("ubuntu", 1000);
     let request = with(
         login("alice", "example"),
         "TELEPORT_GROUPS",
@@ -31,7 +38,7 @@ fn the_example_role_makes_a_user_with_its_groups_and_sudo() {
 
 #[test]
 fn a_trait_the_user_does_not_have_is_no_group() {
-    let plan = World::new(EXAMPLE)
+    let plan = World::new(example())
         .with_group("ubuntu", 1000)
         .plan(&login("alice", "example"));
     assert_eq!(plan.groups.len(), 2);
@@ -39,17 +46,17 @@ fn a_trait_the_user_does_not_have_is_no_group() {
 
 #[test]
 fn another_role_makes_nobody() {
-    World::new(EXAMPLE).refusal(&login("alice", "access"));
+    World::new(example()).refusal(&login("alice", "access"));
 }
 
 #[test]
 fn the_example_lets_root_in_and_leaves_it_alone() {
-    let world = World::new(EXAMPLE).with_user("root", 0);
+    let world = World::new(example()).with_user("root", 0);
     assert_eq!(world.decide(&login("root", "example")), Decision::Foreign);
 }
 
 #[test]
 fn disable_auto_create_user_takes_precedence_over_the_role() {
-    World::new(&format!("auto-create-users = false\n{EXAMPLE}"))
+    World::new(&format!("auto-create-users = false\n{}", example()))
         .refusal(&login("alice", "example"));
 }
