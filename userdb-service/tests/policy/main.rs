@@ -6,6 +6,7 @@ mod config;
 mod explain;
 mod ids;
 mod names;
+mod page;
 mod rfd57;
 mod rights;
 mod sentences;
