@@ -109,9 +109,10 @@ impl Registry {
             environment,
             undecodable,
         } = request.clone();
+        let patience = Some(self.patience_usec());
         self.call(ANSWER_LIMIT, |registry| {
             let environment = environment.into_iter().collect();
-            registry.reserve(login, service, environment, undecodable)
+            registry.reserve(login, service, environment, undecodable, patience)
         })
         .map(|reply| reply.admission)
     }
@@ -129,11 +130,18 @@ impl Registry {
             environment,
             undecodable,
         } = request.clone();
+        let patience = Some(self.patience_usec());
         self.call(ANSWER_LIMIT, |registry| {
             let environment = environment.into_iter().collect();
-            registry.open(session, login, service, environment, undecodable)
+            registry.open(session, login, service, environment, undecodable, patience)
         })
         .map(|reply| reply.admission)
+    }
+
+    /// What the registry is told of the time-out: a little less, so that its reason arrives in time.
+    fn patience_usec(&self) -> i64 {
+        let patience = self.timeout.saturating_sub(self.timeout / 20);
+        i64::try_from(patience.as_micros()).unwrap_or(i64::MAX)
     }
 
     /// Ends a reservation or session of this process.

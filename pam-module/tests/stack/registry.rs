@@ -184,6 +184,7 @@ impl VarlinkInterface for Interface {
         service: String,
         environment: varlink::StringHashMap<String>,
         undecodable: Vec<String>,
+        _patience_usec: Option<i64>,
     ) -> varlink::Result<()> {
         self.note(format!("reserve {login}"), &environment, &undecodable);
         match self.decide(None, &login, &service) {
@@ -200,6 +201,7 @@ impl VarlinkInterface for Interface {
         service: String,
         environment: varlink::StringHashMap<String>,
         undecodable: Vec<String>,
+        _patience_usec: Option<i64>,
     ) -> varlink::Result<()> {
         let held = session.as_deref().unwrap_or("-");
         self.note(format!("open {held} {login}"), &environment, &undecodable);

@@ -14,6 +14,7 @@ use super::clock::{Boottime, realtime_usec};
 use super::daemon::Daemon;
 use super::leader::Leader;
 use super::lookup;
+use super::messages;
 use super::passwd_lock::Hold;
 use super::registry::{Arrival, Joinable, SessionId, State};
 use crate::policy::config::HomeMode;
@@ -147,8 +148,7 @@ impl Daemon {
             tokio::pin!(settled);
             settled.as_mut().enable();
 
-            // Held until the plan is published: nobody else may take the name or the ID in between.
-            let (plan, _hold) = match timeout_at(deadline, self.decide(&config, request)).await {
+            let (plan, hold) = match timeout_at(deadline, self.decide(&config, request)).await {
                 Ok(Ok(decided)) => decided,
                 Ok(Err(reception)) => return reception,
                 Err(_) => {
@@ -163,8 +163,9 @@ impl Daemon {
                 .borrow()
                 .joinable(&plan.login, &plan.teleport_user);
             match joinable {
-                Joinable::Now => return self.register(*plan, request, leader),
+                Joinable::Now => return self.register(*plan, request, leader, hold),
                 Joinable::AfterRemains => {
+                    drop(hold);
                     let changed = timeout_at(deadline, settled).await.is_ok();
                     if !changed || self.stopping.get() {
                         return refused(
@@ -221,6 +222,7 @@ impl Daemon {
         plan: Plan,
         request: &LoginRequest,
         leader: Rc<Leader>,
+        _until_published: Rc<Hold>,
     ) -> Reception {
         let id = SessionId::random();
         let identity = leader.id().clone();
@@ -241,8 +243,8 @@ impl Daemon {
         }
         Reception::Admitted {
             session: id,
+            messages: plan.notes.iter().cloned().chain(done.messages).collect(),
             plan: Box::new(plan),
-            messages: done.messages,
         }
     }
 
@@ -259,27 +261,30 @@ impl Daemon {
 
     fn report(&self, request: &LoginRequest, reception: &Reception) {
         let login = request.login.as_str();
-        let user = request
-            .environment
-            .get("TELEPORT_USERNAME")
-            .map_or("", String::as_str);
+        let variable = |name: &str| request.environment.get(name).map_or("", String::as_str);
+        let (user, roles) = (variable("TELEPORT_USERNAME"), variable("TELEPORT_ROLES"));
         match reception {
             Reception::Admitted { session, plan, .. } => info!(
+                MESSAGE_ID = messages::PUBLISHED,
                 TELEPORT_LOGIN = %plan.login,
-                TELEPORT_USER = %user,
+                TELEPORT_USER = user,
+                TELEPORT_ROLES = roles,
                 TELEPORT_SESSION = %session,
                 TELEPORT_UID = %plan.uid,
                 "{} is made for {user}",
                 plan.login
             ),
             Reception::Foreign => info!(
-                TELEPORT_LOGIN = %login,
+                TELEPORT_LOGIN = login,
+                TELEPORT_USER = user,
                 "{login} exists already and is left alone"
             ),
             Reception::NotOurs => {}
             Reception::Refused(refusal) => warn!(
-                TELEPORT_LOGIN = %login,
-                TELEPORT_USER = %user,
+                MESSAGE_ID = messages::REFUSED,
+                TELEPORT_LOGIN = login,
+                TELEPORT_USER = user,
+                TELEPORT_ROLES = roles,
                 TELEPORT_REASON = refusal.reason.as_str(),
                 "{login} is refused: {}",
                 refusal.message

@@ -33,6 +33,16 @@ impl std::fmt::Display for LoadError {
     }
 }
 
+impl LoadError {
+    /// The file (or folder) that is to be corrected.
+    pub fn file(&self) -> &Path {
+        match self {
+            Self::Unreadable(path, _) => path,
+            Self::Wrong(error) => &error.file,
+        }
+    }
+}
+
 impl std::error::Error for LoadError {}
 
 /// Reads and merges all files below `root` (`/` but for tests).

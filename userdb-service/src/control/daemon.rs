@@ -22,6 +22,7 @@ use super::janitor::Janitor;
 use super::leader::{Leader, LeaderError};
 use super::logind::Logind;
 use super::lookup::{self, Lookups};
+use super::messages;
 use super::passwd_lock::PasswdLock;
 use super::registry::{Registry, Session, SessionId};
 use super::server;
@@ -152,7 +153,11 @@ impl Daemon {
             Default::default()
         });
         for (path, why) in &loaded.damaged {
-            error!(path = %path.display(), "state file set aside: {why}");
+            error!(
+                MESSAGE_ID = messages::STATE_UNUSABLE,
+                "{} is set aside: {why}",
+                path.display()
+            );
             if let Err(error) = self.state.set_aside(path) {
                 error!(path = %path.display(), %error, "cannot set it aside");
             }
@@ -266,7 +271,7 @@ impl Daemon {
                 *self.config.borrow_mut() = Ok(config);
                 info!("the configuration was read anew");
             }
-            Err(why) => warn!("the configuration stays as it was: {why}"),
+            Err(_) => warn!("the configuration stays as it was"),
         }
         notify::ready(READY);
     }
@@ -276,7 +281,11 @@ fn read_config() -> Result<Rc<Config>, String> {
     match config_files::load(Path::new("/")) {
         Ok(config) => Ok(Rc::new(config)),
         Err(error) => {
-            error!("the configuration is wrong: {error}");
+            error!(
+                MESSAGE_ID = messages::CONFIGURATION_WRONG,
+                TELEPORT_FILE = %error.file().display(),
+                "the configuration is wrong: {error}"
+            );
             Err(error.to_string())
         }
     }

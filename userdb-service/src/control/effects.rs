@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::daemon::Daemon;
+use super::messages;
 use super::publish;
 use super::registry::{Effect, Published, SessionId, State};
 use crate::policy::{Login, SudoersSpec};
@@ -102,7 +103,11 @@ impl Daemon {
             return;
         }
         if let Err(error) = self.sudoers.write(login, specs) {
-            warn!(TELEPORT_LOGIN = %login, %error, "the session goes without sudo");
+            warn!(
+                MESSAGE_ID = messages::NO_SUDO,
+                TELEPORT_LOGIN = %login,
+                "{login} goes without sudo: {error}"
+            );
             messages.push(format!(
                 "This session has no sudo rights: its sudoers file cannot be written ({error})."
             ));
@@ -145,7 +150,11 @@ impl Daemon {
 
     fn withdraw(&self, login: &Login) {
         match self.table.borrow_mut().withdraw(login.as_ref()) {
-            Ok(true) => info!(TELEPORT_LOGIN = %login, "{login} is withdrawn"),
+            Ok(true) => info!(
+                MESSAGE_ID = messages::WITHDRAWN,
+                TELEPORT_LOGIN = %login,
+                "{login} is withdrawn"
+            ),
             Ok(false) => {}
             Err(error) => error!(TELEPORT_LOGIN = %login, %error, "cannot withdraw a user"),
         }

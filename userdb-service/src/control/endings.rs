@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use super::clock::Boottime;
 use super::daemon::Daemon;
 use super::leader::{Leader, LeaderError};
+use super::leftovers;
 use super::logind::Outcome;
 use super::lookup::remains;
 use super::registry::{SessionId, Standing};
@@ -69,11 +70,17 @@ impl Daemon {
 
     async fn try_to_end(&self, standing: &Standing) -> Result<(), String> {
         let (uid, gid) = (standing.uid, standing.gid);
+        // Fails once the record is gone, and then the file in leftovers does; a logind that still knows
+        // the user may be about to start its manager again.
+        let _ = self.logind.forbid_linger(uid.get()).await;
         let asked = self.logind.end_user(uid.get(), self.stop_timeout()).await;
         // Whatever logind says or does not say: it knows nothing of processes outside its slices.
         let killed = self.janitor.kill(uid).await;
         let freed = self.janitor.remove_ipc(uid, gid).await;
         killed.and(freed).map_err(|error| error.to_string())?;
+        for (path, error) in leftovers::remove(&standing.login, uid) {
+            warn!(TELEPORT_LOGIN = %standing.login, "cannot remove {}: {error}", path.display());
+        }
         if self.logind.holds(uid.get()) {
             return Err(match asked {
                 Outcome::Unavailable(why) => format!("logind cannot be asked: {why}"),

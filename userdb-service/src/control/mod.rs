@@ -18,6 +18,7 @@ pub mod leader;
 pub mod leftovers;
 pub mod logind;
 pub mod lookup;
+mod messages;
 mod passwd_lock;
 mod publish;
 pub mod registry;

@@ -18,6 +18,7 @@ use super::arrivals::Reception;
 use super::clock::Boottime;
 use super::daemon::Daemon;
 use super::leader::Leader;
+use super::messages;
 use super::registry::{self, SessionId, State};
 use crate::policy::{LoginRequest, Plan};
 use crate::runtime::peer::Peer;
@@ -26,8 +27,7 @@ use crate::runtime::transport::{self, Call, Disconnect, Interface, Limits, Repli
 
 /// Roles alone may be 64 KiB long, and as JSON they may take several times that.
 const MESSAGE: usize = 1 << 20;
-/// How long a login may wait for the end of what an earlier user left. The PAM module gives up sooner,
-/// unless its `timeout=` says otherwise.
+/// How long a login may wait at most for answers of others and the end of what an earlier user left.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const REFUSED: &str = "com.goteleport.Sessions.Refused";
@@ -70,8 +70,9 @@ impl Service for Sessions {
             Ok(leader) => Rc::new(leader),
             Err(message) => {
                 warn!(
-                    uid = peer.uid,
-                    pid = peer.pid,
+                    MESSAGE_ID = messages::NOT_ADMITTED,
+                    TELEPORT_PEER_UID = peer.uid,
+                    TELEPORT_PEER_PID = peer.pid,
                     "caller not admitted: {message}"
                 );
                 return replies
@@ -123,17 +124,19 @@ impl Sessions {
         args: Reserve_Args,
         caller: Caller,
     ) -> Result<Reserve_Reply, Refused_Args> {
+        let patience = patience(args.patienceUSec);
         let request = LoginRequest {
             login: args.login,
             service: args.service,
             environment: args.environment.into_iter().collect(),
             undecodable: args.undecodable,
         };
-        let reception = self.0.reserve(&request, caller, PATIENCE).await;
+        let reception = self.0.reserve(&request, caller, patience).await;
         admission(reception, &request).map(|admission| Reserve_Reply { admission })
     }
 
     async fn open(&self, args: Open_Args, caller: Caller) -> Result<Open_Reply, Refused_Args> {
+        let patience = patience(args.patienceUSec);
         let request = LoginRequest {
             login: args.login,
             service: args.service,
@@ -142,7 +145,7 @@ impl Sessions {
         };
         // A handle that is none is treated like one that has expired: the login is decided on anew.
         let handle = args.session.and_then(|handle| handle.parse().ok());
-        let reception = self.0.open(handle, &request, caller, PATIENCE).await;
+        let reception = self.0.open(handle, &request, caller, patience).await;
         admission(reception, &request).map(|admission| Open_Reply { admission })
     }
 
@@ -227,6 +230,11 @@ fn admitted(session: SessionId, plan: Plan, messages: Vec<String>) -> Admission 
         shell: Some(plan.shell),
         messages,
     }
+}
+
+fn patience(usec: Option<i64>) -> Duration {
+    usec.and_then(|usec| u64::try_from(usec).ok())
+        .map_or(PATIENCE, |usec| Duration::from_micros(usec).min(PATIENCE))
 }
 
 fn listed(session: &registry::Session) -> Session {
