@@ -16,9 +16,8 @@ mkdir -m 0755 "$scratch/upper" "$scratch/work" "$scratch/root"
 mount -t overlay -o "lowerdir=$image,upperdir=$scratch/upper,workdir=$scratch/work" overlay "$scratch/root"
 # A machine that has booted before: no first-boot presets, which would hide what a package enables itself.
 tr -d - </proc/sys/kernel/random/uuid >"$scratch/root/etc/machine-id"
-# What the installer of Debian writes; mmdebstrap leaves the name of this host, or nothing.
+# mmdebstrap leaves the name of this host.
 echo node >"$scratch/root/etc/hostname"
-[ -e "$scratch/root/etc/default/locale" ] || echo LANG=C.UTF-8 >"$scratch/root/etc/default/locale"
 # The console is read-only, a getty on it would only come and go.
 ln -s /dev/null "$scratch/root/etc/systemd/system/console-getty.service"
 
