@@ -20,7 +20,7 @@ const MAX_STEPS: usize = 1 << 16;
 const NEAR: usize = 64;
 
 /// Most questions about candidates in one round, once some have turned out to be taken.
-const MAX_AHEAD: usize = 512;
+const MAX_AHEAD: usize = 2048;
 
 /// Chooses numbers for one plan.
 pub(crate) struct Allocator<'a, 'd> {
@@ -237,7 +237,7 @@ impl Allocator<'_, '_> {
                 // A dense neighbourhood: ask about many more at once, to need few rounds.
                 for next in candidates
                     .by_ref()
-                    .take((taken_by_others * 8).min(MAX_AHEAD))
+                    .take((taken_by_others * 16).min(MAX_AHEAD))
                 {
                     self.ask_about(next)?;
                 }

@@ -71,14 +71,18 @@ pub(crate) fn protection<'a>(
     {
         return Some(Protection::Configured(pattern.as_str()));
     }
-    // sudo compares names of users without case; a leading % marks a group.
-    let in_sudoers = |named: &String| named.trim_start_matches('%').eq_ignore_ascii_case(name);
-    if host.sudoers_names.iter().any(in_sudoers) {
+    if in_sudoers(host, name) {
         return Some(Protection::Sudoers);
     }
     let mut built_in = BUILT_IN.iter().flat_map(|line| line.split(' '));
     let is_built_in = built_in.any(|pattern| glob::matches(pattern, name));
     is_built_in.then_some(Protection::BuiltIn)
+}
+
+/// Does sudoers name this user or group? sudo compares users without case; a leading % marks a group.
+pub(crate) fn in_sudoers(host: &HostFacts, name: &str) -> bool {
+    let is_named = |named: &String| named.trim_start_matches('%').eq_ignore_ascii_case(name);
+    host.sudoers_names.iter().any(is_named)
 }
 
 /// Does a role grant a group of this name? Then nobody logs in under it, now or when the group has

@@ -6,7 +6,7 @@ use super::config::GroupTemplate;
 use super::decide::{LoginRequest, Refusal};
 use super::names::{GroupName, Login};
 use super::plan::{GrantedGroup, GroupOrigin, SudoMode};
-use super::protected::{DOAS_GROUP, MARKER, SUDO_GROUP, protection};
+use super::protected::{DOAS_GROUP, MARKER, SUDO_GROUP, in_sudoers, protection};
 use super::roles::Matching;
 use super::sentences;
 use super::sudoers::SudoersSpec;
@@ -58,10 +58,8 @@ pub(crate) fn rights(
         doas: matching.doas(),
         groups: Vec::new(),
     };
-    if repaired
-        && !allocator.config.names.repaired_may_sudo
-        && (rights.doas || !rights.sudoers.is_empty())
-    {
+    let powerless = repaired && !allocator.config.names.repaired_may_sudo;
+    if powerless && (rights.doas || !rights.sudoers.is_empty()) {
         notes.push(sentences::repaired_without_sudo(&request.login, login));
         (rights.sudoers, rights.doas) = (Vec::new(), false);
     }
@@ -91,6 +89,13 @@ pub(crate) fn rights(
             if wish.from == Source::Own {
                 notes.push(sentences::own_group_denied(&name, pattern));
             }
+        } else if powerless && in_sudoers(&allocator.facts.host, name.as_str()) {
+            // A group such as `sudo` gives what `sudo = true` gives.
+            notes.push(sentences::repaired_without_group(
+                &request.login,
+                login,
+                &name,
+            ));
         } else if rights.groups.len() == MAX_GROUPS {
             notes.push(sentences::too_many_groups(&name, MAX_GROUPS));
         } else if name.as_str() != login.as_str() {

@@ -401,6 +401,13 @@ pub(crate) fn repaired_without_sudo(given: &str, login: &Login) -> String {
     )
 }
 
+pub(crate) fn repaired_without_group(given: &str, login: &Login, name: &GroupName) -> String {
+    format!(
+        "No membership in {name}: sudoers names it, the login {} had to be changed to \"{login}\", and names.repaired-may-sudo is false on this node.",
+        quoted(given)
+    )
+}
+
 pub(crate) fn own_group_denied(name: &GroupName, pattern: &str) -> String {
     format!(
         "No membership in {name}: deny-groups has {}.",

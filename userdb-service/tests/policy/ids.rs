@@ -155,7 +155,7 @@ fn a_range_full_of_others_is_found_out_in_few_rounds() {
     }
     let (decision, rounds) = world.decide_in_rounds(&login("alice", "dev"));
     assert!(matches!(decision, Decision::Refuse(refusal) if refusal.reason == Reason::Taken));
-    assert!(rounds < 10, "{rounds} rounds");
+    assert!(rounds < 6, "{rounds} rounds");
 }
 
 #[test]

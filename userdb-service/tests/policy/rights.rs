@@ -369,6 +369,26 @@ fn a_repaired_login_has_no_sudo_unless_the_configuration_says_so() {
 }
 
 #[test]
+fn a_repaired_login_does_not_get_sudo_through_a_group_either() {
+    let toml = role("*", "groups = [\"sudo\", \"audit\"]");
+    let mut world = World::new(&toml).with_group("sudo", 27);
+    world.host.sudoers_names = ["%sudo".to_owned()].into();
+    assert_eq!(
+        groups(&world.plan(&login("Bob", "dev"))),
+        ["teleport-tmp", "audit"]
+    );
+    assert_eq!(
+        groups(&world.plan(&login("bob", "dev"))),
+        ["teleport-tmp", "sudo", "audit"]
+    );
+    world.config.names.repaired_may_sudo = true;
+    assert_eq!(
+        groups(&world.plan(&login("Bob", "dev"))),
+        ["teleport-tmp", "sudo", "audit"]
+    );
+}
+
+#[test]
 fn group_mode_gives_teleport_sudo_for_exactly_the_full_right() {
     let toml = format!(
         "sudo.mode = \"group\"\n{}{}",

@@ -56,6 +56,8 @@ fn cases() -> Vec<(World, LoginRequest)> {
     let mut colleague = with_role("groups = [\"bob\"]");
     let plan = plain().plan(&login("bob", "dev"));
     colleague.open(&plan);
+    let mut in_sudoers = with_role("groups = [\"ops\"]");
+    in_sudoers.host.sudoers_names = ["ops".to_owned()].into();
     let many: Vec<String> = (0..100).map(|count| format!("\"g{count}\"")).collect();
     let tiny = World::new(&format!("uids.range = \"70000-70000\"\n{PLAIN}"));
     vec![
@@ -138,6 +140,7 @@ fn cases() -> Vec<(World, LoginRequest)> {
         (requested(), with(alice(), "TELEPORT_UID", "7\u{1b}")),
         (plain(), with(alice(), "TELEPORT_UID", "20001")),
         (with_role("sudo = true"), login("Bob", "dev")),
+        (in_sudoers, login("Bob", "dev")),
         (
             with_role("doas = true\ndeny-groups = [\"teleport-doas\"]"),
             alice(),

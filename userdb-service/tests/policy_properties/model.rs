@@ -72,6 +72,7 @@ fn groups(
     plan: &Plan,
     sudo: bool,
     doas: bool,
+    powerless: bool,
 ) -> BTreeSet<String> {
     let mut groups = BTreeSet::new();
     let exists = |name: &str| case.groups.contains(&name);
@@ -104,6 +105,8 @@ fn groups(
             .flat_map(|role| &role.deny)
             .any(|pattern| matches(pattern, name))
     });
+    let in_sudoers = |name: &String| case.sudoers_names.iter().any(|named| named == name);
+    groups.retain(|name| !(powerless && in_sudoers(name)));
     groups.remove(plan.login.as_str());
     groups.insert("teleport-tmp".to_owned());
     groups
@@ -218,7 +221,7 @@ pub fn check_plan(
         .iter()
         .map(|group| group.name.to_string())
         .collect();
-    let mut want = groups(case, world, &roles, plan, full, doas);
+    let mut want = groups(case, world, &roles, plan, full, doas, powerless);
     // In a tiny range there may be no number left for a group of our own; that is noted, and only that may lack.
     if case.small_range {
         want.retain(|name| {
