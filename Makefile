@@ -50,7 +50,7 @@ deb: build ## dist/teleport-userdb_VERSION_ARCH.deb
 
 check: check-units check-machines ## every test
 
-check-units: setup ## tests of the crates; needs no root
+check-units: setup ## tests of the crates (as root: many need a mount namespace of their own)
 	$(CARGO) test --locked --workspace --exclude teleport-userdb-tests --no-fail-fast
 
 check-machines: deb ## the package in booted containers (TELEPORT_USERDB_SUITE= picks the Debian release, default trixie)
