@@ -229,6 +229,36 @@ fn tables_merge_by_key_roles_add_up_and_other_arrays_are_replaced() {
 }
 
 #[test]
+fn a_file_can_forget_the_roles_of_those_before_it_and_keeps_its_own() {
+    let everybody = "[[role]]\nmatch = \"*\"\ncreate-user = true\n";
+    let config = Config::parse(&[
+        ("default.toml", everybody.to_owned()),
+        (
+            "ours.toml",
+            everybody.replace('*', "dev") + "forget-roles = true\n",
+        ),
+    ]);
+    // A key below [[role]] belongs to the role: it has to stand above.
+    let error = config.expect_err("refused").to_string();
+    assert!(error.contains("forget-roles"), "{error}");
+    let config = Config::parse(&[
+        ("default.toml", everybody.to_owned()),
+        (
+            "ours.toml",
+            format!("forget-roles = true\n{}", everybody.replace('*', "dev")),
+        ),
+        ("more.toml", everybody.replace('*', "ops")),
+    ])
+    .expect("good");
+    let patterns: Vec<&str> = config
+        .roles
+        .iter()
+        .map(|role| role.pattern.as_str())
+        .collect();
+    assert_eq!(patterns, ["dev", "ops"]);
+}
+
+#[test]
 fn an_error_names_file_line_key_and_what_would_be_right() {
     assert_eq!(
         wrong("\n\nretire-dealy = \"3s\""),

@@ -25,6 +25,7 @@ const TOP: &[&str] = &[
     "logins",
     "home",
     "sudo",
+    "forget-roles",
     "role",
 ];
 const NAMES: &[&str] = &["invalid", "repaired-may-sudo", "protected", "allow"];
@@ -68,6 +69,12 @@ impl Config {
 }
 
 fn apply(config: &mut Config, file: File<'_>, table: &DeTable<'_>) -> Result<(), ConfigError> {
+    // First, wherever it stands: it is about the files before, not about the lines above.
+    for Entry { name, value, .. } in entries(file, "", table) {
+        if name == "forget-roles" && value.boolean()? {
+            config.roles.clear();
+        }
+    }
     for Entry { at, name, value } in entries(file, "", table) {
         match name {
             "auto-create-users" => config.auto_create_users = value.boolean()?,
@@ -82,6 +89,7 @@ fn apply(config: &mut Config, file: File<'_>, table: &DeTable<'_>) -> Result<(),
             "logins" => logins(config, &value)?,
             "home" => home(config, &value)?,
             "sudo" => sudo(config, &value)?,
+            "forget-roles" => {}
             "role" => {
                 for entry in value.elements("write each role as a table of its own under [[role]]")? {
                     config.roles.push(role::read(&entry)?);
