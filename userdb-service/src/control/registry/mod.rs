@@ -4,6 +4,8 @@
 //! effects out in the order in which they are returned.
 
 mod entry;
+mod occupancy;
+mod restore;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -15,10 +17,10 @@ pub use entry::{Phase, Standing};
 pub use session::{NotASessionId, Session, SessionId, State};
 
 use self::entry::Entry;
+use self::occupancy::synthesized_groups;
 use crate::control::clock::Boottime;
 use crate::control::leader::LeaderId;
-use crate::policy::decide::{self, Occupant};
-use crate::policy::plan::{Grants, GroupOrigin, Home, SharedLogins};
+use crate::policy::plan::{Home, SharedLogins};
 use crate::policy::{self, Gid, GroupName, Login, Occupancy, Plan, SudoersSpec, Uid};
 
 /// The group that marks all of our users. It grants nothing by itself.
@@ -358,73 +360,6 @@ impl Registry {
         }
     }
 
-    /// Takes back what was written down before a restart. `alive` tells which leaders still live;
-    /// sessions of the others end as if their leaders had exited now.
-    pub fn restore(
-        &mut self,
-        now: Boottime,
-        standings: Vec<Standing>,
-        mut sessions: Vec<Session>,
-        quarantine: Quarantine,
-        mut alive: impl FnMut(&Session) -> bool,
-    ) -> Vec<Effect> {
-        self.occupancy.uids.extend(quarantine.uids);
-        self.occupancy.gids.extend(quarantine.gids);
-        for standing in standings {
-            self.logins
-                .insert(standing.login.clone(), Entry::restored(standing));
-        }
-        sessions.sort_by_key(|session| session.order);
-        let mut gone = Vec::new();
-        let mut effects = Vec::new();
-        for session in sessions {
-            let (id, order) = (session.id, session.order);
-            self.arrivals = self.arrivals.max(order);
-            let login = session.login().clone();
-            let entry = self.logins.entry(login).or_insert_with(|| {
-                // Its standing was lost, but the session itself says enough of it.
-                Entry::restored(Standing {
-                    login: session.plan.login.clone(),
-                    given: session.plan.given.clone(),
-                    uid: session.plan.uid,
-                    gid: session.plan.gid,
-                    phase: Phase::Live,
-                    owners: BTreeSet::from([session.plan.teleport_user.clone()]),
-                    may_have_remains: true,
-                })
-            });
-            match session.state {
-                State::Departed { at } => {
-                    entry.departed.insert(id);
-                    self.timers
-                        .insert((at + DEPARTURE, Timer::DepartureOverdue(id)));
-                }
-                State::Reserved { at } => {
-                    entry.sessions.insert(order, id);
-                    self.timers
-                        .insert((at + RESERVATION, Timer::ReservationExpires(id)));
-                }
-                State::Open => {
-                    entry.sessions.insert(order, id);
-                }
-            }
-            if alive(&session) {
-                effects.push(Effect::Watch(id));
-            } else {
-                gone.push(id);
-            }
-            self.sessions.insert(id, session);
-        }
-        for id in gone {
-            effects.extend(self.leader_gone(now, id));
-        }
-        let logins: Vec<Login> = self.logins.keys().cloned().collect();
-        for login in logins {
-            self.settle(now, &login, &mut effects);
-        }
-        effects
-    }
-
     /// After its sessions changed: shows what they grant now, or begins the end of the login.
     fn settle(&mut self, now: Boottime, login: &Login, effects: &mut Vec<Effect>) {
         self.show(login, effects);
@@ -574,85 +509,6 @@ impl Registry {
             effects.push(Effect::ForgetLogin(login.clone()));
         }
     }
-
-    /// Keeps the occupancy true after a change of the login.
-    fn note(&mut self, login: &Login) {
-        let Some(entry) = self.logins.get(login) else {
-            return;
-        };
-        let standing = &entry.standing;
-        self.occupancy
-            .uids
-            .insert(standing.uid, standing.given.clone());
-        let mut occupant = Occupant {
-            uid: standing.uid,
-            gid: standing.gid,
-            given: standing.given.clone(),
-            aliases: Vec::new(),
-            teleport_users: BTreeMap::new(),
-            sessions: u32::try_from(entry.sessions.len()).unwrap_or(u32::MAX),
-            phase: match standing.phase {
-                Phase::Live => decide::Phase::Reserved,
-                Phase::Retiring { .. } => decide::Phase::Retiring,
-                Phase::Terminating => decide::Phase::Terminating,
-            },
-        };
-        for session in entry
-            .sessions
-            .values()
-            .filter_map(|id| self.sessions.get(id))
-        {
-            let plan = &session.plan;
-            if session.state == State::Open {
-                occupant.phase = decide::Phase::Active;
-            }
-            for alias in &plan.aliases {
-                if !occupant.aliases.contains(alias) {
-                    occupant.aliases.push(alias.clone());
-                }
-            }
-            let grants: &mut Grants = occupant
-                .teleport_users
-                .entry(plan.teleport_user.clone())
-                .or_default();
-            *grants = grants.union(&plan.grants());
-        }
-        self.occupancy.logins.insert(login.clone(), occupant);
-    }
-
-    /// Counts the logins in each synthesized group; a group is there as long as it has a member, and
-    /// its GID goes to no other name before the next boot.
-    fn count_groups(
-        &mut self,
-        before: &BTreeMap<GroupName, Gid>,
-        now: BTreeMap<GroupName, Gid>,
-        effects: &mut Vec<Effect>,
-    ) {
-        for (name, gid) in &now {
-            if before.contains_key(name) {
-                continue;
-            }
-            *self.members.entry(name.clone()).or_default() += 1;
-            self.occupancy.groups.insert(name.clone(), *gid);
-            let hashed = format!("group:{name}");
-            if self.occupancy.gids.get(gid) != Some(&hashed) {
-                self.occupancy.gids.insert(*gid, hashed.clone());
-                effects.push(Effect::QuarantineGroup(*gid, hashed));
-            }
-        }
-        for name in before.keys() {
-            if now.contains_key(name) {
-                continue;
-            }
-            if let Some(count) = self.members.get_mut(name) {
-                *count -= 1;
-                if *count == 0 {
-                    self.members.remove(name);
-                    self.occupancy.groups.remove(name);
-                }
-            }
-        }
-    }
 }
 
 /// The plan of a login that is only reserved: known, marked, and without a single right.
@@ -662,12 +518,4 @@ fn without_rights(plan: &Plan) -> Plan {
     plan.sudoers.clear();
     plan.doas = false;
     plan
-}
-
-fn synthesized_groups(plan: &Plan) -> BTreeMap<GroupName, Gid> {
-    plan.groups
-        .iter()
-        .filter(|group| group.origin == GroupOrigin::Synthesized)
-        .filter_map(|group| Some((group.name.clone(), Gid::try_from(group.gid).ok()?)))
-        .collect()
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::plan::{Disposition, GrantedGroup, Resources, SudoMode};
+use crate::policy::plan::{Disposition, GrantedGroup, GroupOrigin, Resources, SudoMode};
 
 const DELAY: Duration = Duration::from_secs(3);
 

@@ -1,0 +1,102 @@
+//! What the policy is told of who is on, kept true with every change of a login.
+//!
+//! So that a decision costs the same however many are on, nothing is counted anew.
+
+use std::collections::BTreeMap;
+
+use super::entry::Phase;
+use super::session::State;
+use super::{Effect, Registry};
+use crate::policy::decide::{self, Occupant};
+use crate::policy::plan::{Grants, GroupOrigin};
+use crate::policy::{Gid, GroupName, Login, Plan};
+
+impl Registry {
+    /// Keeps the occupancy true after a change of the login.
+    pub(super) fn note(&mut self, login: &Login) {
+        let Some(entry) = self.logins.get(login) else {
+            return;
+        };
+        let standing = &entry.standing;
+        self.occupancy
+            .uids
+            .insert(standing.uid, standing.given.clone());
+        let mut occupant = Occupant {
+            uid: standing.uid,
+            gid: standing.gid,
+            given: standing.given.clone(),
+            aliases: Vec::new(),
+            teleport_users: BTreeMap::new(),
+            sessions: u32::try_from(entry.sessions.len()).unwrap_or(u32::MAX),
+            phase: match standing.phase {
+                Phase::Live => decide::Phase::Reserved,
+                Phase::Retiring { .. } => decide::Phase::Retiring,
+                Phase::Terminating => decide::Phase::Terminating,
+            },
+        };
+        for session in entry
+            .sessions
+            .values()
+            .filter_map(|id| self.sessions.get(id))
+        {
+            let plan = &session.plan;
+            if session.state == State::Open {
+                occupant.phase = decide::Phase::Active;
+            }
+            for alias in &plan.aliases {
+                if !occupant.aliases.contains(alias) {
+                    occupant.aliases.push(alias.clone());
+                }
+            }
+            let grants: &mut Grants = occupant
+                .teleport_users
+                .entry(plan.teleport_user.clone())
+                .or_default();
+            *grants = grants.union(&plan.grants());
+        }
+        self.occupancy.logins.insert(login.clone(), occupant);
+    }
+
+    /// Counts the logins in each synthesized group; a group is there as long as it has a member, and
+    /// its GID goes to no other name before the next boot.
+    pub(super) fn count_groups(
+        &mut self,
+        before: &BTreeMap<GroupName, Gid>,
+        now: BTreeMap<GroupName, Gid>,
+        effects: &mut Vec<Effect>,
+    ) {
+        for (name, gid) in &now {
+            if before.contains_key(name) {
+                continue;
+            }
+            *self.members.entry(name.clone()).or_default() += 1;
+            self.occupancy.groups.insert(name.clone(), *gid);
+            let hashed = format!("group:{name}");
+            if self.occupancy.gids.get(gid) != Some(&hashed) {
+                self.occupancy.gids.insert(*gid, hashed.clone());
+                effects.push(Effect::QuarantineGroup(*gid, hashed));
+            }
+        }
+        for name in before.keys() {
+            if now.contains_key(name) {
+                continue;
+            }
+            if let Some(count) = self.members.get_mut(name) {
+                *count -= 1;
+                if *count == 0 {
+                    self.members.remove(name);
+                    self.occupancy.groups.remove(name);
+                }
+            }
+        }
+    }
+}
+
+/// The groups of a plan that are ours, with their GIDs.
+pub(super) fn synthesized_groups(plan: &Plan) -> BTreeMap<GroupName, Gid> {
+    plan.groups
+        .iter()
+        .filter(|group| group.origin == GroupOrigin::Synthesized)
+        .filter_map(|group| Some((group.name.clone(), Gid::try_from(group.gid).ok()?)))
+        .collect()
+}

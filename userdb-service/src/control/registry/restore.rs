@@ -1,0 +1,80 @@
+//! Taking up after a restart what was written down before it.
+//!
+//! Sessions whose leaders have exited meanwhile end here as if they had exited now.
+
+use std::collections::BTreeSet;
+
+use super::entry::{Entry, Phase, Standing};
+use super::session::{Session, State};
+use super::{DEPARTURE, Effect, Quarantine, RESERVATION, Registry, Timer};
+use crate::control::clock::Boottime;
+use crate::policy::Login;
+
+impl Registry {
+    /// Takes back what was written down before a restart. `alive` tells which leaders still live;
+    /// sessions of the others end as if their leaders had exited now.
+    pub fn restore(
+        &mut self,
+        now: Boottime,
+        standings: Vec<Standing>,
+        mut sessions: Vec<Session>,
+        quarantine: Quarantine,
+        mut alive: impl FnMut(&Session) -> bool,
+    ) -> Vec<Effect> {
+        self.occupancy.uids.extend(quarantine.uids);
+        self.occupancy.gids.extend(quarantine.gids);
+        for standing in standings {
+            self.logins
+                .insert(standing.login.clone(), Entry::restored(standing));
+        }
+        sessions.sort_by_key(|session| session.order);
+        let mut gone = Vec::new();
+        let mut effects = Vec::new();
+        for session in sessions {
+            let (id, order) = (session.id, session.order);
+            self.arrivals = self.arrivals.max(order);
+            let login = session.login().clone();
+            let entry = self.logins.entry(login).or_insert_with(|| {
+                // Its standing was lost, but the session itself says enough of it.
+                Entry::restored(Standing {
+                    login: session.plan.login.clone(),
+                    given: session.plan.given.clone(),
+                    uid: session.plan.uid,
+                    gid: session.plan.gid,
+                    phase: Phase::Live,
+                    owners: BTreeSet::from([session.plan.teleport_user.clone()]),
+                    may_have_remains: true,
+                })
+            });
+            match session.state {
+                State::Departed { at } => {
+                    entry.departed.insert(id);
+                    self.timers
+                        .insert((at + DEPARTURE, Timer::DepartureOverdue(id)));
+                }
+                State::Reserved { at } => {
+                    entry.sessions.insert(order, id);
+                    self.timers
+                        .insert((at + RESERVATION, Timer::ReservationExpires(id)));
+                }
+                State::Open => {
+                    entry.sessions.insert(order, id);
+                }
+            }
+            if alive(&session) {
+                effects.push(Effect::Watch(id));
+            } else {
+                gone.push(id);
+            }
+            self.sessions.insert(id, session);
+        }
+        for id in gone {
+            effects.extend(self.leader_gone(now, id));
+        }
+        let logins: Vec<Login> = self.logins.keys().cloned().collect();
+        for login in logins {
+            self.settle(now, &login, &mut effects);
+        }
+        effects
+    }
+}
