@@ -16,7 +16,7 @@ DATADIR  := $(PREFIX)/lib/teleport-userdb
 INSTALL  := install -D -m 0644
 PROGRAM  := install -D -m 0755
 
-.PHONY: help setup build install deb check check-units check-machines check-all demo fmt lint ci clean
+.PHONY: help setup build install deb check check-units check-policy check-machines check-all demo fmt lint ci clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ check: check-units check-machines ## every test
 
 check-units: setup ## tests of the crates (as root: many need a mount namespace of their own)
 	$(CARGO) test --locked --workspace --exclude teleport-userdb-tests --no-fail-fast
+
+check-policy: setup ## a million generated logins through the policy, ten thousand of them through sudo's own parser
+	PROPTEST_CASES=340000 CARGO_PROFILE_RELEASE_LTO=off $(CARGO) test --locked --release -p userdb-service --test policy_properties
 
 check-machines: deb ## the package in booted containers (TELEPORT_USERDB_SUITE= picks the Debian release, default trixie)
 	$(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast
