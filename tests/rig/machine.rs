@@ -30,6 +30,8 @@ pub struct Machine {
     /// Shell that runs `machine.sh`: its standard input is the lifeline.
     supervisor: Child,
     console: File,
+    /// The process whose child systemd-nspawn is.
+    keeper: u32,
     leader: u32,
 }
 
@@ -52,14 +54,34 @@ impl Machine {
             suite,
             supervisor,
             console,
+            keeper: 0,
             leader: 0,
         };
         match line.trim().parse() {
-            Ok(nspawn) => machine.wait_for_boot(nspawn)?,
+            Ok(keeper) => machine.keeper = keeper,
             Err(_) => return Err(machine.boot_trouble("the container could not be started")),
         }
+        machine.wait_for_boot()?;
         machine.start_node()?;
         Ok(machine)
+    }
+
+    /// Cuts the power, without a word to any service, and boots again: /run is new, everything else is as it was.
+    pub fn power_cycle(&mut self) -> Result<()> {
+        let old = self.leader;
+        // It ends with the machine; its own status means nothing.
+        let _ = self
+            .command(&["systemctl", "reboot", "--force", "--force"])
+            .output();
+        let began = Instant::now();
+        while leader_of(self.keeper).is_none_or(|leader| leader == old) {
+            if began.elapsed() > BOOT {
+                return Err(self.boot_trouble("it did not come back after a power cut"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.wait_for_boot()?;
+        self.start_node()
     }
 
     /// What was booted.
@@ -171,16 +193,17 @@ impl Machine {
             })
     }
 
-    fn wait_for_boot(&mut self, nspawn: u32) -> Result<()> {
+    fn wait_for_boot(&mut self) -> Result<()> {
+        let keeper = self.keeper;
         let began = Instant::now();
         let mut last = String::from("systemd did not come up");
         while began.elapsed() < BOOT {
             if matches!(self.supervisor.try_wait(), Ok(Some(_)) | Err(_))
-                || !Path::new(&format!("/proc/{nspawn}")).exists()
+                || !Path::new(&format!("/proc/{keeper}")).exists()
             {
                 break;
             }
-            if let Some(leader) = leader_of(nspawn) {
+            if let Some(leader) = leader_of(keeper) {
                 self.leader = leader;
                 let leader = leader.to_string();
                 let state = Command::new("nsenter")
@@ -370,16 +393,25 @@ fn console_log(name: &str) -> Result<File> {
     file.map_err(|error| Trouble::failed(format!("opening {}", path.display()), error))
 }
 
-/// The child of systemd-nspawn that is PID 1 of the container.
-fn leader_of(nspawn: u32) -> Option<u32> {
-    let children = fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children")).ok()?;
+/// PID 1 of the container: the child of the systemd-nspawn that `keeper` has started.
+fn leader_of(keeper: u32) -> Option<u32> {
+    let is_first = |pid: &u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status
+            .lines()
+            .any(|line| line.starts_with("NSpid:") && line.split_whitespace().nth(2) == Some("1"))
+    };
+    children_of(keeper)
+        .into_iter()
+        .flat_map(children_of)
+        .find(is_first)
+}
+
+fn children_of(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
     children
         .split_whitespace()
         .filter_map(|pid| pid.parse().ok())
-        .find(|pid: &u32| {
-            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            status.lines().any(|line| {
-                line.starts_with("NSpid:") && line.split_whitespace().nth(2) == Some("1")
-            })
-        })
+        .collect()
 }

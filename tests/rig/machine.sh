@@ -1,5 +1,6 @@
 # Holds one booted container for as long as its standard input stays open, then takes everything back.
-# Arguments: the image, a folder to mount on, the name of the machine. Prints the PID of systemd-nspawn.
+# Arguments: the image, a folder to mount on, the name of the machine. Prints its own PID: after a reboot,
+# too, systemd-nspawn is its child.
 # Everything is mounted in a mount namespace of its own, so nothing is left to unmount in the end.
 set -eu
 image=$1 scratch=$2 name=$3
@@ -16,21 +17,41 @@ mkdir -m 0755 "$scratch/upper" "$scratch/work" "$scratch/root"
 mount -t overlay -o "lowerdir=$image,upperdir=$scratch/upper,workdir=$scratch/work" overlay "$scratch/root"
 # A machine that has booted before: no first-boot presets, which would hide what a package enables itself.
 tr -d - </proc/sys/kernel/random/uuid >"$scratch/root/etc/machine-id"
-# mmdebstrap leaves the name of this host.
+# mmdebstrap leaves the name of this host. sudo wants to resolve its own, as /etc/hosts of an installed Debian does.
 echo node >"$scratch/root/etc/hostname"
+printf '127.0.0.1\tlocalhost\n127.0.1.1\tnode\n' >"$scratch/root/etc/hosts"
 # The console is read-only, a getty on it would only come and go.
 ln -s /dev/null "$scratch/root/etc/systemd/system/console-getty.service"
 
-in_cgroup='echo $$ >"$1/cgroup.procs"; shift; exec "$@"'
-SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 sh -c "$in_cgroup" sh "$cgroup" setpriv --pdeathsig KILL \
-    systemd-nspawn -D "$scratch/root" --machine="$name" --boot --register=no --keep-unit \
-    --private-network --resolv-conf=off --timezone=off --console=read-only </dev/null >&2 &
-nspawn=$!
-echo "$nspawn"
-exec >&-
+# Leaves nothing of the machine's cgroup.
+emptied() {
+    until grep -q 'populated 0' "$cgroup/cgroup.events"; do sleep 0.02; done
+    find "$cgroup" -depth -type d -exec rmdir {} +
+}
 
-cat >/dev/null || :
-echo 1 >"$cgroup/cgroup.kill"
-wait "$nspawn" || :
-until grep -q 'populated 0' "$cgroup/cgroup.events"; do sleep 0.02; done
-find "$cgroup" -depth -type d -exec rmdir {} +
+exec 3<&0
+# Ends the machine when the lifeline does, also one that is just booting again.
+(
+    cat <&3 || :
+    while kill -0 $$; do
+        echo 1 >"$cgroup/cgroup.kill" || :
+        sleep 0.1
+    done
+) >/dev/null 2>&1 &
+lifeline=$!
+echo $$
+exec </dev/null 3<&- >&2
+
+SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
+export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY
+# systemd-nspawn ends with 133 where the machine wants to boot again.
+while status=0 && setpriv --pdeathsig KILL sh -c 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"' sh "$cgroup" \
+    systemd-nspawn -D "$scratch/root" --machine="$name" --boot --register=no --keep-unit \
+    --private-network --resolv-conf=off --timezone=off --console=read-only || status=$?
+do
+    emptied
+    [ "$status" = 133 ] || break
+    mkdir "$cgroup"
+done
+# Its cat may outlive it for as long as the lifeline is open.
+kill "$lifeline" || :
