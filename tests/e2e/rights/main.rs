@@ -1,0 +1,70 @@
+//! What a session is given besides its user: sudo, a home, a terminal; and that each goes with the session.
+//! One machine with one configuration for all tests of this binary; each test uses logins of its own.
+
+mod bystanders;
+mod sudo;
+mod sudoers_d;
+
+use std::sync::{Once, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use rig::Machine;
+
+/// How long a process left behind is watched.
+const A_WHILE: Duration = Duration::from_secs(1);
+
+/// Roles of the tests. Everybody may log in by the role of the package's file.
+const ROLES: &str = r#"
+[[role]]
+match = "admin"
+sudo = true
+
+[[role]]
+match = "restarter"
+sudoers = ["ALL=(root) NOPASSWD: /usr/bin/systemctl restart app"]
+
+[[role]]
+match = "homeless"
+home = "none"
+"#;
+
+/// The node with the roles above.
+#[track_caller]
+fn node() -> RwLockReadGuard<'static, Machine> {
+    let node = rig::node();
+    static CONFIGURED: Once = Once::new();
+    CONFIGURED.call_once(|| configure(&node));
+    node
+}
+
+/// The same while no other test uses it.
+#[track_caller]
+fn node_alone() -> RwLockWriteGuard<'static, Machine> {
+    drop(node());
+    rig::node_alone()
+}
+
+/// Gives a machine the roles above, as an administrator would.
+#[track_caller]
+fn configure(machine: &Machine) {
+    add_config(machine, "10-rights", ROLES);
+}
+
+#[track_caller]
+fn add_config(machine: &Machine, name: &str, text: &str) {
+    machine.write(&format!("/etc/teleport-userdb/config.d/{name}.toml"), text);
+    reload(machine);
+}
+
+#[track_caller]
+fn reload(machine: &Machine) {
+    machine
+        .run(&["systemctl", "reload", "teleport-sessiond"])
+        .must();
+}
+
+/// UID of a login that is on.
+#[track_caller]
+fn uid(machine: &Machine, login: &str) -> String {
+    machine.run(&["id", "-u", login]).must().to_owned()
+}
