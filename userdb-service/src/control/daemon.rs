@@ -27,6 +27,7 @@ use super::passwd_lock::PasswdLock;
 use super::registry::{Registry, Session, SessionId};
 use super::server;
 use super::state::StateDir;
+use super::sudoers_check::SudoersCheck;
 use super::sudoers_files::SudoersFiles;
 use crate::policy::{Config, Login};
 use crate::runtime::stop::{self, Stop};
@@ -51,6 +52,7 @@ pub(super) struct Daemon {
     pub(super) state: StateDir,
     pub(super) table: RefCell<Writer>,
     pub(super) sudoers: SudoersFiles,
+    sudoers_check: SudoersCheck,
     pub(super) lookups: Lookups,
     pub(super) logind: Logind,
     pub(super) janitor: Janitor,
@@ -91,7 +93,7 @@ async fn serve() -> Result<(), StartError> {
     let stop = stop::on_signals().map_err(|error| failed("cannot receive signals", &error))?;
     let hangup =
         signal(SignalKind::hangup()).map_err(|error| failed("cannot receive signals", &error))?;
-    let daemon = Rc::new(Daemon::start()?);
+    let daemon = Rc::new(Daemon::start().await?);
     daemon.take_up_where_it_was_left();
     spawn_local(daemon.clone().keep_time());
     spawn_local(daemon.clone().reload_when_told(hangup));
@@ -110,8 +112,9 @@ async fn serve() -> Result<(), StartError> {
 }
 
 impl Daemon {
-    fn start() -> Result<Self, StartError> {
-        let config = read_config();
+    async fn start() -> Result<Self, StartError> {
+        let sudoers_check = SudoersCheck::default();
+        let config = read_config(&sudoers_check).await;
         let (retire_delay, shared) = match &config {
             Ok(config) => (config.retire_delay, config.logins.shared),
             Err(_) => (
@@ -131,6 +134,7 @@ impl Daemon {
                     .map_err(|error| failed(TABLE, &error))?,
             ),
             sudoers: SudoersFiles::new(SUDOERS),
+            sudoers_check,
             lookups: Lookups::new(lookup::Settings::default()),
             logind: Logind::default(),
             janitor: Janitor::default(),
@@ -249,7 +253,7 @@ impl Daemon {
 
     async fn reload_when_told(self: Rc<Self>, mut hangup: Signal) {
         while hangup.recv().await.is_some() {
-            self.reload();
+            self.reload().await;
         }
     }
 
@@ -261,9 +265,9 @@ impl Daemon {
     }
 
     /// A good new configuration holds for new sessions; a wrong one changes nothing.
-    fn reload(&self) {
+    async fn reload(&self) {
         notify::reloading();
-        match read_config() {
+        match read_config(&self.sudoers_check).await {
             Ok(config) => {
                 self.registry
                     .borrow_mut()
@@ -277,9 +281,14 @@ impl Daemon {
     }
 }
 
-fn read_config() -> Result<Rc<Config>, String> {
+async fn read_config(sudoers: &SudoersCheck) -> Result<Rc<Config>, String> {
     match config_files::load(Path::new("/")) {
-        Ok(config) => Ok(Rc::new(config)),
+        Ok(mut config) => {
+            for withheld in sudoers.withhold_refused(&mut config).await {
+                error!("{withheld}");
+            }
+            Ok(Rc::new(config))
+        }
         Err(error) => {
             error!(
                 MESSAGE_ID = messages::CONFIGURATION_WRONG,

@@ -25,6 +25,7 @@ pub mod registry;
 mod server;
 mod start;
 pub mod state;
+pub mod sudoers_check;
 pub mod sudoers_files;
 
 pub use start::main;

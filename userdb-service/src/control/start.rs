@@ -8,9 +8,10 @@ use std::process::ExitCode;
 
 use account_table::{Trust, Writer};
 
+use super::sudoers_check::{SudoersCheck, Withheld};
 use super::sudoers_files::SudoersFiles;
 use super::{children, config_files, daemon};
-use crate::runtime::journal;
+use crate::runtime::{self, journal};
 
 const USAGE: &str = "\
 teleport-sessiond [OPTION]
@@ -67,16 +68,32 @@ pub fn main() -> ExitCode {
 }
 
 fn check() -> ExitCode {
-    match config_files::load(Path::new("/")) {
-        Ok(_) => {
-            println!("The configuration is good.");
-            ExitCode::SUCCESS
-        }
+    let mut config = match config_files::load(Path::new("/")) {
+        Ok(config) => config,
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
+    };
+    let check = SudoersCheck::default();
+    let withheld = match runtime::block_on(check.withhold_refused(&mut config)) {
+        Ok(withheld) => withheld,
+        Err(error) => {
+            eprintln!("visudo cannot be asked: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    for role in &withheld {
+        eprintln!("{role}");
     }
+    if withheld
+        .iter()
+        .any(|role| matches!(role, Withheld::Wrong(_)))
+    {
+        return ExitCode::FAILURE;
+    }
+    println!("The configuration is good.");
+    ExitCode::SUCCESS
 }
 
 /// At boot and after the daemon has been stopped: whatever it granted, it grants no more.

@@ -64,6 +64,8 @@ pub(crate) fn rights(
         (rights.sudoers, rights.doas) = (Vec::new(), false);
     }
 
+    notes.extend(matching.without_sudo().map(sentences::sudo_withheld));
+
     let mut wishes = vec![own(MARKER)?];
     if allocator.config.sudo.mode == SudoMode::Group
         && rights.sudoers.iter().any(SudoersSpec::is_full)

@@ -65,6 +65,11 @@ fn gives(role: &Role) -> String {
     if !specs.is_empty() {
         gives.push(format!("sudoers = [{}]", specs.join(", ")));
     }
+    gives.extend(
+        role.sudo_withheld
+            .as_ref()
+            .map(|why| format!("no sudo, because {why}")),
+    );
     gives.extend(role.doas.then(|| "doas = true".to_owned()));
     gives.extend(role.linger.then(|| "linger = true".to_owned()));
     gives.extend(
@@ -125,6 +130,13 @@ impl<'a> Matching<'a> {
             }
         }
         specs
+    }
+
+    /// Roles whose sudo is withheld.
+    pub(crate) fn without_sudo(&self) -> impl Iterator<Item = &'a str> + '_ {
+        self.roles()
+            .filter(|role| role.sudo_withheld.is_some())
+            .map(|role| role.pattern.as_str())
     }
 
     pub(crate) fn doas(&self) -> bool {

@@ -408,6 +408,13 @@ pub(crate) fn repaired_without_group(given: &str, login: &Login, name: &GroupNam
     )
 }
 
+pub(crate) fn sudo_withheld(pattern: &str) -> String {
+    format!(
+        "No sudo by the role {}: the journal of teleport-sessiond on this node says why.",
+        quoted(pattern)
+    )
+}
+
 pub(crate) fn own_group_denied(name: &GroupName, pattern: &str) -> String {
     format!(
         "No membership in {name}: deny-groups has {}.",

@@ -139,6 +139,8 @@ pub struct Role {
     pub sudo: bool,
     /// Lines in sudoers.
     pub sudoers: Vec<SudoersSpec>,
+    /// Why the role gives no sudo all the same: what was found when the configuration was loaded.
+    pub sudo_withheld: Option<String>,
     /// Membership in `teleport-doas`.
     pub doas: bool,
     /// Login shell.
@@ -173,6 +175,7 @@ impl Role {
             deny_groups: Vec::new(),
             sudo: false,
             sudoers: Vec::new(),
+            sudo_withheld: None,
             doas: false,
             shell: None,
             home: None,
@@ -187,12 +190,13 @@ impl Role {
         }
     }
 
-    /// What the role puts into sudoers: `sudo = true` is [`SudoersSpec::full`].
+    /// What the role puts into sudoers: `sudo = true` is [`SudoersSpec::full`]. Nothing if it is withheld.
     pub fn specs(&self) -> impl Iterator<Item = SudoersSpec> + '_ {
         self.sudo
             .then(SudoersSpec::full)
             .into_iter()
             .chain(self.sudoers.iter().cloned())
+            .filter(|_| self.sudo_withheld.is_none())
     }
 }
 

@@ -1,0 +1,184 @@
+//! Asks visudo about the specifications that roles give, once, when the configuration is loaded.
+//! A role with one that visudo refuses keeps everything but sudo; writing files is not of this place.
+//!
+//! visudo is no filter (it accepts what would grant rights to others): that a specification is one line
+//! for one user is held by its type. This is about what sudo would trip over.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::policy::Config;
+use crate::policy::names::Login;
+use crate::policy::sudoers::{SudoersSpec, render};
+
+/// Where the system keeps it, and what it is called where sudo-rs is installed beside sudo.
+const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"];
+const NAMES: [&str; 2] = ["visudo", "visudo-rs"];
+
+/// It takes 3 ms.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Whom the checked line is for. Any login would do.
+const STAND_IN: &str = "somebody";
+
+/// Standard input by name: the visudo of sudo-rs takes files only.
+const STDIN: &str = "/proc/self/fd/0";
+
+/// Longest answer that is repeated to the administrator, in bytes.
+const MAX_ANSWER: usize = 300;
+
+/// Checks specifications and remembers what came of it, for the next load of the same ones.
+#[derive(Debug)]
+pub struct SudoersCheck {
+    /// Where visudo may be; looked for each time, because it may be installed later.
+    places: Vec<PathBuf>,
+    patience: Duration,
+    known: RefCell<BTreeMap<SudoersSpec, Result<(), String>>>,
+}
+
+/// A role that gives no sudo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// visudo refuses a specification, or does not answer: to be corrected.
+    Wrong(String),
+    /// There is no visudo, and so no sudo to speak of.
+    NoVisudo(String),
+}
+
+impl std::fmt::Display for Withheld {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Wrong(sentence) | Self::NoVisudo(sentence) => f.write_str(sentence),
+        }
+    }
+}
+
+impl Default for SudoersCheck {
+    /// With the visudo of this system.
+    fn default() -> Self {
+        let places = FOLDERS
+            .iter()
+            .flat_map(|folder| NAMES.map(|name| Path::new(folder).join(name)));
+        SudoersCheck::with(places.collect(), PATIENCE)
+    }
+}
+
+impl SudoersCheck {
+    /// With the first visudo that is in one of these places.
+    pub fn with(places: Vec<PathBuf>, patience: Duration) -> Self {
+        SudoersCheck {
+            places,
+            patience,
+            known: RefCell::default(),
+        }
+    }
+
+    /// Takes sudo from each role with a specification that visudo refuses, or from all where visudo
+    /// cannot be asked; says which and why.
+    pub async fn withhold_refused(&self, config: &mut Config) -> Vec<Withheld> {
+        let visudo = self.places.iter().find(|path| is_program(path));
+        let mut withheld = Vec::new();
+        // One that hangs would hang for each specification.
+        let mut unanswered = None;
+        for role in &mut config.roles {
+            let specs: Vec<SudoersSpec> = role.specs().collect();
+            for spec in specs {
+                let role_name = role.pattern.as_str().escape_debug().to_string();
+                let no_sudo = format!("{}: role \"{role_name}\" gives no sudo", role.place);
+                let Some(visudo) = visudo else {
+                    role.sudo_withheld = Some("there is no visudo on this node".to_owned());
+                    withheld.push(Withheld::NoVisudo(format!(
+                        "{no_sudo}: there is no visudo on this node; install sudo, then reload teleport-sessiond"
+                    )));
+                    break;
+                };
+                let answer = match (self.remembered(&spec), &unanswered) {
+                    (Some(answer), _) => answer,
+                    (None, Some(why)) => Err(String::clone(why)),
+                    (None, None) => match self.ask(visudo, &spec).await {
+                        Ok(answer) => {
+                            let mut known = self.known.borrow_mut();
+                            known.insert(spec.clone(), answer.clone());
+                            answer
+                        }
+                        Err(error) => {
+                            let why = format!("{} cannot be asked ({error})", visudo.display());
+                            unanswered = Some(why.clone());
+                            Err(why)
+                        }
+                    },
+                };
+                if let Err(why) = answer {
+                    let why = format!("\"{}\": {why}", spec.as_str().escape_debug());
+                    withheld.push(Withheld::Wrong(format!("{no_sudo}: {why}")));
+                    role.sudo_withheld = Some(why);
+                    break;
+                }
+            }
+        }
+        withheld
+    }
+
+    fn remembered(&self, spec: &SudoersSpec) -> Option<Result<(), String>> {
+        self.known.borrow().get(spec).cloned()
+    }
+
+    /// visudo's answer; an error if there is none.
+    async fn ask(&self, visudo: &Path, spec: &SudoersSpec) -> io::Result<Result<(), String>> {
+        let login = Login::try_from(STAND_IN).map_err(|why| io::Error::other(why.to_string()))?;
+        let mut file = File::from(memfd_create(c"sudoers", MFdFlags::MFD_CLOEXEC)?);
+        file.write_all(render(&login, std::slice::from_ref(spec)).as_bytes())?;
+        file.rewind()?;
+        let asked = Command::new(visudo)
+            .args(["-c", "-f", STDIN])
+            .env_clear()
+            .env("LC_ALL", "C")
+            .current_dir("/")
+            .stdin(file)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .output();
+        let output = timeout(self.patience, asked)
+            .await
+            .map_err(|_| io::Error::other(format!("no answer in {:?}", self.patience)))??;
+        if output.status.success() {
+            return Ok(Ok(()));
+        }
+        if output.status.code().is_none() {
+            return Err(io::Error::other(output.status.to_string()));
+        }
+        Ok(Err(refusal(&output.stderr, &output.stdout)))
+    }
+}
+
+/// Why visudo refuses, in its own words, on one line.
+fn refusal(stderr: &[u8], stdout: &[u8]) -> String {
+    let words = [stderr, stdout].concat();
+    let words = String::from_utf8_lossy(&words[..words.len().min(MAX_ANSWER)]).into_owned();
+    let line = words.lines().map(str::trim).find(|line| !line.is_empty());
+    let line = line.unwrap_or("it does not say why").escape_debug();
+    format!(
+        "visudo refuses it: {}",
+        line.to_string().replace(STDIN, "line")
+    )
+}
+
+fn is_program(path: &Path) -> bool {
+    std::fs::metadata(path)
+        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+#[path = "sudoers_check_tests.rs"]
+mod tests;

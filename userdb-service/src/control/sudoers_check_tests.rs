@@ -1,0 +1,107 @@
+//! The check with this system's visudo, and with programs that stand in for one that is missing or hangs.
+
+use super::*;
+use crate::runtime;
+
+const GOOD: &str = "ALL=(root) NOPASSWD: /usr/bin/systemctl restart app";
+/// One line for one user, and nothing sudo understands.
+const BAD: &str = "ALL=(root NOPASSWD: /usr/bin/id";
+
+fn config(roles: &[(&str, &[&str])]) -> Config {
+    let mut text = String::new();
+    for (name, specs) in roles {
+        text.push_str(&format!(
+            "[[role]]\nmatch = \"{name}\"\nsudoers = {specs:?}\n"
+        ));
+    }
+    Config::parse(&[("/etc/teleport-userdb/config.d/x.toml".to_owned(), text)]).expect("parsed")
+}
+
+fn withheld(check: &SudoersCheck, config: &mut Config) -> Vec<Withheld> {
+    runtime::block_on(check.withhold_refused(config)).expect("an event loop")
+}
+
+fn program(name: &str, script: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("visudo-{name}-{}", std::process::id()));
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("executable");
+    path
+}
+
+#[test]
+fn a_role_with_a_specification_that_visudo_refuses_loses_sudo_and_the_others_keep_it() {
+    let check = SudoersCheck::default();
+    assert!(
+        check.places.iter().any(|path| is_program(path)),
+        "this test needs sudo installed"
+    );
+    let mut config = config(&[
+        ("good", &[GOOD]),
+        ("bad", &[GOOD, BAD]),
+        ("full", &["ALL=(ALL) NOPASSWD: ALL"]),
+    ]);
+    let withheld = withheld(&check, &mut config);
+    let [Withheld::Wrong(sentence)] = withheld.as_slice() else {
+        panic!("{withheld:?}");
+    };
+    for part in [
+        "/etc/teleport-userdb/config.d/x.toml:4",
+        "\"bad\"",
+        "/usr/bin/id",
+        "visudo refuses",
+    ] {
+        assert!(sentence.contains(part), "{part:?} is not in {sentence:?}");
+    }
+    let specs: Vec<usize> = config
+        .roles
+        .iter()
+        .map(|role| role.specs().count())
+        .collect();
+    assert_eq!(specs, [1, 0, 1]);
+}
+
+#[test]
+fn without_visudo_no_role_gives_sudo() {
+    let mut config = config(&[("a", &[GOOD]), ("none", &[])]);
+    let withheld = withheld(&SudoersCheck::with(Vec::new(), PATIENCE), &mut config);
+    assert!(
+        matches!(withheld.as_slice(), [Withheld::NoVisudo(_)]),
+        "{withheld:?}"
+    );
+    assert!(
+        config
+            .roles
+            .iter()
+            .all(|role| role.specs().next().is_none())
+    );
+}
+
+#[test]
+fn a_visudo_that_hangs_is_waited_for_once_and_asked_again_the_next_time() {
+    let path = program("hangs", "exec sleep 60");
+    let check = SudoersCheck::with(vec![path.clone()], Duration::from_millis(200));
+    let began = std::time::Instant::now();
+    let mut first = config(&[("a", &[GOOD]), ("b", &["ALL=/bin/a", "ALL=/bin/b"])]);
+    assert_eq!(withheld(&check, &mut first).len(), 2);
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let _ = program("hangs", "exit 0");
+    let mut second = config(&[("a", &[GOOD])]);
+    assert!(withheld(&check, &mut second).is_empty());
+    std::fs::remove_file(path).expect("removed");
+}
+
+#[test]
+fn what_visudo_has_answered_once_is_not_asked_again() {
+    let path = program("counts", "echo x >>\"$0.count\"");
+    let count = path.with_extension("count");
+    let count = PathBuf::from(format!("{}.count", count.with_extension("").display()));
+    let check = SudoersCheck::with(vec![path.clone()], PATIENCE);
+    for _ in 0..3 {
+        let mut config = config(&[("a", &[GOOD]), ("b", &[GOOD])]);
+        assert!(withheld(&check, &mut config).is_empty());
+    }
+    assert_eq!(std::fs::read_to_string(&count).expect("asked"), "x\n");
+    for path in [path, count] {
+        std::fs::remove_file(path).expect("removed");
+    }
+}
