@@ -7,9 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv,
     send, socket_with,
@@ -73,12 +75,13 @@ pub(crate) fn dial(
             Err(error) => return Err(unreachable(error.into())),
         }
     }
-    let peer = socket_peercred(&socket).map_err(|e| unreachable(e.into()))?;
-    if !peer.uid.is_root() {
+    // Not by rustix: its PIDs cannot be 0, which is what the kernel says of a PID namespace that is not ours.
+    let peer = getsockopt(&socket, PeerCredentials).map_err(|e| unreachable(e.into()))?;
+    if peer.uid() != 0 {
         return Err(NoConnection::Unreachable(format!(
             "{} is served by uid {}, not by root",
             path.display(),
-            peer.uid.as_raw()
+            peer.uid()
         )));
     }
     let stream = Arc::new(Stream { socket, deadline });
