@@ -1,11 +1,15 @@
 //! The child of a Teleport node, as far as libpam and the login user are concerned: a program for containers.
 //! What comes of a login is told on standard error, one JSON object a line; judging it is for the tests.
 
+mod old_kernel;
 mod pam;
+mod registry;
 mod session;
 mod storm;
 mod tell;
 mod user;
+
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -28,6 +32,14 @@ enum Kind {
     Networking(Login),
     /// Many logins at once, each a process, each looking itself up after account, open and close.
     Storm(Storm),
+    /// Calls a method of the registry (or of another varlink service) and prints the answer.
+    Call(Call),
+    /// Runs a program that will find no SO_PEERPIDFD, as on kernels before 6.5.
+    OldKernel {
+        /// The program and its arguments.
+        #[arg(last = true, required = true)]
+        program: Vec<String>,
+    },
 }
 
 /// One login.
@@ -57,6 +69,9 @@ struct Login {
     /// PAM handles of this process, opened one after the other, closed in the same order.
     #[arg(long, default_value_t = 1)]
     handles: usize,
+    /// Makes every call there is, authentication, credentials and password included, whatever the codes say. Runs nothing.
+    #[arg(long)]
+    regardless: bool,
     /// Ends without closing, as when a later module has failed.
     #[arg(long)]
     end_only: bool,
@@ -89,11 +104,29 @@ struct Storm {
     prefix: String,
 }
 
+/// One call, answered once.
+#[derive(Args)]
+struct Call {
+    /// Where the service listens.
+    #[arg(long, default_value = "/run/teleport-userdb/sessions")]
+    socket: PathBuf,
+    /// The whole name.
+    method: String,
+    /// A JSON object.
+    #[arg(default_value = "{}")]
+    parameters: String,
+}
+
 fn main() {
     let status = match Arguments::parse().kind {
         Kind::Exec(login) => session::run(&login, false),
         Kind::Networking(login) => session::run(&login, true),
         Kind::Storm(storm) => storm::run(&storm),
+        Kind::Call(call) => registry::call(&call),
+        Kind::OldKernel { program } => {
+            eprintln!("{}", old_kernel::exec(&program));
+            255
+        }
     };
     std::process::exit(status);
 }

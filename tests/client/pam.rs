@@ -8,6 +8,7 @@ use std::ptr;
 /// Ends a PAM code that says everything is well.
 pub(crate) const SUCCESS: Code = Code(0);
 
+const ESTABLISH_CRED: c_int = 2;
 const CONV_ERR: c_int = 19;
 const PROMPT_ECHO_OFF: c_int = 1;
 const PROMPT_ECHO_ON: c_int = 2;
@@ -105,6 +106,8 @@ pub(crate) struct Library {
     put_env: PutEnv,
     get_env_list: GetEnvList,
     authenticate: Phase,
+    set_cred: Phase,
+    change_token: Phase,
     account: Phase,
     open: Phase,
     close: Phase,
@@ -138,6 +141,8 @@ impl Library {
                     c"pam_getenvlist",
                 )?),
                 authenticate: std::mem::transmute::<*mut c_void, Phase>(find(c"pam_authenticate")?),
+                set_cred: std::mem::transmute::<*mut c_void, Phase>(find(c"pam_setcred")?),
+                change_token: std::mem::transmute::<*mut c_void, Phase>(find(c"pam_chauthtok")?),
                 account: std::mem::transmute::<*mut c_void, Phase>(find(c"pam_acct_mgmt")?),
                 open: std::mem::transmute::<*mut c_void, Phase>(find(c"pam_open_session")?),
                 close: std::mem::transmute::<*mut c_void, Phase>(find(c"pam_close_session")?),
@@ -223,6 +228,16 @@ impl Handle {
     /// `pam_authenticate`.
     pub(crate) fn authenticate(&mut self) -> Code {
         self.call(self.library.authenticate, 0)
+    }
+
+    /// `pam_setcred`, to establish them.
+    pub(crate) fn set_cred(&mut self) -> Code {
+        self.call(self.library.set_cred, ESTABLISH_CRED)
+    }
+
+    /// `pam_chauthtok`.
+    pub(crate) fn change_token(&mut self) -> Code {
+        self.call(self.library.change_token, 0)
     }
 
     /// `pam_acct_mgmt`.

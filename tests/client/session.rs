@@ -52,6 +52,9 @@ pub(crate) fn run(login: &Login, forwarding: bool) -> i32 {
     }
 }
 
+/// A call of libpam.
+type Phase = fn(&mut Handle) -> Code;
+
 struct Session<'l> {
     login: &'l Login,
     handles: Vec<Handle>,
@@ -67,6 +70,10 @@ impl Session<'_> {
             self.handles.push(handle);
             self.environment(index)?;
             tell::reached("start", index, &self.login.hold);
+            if self.login.regardless {
+                self.every_phase(index);
+                continue;
+            }
             self.phase(index, "account", Handle::account, ACCOUNT_REFUSED)?;
             if self.login.auth {
                 self.phase(
@@ -107,13 +114,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn phase(
-        &mut self,
-        index: usize,
-        name: &str,
-        call: fn(&mut Handle) -> Code,
-        refused: i32,
-    ) -> Result<(), i32> {
+    fn phase(&mut self, index: usize, name: &str, call: Phase, refused: i32) -> Result<(), i32> {
         let code = call(&mut self.handles[index]);
         self.told(index, name, code);
         if code != SUCCESS {
@@ -124,6 +125,21 @@ impl Session<'_> {
         self.look(index, name);
         tell::reached(name, index, &self.login.hold);
         Ok(())
+    }
+
+    fn every_phase(&mut self, index: usize) {
+        let phases: [(&str, Phase); 5] = [
+            ("authenticate", Handle::authenticate),
+            ("setcred", Handle::set_cred),
+            ("password", Handle::change_token),
+            ("account", Handle::account),
+            ("open", Handle::open),
+        ];
+        for (name, call) in phases {
+            let code = call(&mut self.handles[index]);
+            self.told(index, name, code);
+            tell::reached(name, index, &self.login.hold);
+        }
     }
 
     fn told(&self, index: usize, phase: &str, code: Code) {

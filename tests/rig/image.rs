@@ -17,6 +17,8 @@ const CACHE: &str = "/var/cache/teleport-userdb-rig";
 
 /// In every image. The package under test is installed without a network, so its dependencies are here.
 const PACKAGES: &[&str] = &[
+    "at",
+    "cron",
     "dbus",
     "libnss-systemd",
     "libpam-modules",

@@ -19,6 +19,7 @@ pub type Event = Value;
 pub struct LoginBuilder<'m> {
     machine: &'m Machine,
     kind: &'static str,
+    wrapper: Vec<String>,
     options: Vec<String>,
     command: Vec<String>,
 }
@@ -57,6 +58,7 @@ impl Machine {
         LoginBuilder {
             machine: self,
             kind,
+            wrapper: Vec::new(),
             options: Vec::new(),
             command: Vec::new(),
         }
@@ -83,6 +85,12 @@ impl LoginBuilder<'_> {
     /// One more `NAME=value` of the PAM environment.
     pub fn env(self, assignment: &str) -> Self {
         self.option("--env", assignment)
+    }
+
+    /// Runs the PAM caller by another program, such as unshare with options.
+    pub fn inside(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        self
     }
 
     /// Any other option of the client, see `teleport-child exec --help`.
@@ -112,6 +120,7 @@ impl LoginBuilder<'_> {
     #[track_caller]
     pub fn start(self) -> Login {
         let client = [
+            self.wrapper,
             vec![CLIENT.to_owned(), self.kind.to_owned()],
             self.options,
             self.command,

@@ -1,0 +1,100 @@
+//! Kernels before 6.5 do not tell the peer's pidfd: the registry finds it by the PID, and everything is as ever.
+
+use std::time::Duration;
+
+use rig::Machine;
+
+use crate::{call_inside, is_gone, node_alone, sessions};
+
+const A_SECOND: Duration = Duration::from_secs(1);
+const FOLDER: &str = "/run/systemd/system/teleport-sessiond.service.d";
+const DROP_IN: &str = "[Service]\nExecStart=\n\
+                       ExecStart=/usr/local/bin/teleport-child old-kernel -- /usr/libexec/teleport-sessiond\n";
+
+/// teleport-sessiond without SO_PEERPIDFD, as long as this lives.
+struct OldKernel<'m>(&'m Machine);
+
+impl<'m> OldKernel<'m> {
+    #[track_caller]
+    fn on(node: &'m Machine) -> Self {
+        node.run(&["mkdir", "-p", FOLDER]).must();
+        node.write(&format!("{FOLDER}/old-kernel.conf"), DROP_IN);
+        let old = Self(node);
+        old.restart().must();
+        old
+    }
+
+    fn restart(&self) -> rig::Ran {
+        self.0
+            .sh("systemctl daemon-reload && systemctl restart teleport-sessiond")
+    }
+}
+
+impl Drop for OldKernel<'_> {
+    fn drop(&mut self) {
+        self.0.run(&["rm", "-r", FOLDER]);
+        self.restart();
+    }
+}
+
+#[test]
+fn without_so_peerpidfd_logins_closes_and_deaths_of_leaders_are_seen_as_ever() {
+    let node = node_alone();
+    let _old = OldKernel::on(&node);
+
+    let mut login = node.login("fritz").hold("open").hold("close").start();
+    let leader = login.reach("open").pid();
+    let listed = sessions(&node, "fritz");
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!(listed[0]["leaderPid"].to_string(), leader, "{listed:?}");
+    login.go_on().reach("close");
+    assert!(is_gone(&node, "fritz"), "when close_session has returned");
+    login.finish().ran.must();
+
+    for point in ["account", "open"] {
+        let mut login = node.login("frida").hold(point).start();
+        let pid = login.reach(point).pid();
+        assert!(!is_gone(&node, "frida"));
+        node.run(&["kill", "-KILL", &pid]).must();
+        node.within(A_SECOND, "a killed leader takes its user along", |node| {
+            is_gone(node, "frida")
+        });
+        login.finish();
+    }
+
+    let mut forwarding = node.forwarding("falko").hold("became").start();
+    forwarding.reach("became");
+    assert!(!is_gone(&node, "falko"));
+    forwarding.finish().ran.must();
+    node.within(A_SECOND, "the user of a forwarding child is gone", |node| {
+        is_gone(node, "falko")
+    });
+}
+
+#[test]
+fn without_so_peerpidfd_root_of_another_namespace_is_refused_as_ever() {
+    let node = node_alone();
+    let _old = OldKernel::on(&node);
+    for wrapper in [
+        &["unshare", "-U", "-r"][..],
+        &["unshare", "-p", "-f", "--mount-proc"],
+    ] {
+        let (_, answer) = call_inside(&node, wrapper, "List", &serde_json::json!({}));
+        assert_eq!(
+            answer["error"], "com.goteleport.Sessions.NotAdmitted",
+            "{answer}"
+        );
+    }
+}
+
+#[test]
+fn without_so_peerpidfd_live_sessions_survive_a_restart_of_the_registry() {
+    let node = node_alone();
+    let old = OldKernel::on(&node);
+    let mut login = node.login("flora").hold("open").start();
+    login.reach("open");
+    old.restart().must();
+    assert_eq!(sessions(&node, "flora").len(), 1);
+    login.finish().ran.must();
+    assert!(is_gone(&node, "flora"));
+}
