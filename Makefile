@@ -16,7 +16,7 @@ DATADIR  := $(PREFIX)/lib/teleport-userdb
 INSTALL  := install -D -m 0644
 PROGRAM  := install -D -m 0755
 
-.PHONY: help setup build install deb check check-units check-policy check-machines check-all demo fmt lint ci clean
+.PHONY: help setup build install deb check check-units check-policy check-machines check-suites check-all demo fmt lint ci clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,7 +48,7 @@ install: ## places what was built below DESTDIR (on a Debian system prefer `make
 deb: build ## dist/teleport-userdb_VERSION_ARCH.deb
 	packaging/build-deb "$(VERSION)" "$(ARCH)"
 
-check: check-units check-machines ## every test
+check: check-units check-machines check-suites ## every test on Debian trixie, logins on bookworm and sid, too
 
 check-units: setup ## tests of the crates (as root: many need a mount namespace of their own)
 	$(CARGO) test --locked --workspace --exclude teleport-userdb-tests --no-fail-fast
@@ -59,11 +59,19 @@ check-policy: setup ## a million generated logins through the policy, ten thousa
 check-machines: deb ## the package in booted containers (TELEPORT_USERDB_SUITE= picks the Debian release, default trixie)
 	$(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast
 
-check-all: check-units deb ## as check, on each of Debian bookworm, trixie and sid (systemd 252, 257 and the newest)
-	status=0; for suite in bookworm trixie sid; do \
-	    echo "--- $$suite"; \
-	    TELEPORT_USERDB_SUITE=$$suite $(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast || status=1; \
-	done; exit $$status
+check-suites: deb ## logins on the Debian releases that check-machines does not boot: bookworm and sid
+	$(call on_suites,bookworm sid,--test login)
+
+check-all: check-units deb ## every test on each of Debian bookworm, trixie and sid (systemd 252, 257 and the newest)
+	$(call on_suites,bookworm trixie sid,--no-fail-fast)
+
+# Tests of booted containers on several releases, one after the other: $(1) the releases, $(2) which tests.
+define on_suites
+status=0; for suite in $(1); do \
+    echo "--- Debian $$suite"; \
+    TELEPORT_USERDB_SUITE=$$suite $(CARGO) test --locked -p teleport-userdb-tests $(2) || status=1; \
+done; exit $$status
+endef
 
 demo: deb ## a login from beginning to end, in a container, to read along
 	@$(CARGO) build --locked --quiet -p teleport-userdb-tests --bins
