@@ -1,3 +1,7 @@
 //! `teleport-userdbctl`: shows and explains what the daemons do.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    userdb_service::cli::main()
+}

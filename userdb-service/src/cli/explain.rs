@@ -2,13 +2,15 @@
 //! Where the facts about the node come from is the caller's; the decision is the daemon's own.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 
 use clap::Args;
 
+use super::output::{self, Json, plain};
+use super::{GOOD, WRONG};
+use crate::control::lookup::absorb;
 use crate::policy::config::Config;
-use crate::policy::decide::{Answer, Facts, HostFacts, LoginRequest, Occupancy, Question};
-use crate::policy::explain::{Explained, Explanation, explain};
+use crate::policy::decide::{Facts, LoginRequest, Occupancy, Question, Reason, Refusal};
+use crate::policy::explain::{Explained, Explanation, Outcome, explain};
 
 /// The command's arguments.
 #[derive(Args, Clone, Debug)]
@@ -28,9 +30,6 @@ pub struct ExplainArgs {
     /// The PAM service [default: the first of pam-services]
     #[arg(long)]
     pub service: Option<String>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
@@ -44,59 +43,56 @@ fn variable(text: &str) -> Result<(String, String), String> {
 pub trait Node {
     /// Its configuration.
     fn config(&mut self) -> Result<Config, String>;
-    /// What it says without being asked for a name.
-    fn host(&mut self) -> Result<HostFacts, String>;
     /// Who is on.
-    fn occupancy(&mut self) -> Result<Occupancy, String>;
-    /// What others own: an answer to each question.
-    fn answer(&mut self, questions: &[Question]) -> Result<BTreeMap<Question, Answer>, String>;
+    fn occupancy(&mut self, config: &Config) -> Result<Occupancy, String>;
+    /// What others own: an answer to each question, and what the host says beside. An error is what the
+    /// person logging in would be told.
+    fn answer(&mut self, config: &Config, questions: &[Question]) -> Result<Facts, String>;
 }
-
-/// The login was decided and not refused.
-pub const GRANTED: u8 = 0;
-/// The login was refused.
-pub const REFUSED: u8 = 1;
-/// Nothing was decided: wrong arguments, a wrong configuration, no answer.
-pub const WRONG_USE: u8 = 2;
 
 /// Rounds of questions after which something is wrong with the answers.
 const MAX_ROUNDS: usize = 64;
 
-/// Explains the login to `out`. The exit status of the command, or what kept it from deciding (then
-/// the status is [`WRONG_USE`]).
-pub fn run(args: &ExplainArgs, node: &mut dyn Node, out: &mut dyn Write) -> Result<u8, String> {
+/// The explanation and the exit status of the command: [`GOOD`], or [`WRONG`] for a refused login. The
+/// error is what kept it from deciding.
+pub fn run(args: &ExplainArgs, json: Json, node: &mut dyn Node) -> Result<(String, u8), String> {
     let explanation = decide(args, node)?;
-    print(&explanation, args.json, out).map_err(|error| format!("cannot write: {error}"))?;
-    Ok(if explanation.is_refused() {
-        REFUSED
+    let text = output::json(json, &explanation).unwrap_or_else(|| plain(&explanation.to_string()));
+    let status = if explanation.is_refused() {
+        WRONG
     } else {
-        GRANTED
-    })
+        GOOD
+    };
+    Ok((text, status))
 }
 
 fn decide(args: &ExplainArgs, node: &mut dyn Node) -> Result<Explanation, String> {
     let config = node.config()?;
     let request = request(args, &config);
-    let mut facts = Facts {
-        answers: BTreeMap::new(),
-        host: node.host()?,
-    };
-    let occupancy = node.occupancy()?;
+    let mut facts = Facts::default();
+    let occupancy = node.occupancy(&config)?;
     for _ in 0..MAX_ROUNDS {
-        match explain(&config, &request, &facts, &occupancy) {
+        let questions = match explain(&config, &request, &facts, &occupancy) {
             Explained::Done(explanation) => return Ok(explanation),
-            Explained::Ask(questions) => {
-                let answers = node.answer(&questions)?;
-                if questions
-                    .iter()
-                    .any(|question| !answers.contains_key(question))
-                {
-                    return Err(
-                        "a question about the users of this node was not answered".to_owned()
-                    );
-                }
-                facts.answers.extend(answers);
+            Explained::Ask(questions) => questions,
+        };
+        match node.answer(&config, &questions) {
+            Ok(more) => absorb(&mut facts, more),
+            Err(message) => {
+                return Ok(Explanation {
+                    outcome: Outcome::Refuse(Refusal {
+                        reason: Reason::LookupFailed,
+                        message,
+                    }),
+                    steps: Vec::new(),
+                });
             }
+        }
+        if questions
+            .iter()
+            .any(|question| !facts.answers.contains_key(question))
+        {
+            return Err("a question about the users of this node was not answered".to_owned());
         }
     }
     Err(format!(
@@ -121,14 +117,5 @@ fn request(args: &ExplainArgs, config: &Config) -> LoginRequest {
         service: service.unwrap_or_default(),
         environment,
         undecodable: Vec::new(),
-    }
-}
-
-fn print(explanation: &Explanation, json: bool, out: &mut dyn Write) -> io::Result<()> {
-    if json {
-        serde_json::to_writer_pretty(&mut *out, explanation)?;
-        writeln!(out)
-    } else {
-        write!(out, "{explanation}")
     }
 }

@@ -294,7 +294,7 @@ impl Daemon {
 }
 
 /// The folder of the persistent homes, if anybody can have one: their owners are the memory of UIDs.
-fn home_base(config: &Config) -> Option<&Path> {
+pub(crate) fn home_base(config: &Config) -> Option<&Path> {
     let persistent = |mode| mode == HomeMode::Persistent;
     let somebody = persistent(config.home.mode)
         || config

@@ -28,4 +28,5 @@ pub mod state;
 pub mod sudoers_check;
 pub mod sudoers_files;
 
+pub(crate) use arrivals::home_base;
 pub use start::main;

@@ -72,6 +72,21 @@ impl StateDir {
         })
     }
 
+    /// What the daemon has written down below `root`, for who only looks. A daemon that never ran has
+    /// written nothing.
+    pub fn read(root: &Path) -> io::Result<Loaded> {
+        let present = [SESSIONS, LOGINS, UIDS, GIDS]
+            .iter()
+            .all(|folder| root.join(folder).is_dir());
+        match present {
+            true => Self {
+                root: root.to_owned(),
+            }
+            .load(),
+            false => Ok(Loaded::default()),
+        }
+    }
+
     /// Reads everything. Files that cannot be used are named, not removed: they are evidence.
     pub fn load(&self) -> io::Result<Loaded> {
         let mut loaded = Loaded::default();

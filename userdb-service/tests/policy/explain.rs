@@ -1,11 +1,11 @@
 //! `teleport-userdbctl explain`: the decision, its reasons, its exit status.
 
-use std::collections::BTreeMap;
-
 use clap::Parser;
-use userdb_service::cli::explain::{ExplainArgs, GRANTED, Node, REFUSED, run};
+use userdb_service::cli::explain::{ExplainArgs, Node, run};
+use userdb_service::cli::output::Json;
+use userdb_service::cli::{GOOD, WRONG};
 use userdb_service::policy::config::Config;
-use userdb_service::policy::decide::{Answer, HostFacts, Occupancy, Question};
+use userdb_service::policy::decide::{Facts, Occupancy, Question};
 
 use crate::world::{PLAIN, World, login};
 
@@ -20,27 +20,27 @@ impl Node for World {
         Ok(self.config.clone())
     }
 
-    fn host(&mut self) -> Result<HostFacts, String> {
-        Ok(self.host.clone())
-    }
-
-    fn occupancy(&mut self) -> Result<Occupancy, String> {
+    fn occupancy(&mut self, _: &Config) -> Result<Occupancy, String> {
         Ok(self.occupancy.clone())
     }
 
-    fn answer(&mut self, questions: &[Question]) -> Result<BTreeMap<Question, Answer>, String> {
-        Ok(questions
-            .iter()
-            .map(|question| (question.clone(), World::answer(self, question)))
-            .collect())
+    fn answer(&mut self, _: &Config, questions: &[Question]) -> Result<Facts, String> {
+        let answer = |question: &Question| (question.clone(), World::answer(self, question));
+        Ok(Facts {
+            answers: questions.iter().map(answer).collect(),
+            host: self.host.clone(),
+        })
     }
 }
 
 fn explain(world: &World, words: &[&str]) -> (u8, String) {
+    explain_as(Json::Off, world, words)
+}
+
+fn explain_as(json: Json, world: &World, words: &[&str]) -> (u8, String) {
     let command = Command::parse_from([&["explain", "--user", "u", "--login"], words].concat());
-    let mut out = Vec::new();
-    let status = run(&command.args, &mut world.clone(), &mut out).unwrap();
-    (status, String::from_utf8(out).unwrap())
+    let (text, status) = run(&command.args, json, &mut world.clone()).unwrap();
+    (status, text)
 }
 
 const ROLES: &str = "templated-groups = [\"team-*\"]\n[[role]]\nmatch = \"dev-*\"\ncreate-user = true\ngroups = [\"docker\", \"{{env.TEAMS}}\"]\n[[role]]\nmatch = \"ops\"\nsudo = true\ndeny-groups = [\"docker\"]\n";
@@ -57,7 +57,7 @@ fn a_plan_is_printed_with_the_roles_that_led_to_it() {
             "TEAMS=team-a other",
         ],
     );
-    assert_eq!(status, GRANTED);
+    assert_eq!(status, GOOD);
     for line in [
         "user alice is made",
         "groups       teleport-tmp team-a",
@@ -75,7 +75,7 @@ fn a_plan_is_printed_with_the_roles_that_led_to_it() {
 fn a_refusal_is_printed_with_the_sentence_the_user_sees() {
     let world = World::new(ROLES);
     let (status, text) = explain(&world, &["alice", "--roles", "ops"]);
-    assert_eq!(status, REFUSED);
+    assert_eq!(status, WRONG);
     let sentence = world.refusal(&login("alice", "ops")).message;
     assert!(
         text.starts_with(&format!("refused (policy): {sentence}\n")),
@@ -90,10 +90,8 @@ fn a_refusal_is_printed_with_the_sentence_the_user_sees() {
 #[test]
 fn json_carries_the_same_for_programs() {
     let json = |words: &[&str]| {
-        let (status, text) = explain(
-            &World::new(ROLES).with_user("root", 0),
-            &[words, &["--json"]].concat(),
-        );
+        let world = World::new(ROLES).with_user("root", 0);
+        let (status, text) = explain_as(Json::Short, &world, words);
         (
             status,
             serde_json::from_str::<serde_json::Value>(&text).unwrap(),
@@ -126,7 +124,7 @@ fn the_service_is_one_of_ours_unless_it_is_named() {
         &World::new(&format!("pam-services = [\"mine\"]\n{PLAIN}")),
         &["alice", "--roles", "x"],
     );
-    assert_eq!(status, GRANTED);
+    assert_eq!(status, GOOD);
 }
 
 #[test]
@@ -136,7 +134,7 @@ fn hostile_arguments_come_out_escaped() {
         ["alice", "--roles", "dev-a \u{1b}[2J"],
     ] {
         let (status, text) = explain(&World::new(ROLES), &words);
-        assert_eq!(status, REFUSED);
+        assert_eq!(status, WRONG);
         assert!(!text.contains('\u{1b}'), "{text:?}");
     }
 }

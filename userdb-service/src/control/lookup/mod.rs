@@ -6,7 +6,7 @@
 pub mod client;
 mod glibc;
 pub mod host_facts;
-mod nsswitch;
+pub(crate) mod nsswitch;
 pub mod remains;
 mod sudoers_names;
 mod wire;

@@ -6,9 +6,9 @@ use std::path::Path;
 
 /// The services to ask, in order, for each of the two databases that concern us.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Services {
-    pub(super) passwd: Vec<String>,
-    pub(super) group: Vec<String>,
+pub(crate) struct Services {
+    pub(crate) passwd: Vec<String>,
+    pub(crate) group: Vec<String>,
 }
 
 /// Identity of one version of a file: an edit in place, a replacement and a removal all change it.
@@ -27,7 +27,7 @@ impl Stamp {
 
 /// Reads the services as glibc does: a later line for a database replaces an earlier one, a missing
 /// line or file means `files`, actions in brackets are not services.
-pub(super) fn parse(text: &str) -> Services {
+pub(crate) fn parse(text: &str) -> Services {
     let mut services = Services {
         passwd: vec!["files".to_owned()],
         group: vec!["files".to_owned()],

@@ -1,0 +1,254 @@
+//! What is right and what is wrong about a node, as sentences. Pure: it judges what [`super::node`] saw.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::node::{CLOCK_TOLERANCE, NSSWITCH, Node, PAM, Seen, Unit};
+
+/// A judgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Not as it should be; the sentence says what would be right.
+    Wrong,
+    /// Only root can tell.
+    Unknown,
+}
+
+/// One thing that was checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What, in a word or two.
+    pub check: &'static str,
+    /// How it is.
+    pub verdict: Verdict,
+    /// A sentence.
+    pub message: String,
+}
+
+impl Finding {
+    fn new(check: &'static str, verdict: Verdict, message: impl Into<String>) -> Finding {
+        Finding {
+            check,
+            verdict,
+            message: message.into(),
+        }
+    }
+}
+
+/// Judges everything.
+pub fn judge(node: &Node) -> Vec<Finding> {
+    vec![
+        seen(
+            "configuration",
+            &node.configuration,
+            "It can be read only by root.",
+            |()| Ok("The configuration is good.".to_owned()),
+        ),
+        order("nsswitch passwd", "passwd", &node.nsswitch_passwd),
+        order("nsswitch group", "group", &node.nsswitch_group),
+        seen(
+            "pam service",
+            &node.pam,
+            "It can be read only by root.",
+            |()| {
+                Ok(format!(
+                    "{PAM} uses pam_teleport.so in account and session."
+                ))
+            },
+        ),
+        seen("units", &node.units, "", |units| all_enabled(units)),
+        seen("registry", &node.registry, "It answers root only.", |_| {
+            Ok("teleport-sessiond answers.".to_owned())
+        }),
+        seen("userdb", &node.userdb, "", |_| {
+            Ok("teleport-userdbd answers.".to_owned())
+        }),
+        seen("table", &node.table, "", |table| {
+            Ok(format!(
+                "The table of users is there and trusted, with {} users.",
+                table.logins.len()
+            ))
+        }),
+        adopted(node),
+        seen(
+            "sudoers files",
+            &node.stale_sudoers,
+            "The folder is root's.",
+            |stale| {
+                if stale.is_empty() {
+                    return Ok("Each sudoers file of ours belongs to a live user.".to_owned());
+                }
+                Err(format!(
+                    "Nobody live has {}; `systemctl restart teleport-sessiond` removes what is left over.",
+                    stale.join(", ")
+                ))
+            },
+        ),
+        programs(node),
+        clock(node),
+    ]
+}
+
+/// Whether nothing is wrong.
+pub fn all_good(findings: &[Finding]) -> bool {
+    findings
+        .iter()
+        .all(|finding| finding.verdict != Verdict::Wrong)
+}
+
+fn seen<T>(
+    check: &'static str,
+    seen: &Seen<T>,
+    hidden: &str,
+    judge: impl FnOnce(&T) -> Result<String, String>,
+) -> Finding {
+    match seen {
+        Seen::Known(value) => match judge(value) {
+            Ok(message) => Finding::new(check, Verdict::Ok, message),
+            Err(message) => Finding::new(check, Verdict::Wrong, message),
+        },
+        Seen::RootOnly => Finding::new(check, Verdict::Unknown, hidden),
+        Seen::Failed(why) => Finding::new(check, Verdict::Wrong, sentence(why)),
+    }
+}
+
+/// `why` with the capital letter and the full stop of a sentence.
+fn sentence(why: &str) -> String {
+    let mut text = why.to_owned();
+    // A path or a command keeps its spelling.
+    let word = text.split(' ').next().unwrap_or_default();
+    if word.chars().all(|c| c.is_ascii_lowercase())
+        && let Some(first) = text.get_mut(..1)
+    {
+        first.make_ascii_uppercase();
+    }
+    if !text.ends_with('.') {
+        text.push('.');
+    }
+    text
+}
+
+fn order(check: &'static str, database: &str, services: &[String]) -> Finding {
+    let place = |name: &str| services.iter().position(|service| service == name);
+    let right = format!("\"{database}: files teleport systemd\" is right");
+    let wrong = |what: &str| {
+        Finding::new(
+            check,
+            Verdict::Wrong,
+            format!("In {NSSWITCH} the line {database} {what}; {right}."),
+        )
+    };
+    let Some(ours) = place("teleport") else {
+        return wrong("does not name teleport");
+    };
+    // Others first: a name of theirs is never ours.
+    if place("files")
+        .or(place("compat"))
+        .is_some_and(|files| files > ours)
+    {
+        return wrong("names teleport before files");
+    }
+    if place("systemd").is_some_and(|systemd| systemd < ours) {
+        return wrong("names teleport after systemd");
+    }
+    Finding::new(
+        check,
+        Verdict::Ok,
+        format!("The line {database} of {NSSWITCH} names teleport in its place."),
+    )
+}
+
+fn all_enabled(units: &[Unit]) -> Result<String, String> {
+    let mut wrong = Vec::new();
+    for unit in units {
+        if unit.enabled != "enabled" {
+            wrong.push(format!(
+                "{} is {}, `systemctl enable {}` is right",
+                unit.name, unit.enabled, unit.name
+            ));
+        }
+        if unit.active != "active" {
+            wrong.push(format!(
+                "{} is {}, `systemctl start {}` is right",
+                unit.name, unit.active, unit.name
+            ));
+        }
+    }
+    match wrong.is_empty() {
+        true => Ok("All units are enabled and active.".to_owned()),
+        false => Err(format!("{}.", wrong.join("; "))),
+    }
+}
+
+/// Whether the daemon that answers is the one that writes the table.
+fn adopted(node: &Node) -> Finding {
+    const CHECK: &str = "sessions";
+    let (Seen::Known(sessions), Seen::Known(table)) = (&node.registry, &node.table) else {
+        return match (&node.registry, &node.table) {
+            (Seen::RootOnly, _) => Finding::new(
+                CHECK,
+                Verdict::Unknown,
+                "Only root can compare sessions and users.",
+            ),
+            _ => Finding::new(
+                CHECK,
+                Verdict::Wrong,
+                "Sessions and users cannot be compared while one of them is not to be seen.",
+            ),
+        };
+    };
+    let live: BTreeSet<&str> = sessions.iter().map(String::as_str).collect();
+    let published: BTreeSet<&str> = table.logins.iter().map(String::as_str).collect();
+    if live == published {
+        return Finding::new(
+            CHECK,
+            Verdict::Ok,
+            "Exactly the logins with sessions are published.",
+        );
+    }
+    let differing: Vec<&str> = live.symmetric_difference(&published).copied().collect();
+    Finding::new(
+        CHECK,
+        Verdict::Wrong,
+        format!(
+            "Sessions and published users differ in {}; if that stays so, `systemctl restart teleport-sessiond` publishes anew.",
+            differing.join(", ")
+        ),
+    )
+}
+
+fn programs(node: &Node) -> Finding {
+    const CHECK: &str = "sudo";
+    match (node.sudo, node.visudo) {
+        (true, true) => Finding::new(CHECK, Verdict::Ok, "sudo and visudo are installed."),
+        (true, false) => Finding::new(
+            CHECK,
+            Verdict::Wrong,
+            "There is a sudo without a visudo: the rules of roles cannot be checked; install the whole package.",
+        ),
+        // Without sudo nobody can have rights by it, which may be just what is wanted.
+        (false, _) => Finding::new(
+            CHECK,
+            Verdict::Ok,
+            "sudo is not installed: what roles say of it has no effect.",
+        ),
+    }
+}
+
+fn clock(node: &Node) -> Finding {
+    const CHECK: &str = "clock";
+    let tolerance = u64::try_from(CLOCK_TOLERANCE.as_micros()).unwrap_or(u64::MAX);
+    let latest = node.table.known().map_or(0, |table| table.latest_usec);
+    if latest > node.now_usec.saturating_add(tolerance) {
+        return Finding::new(
+            CHECK,
+            Verdict::Wrong,
+            "A user came later than now: the clock was set back, and the times shown are wrong; `timedatectl` says whether it is synchronized.",
+        );
+    }
+    Finding::new(CHECK, Verdict::Ok, "Nobody came later than now.")
+}

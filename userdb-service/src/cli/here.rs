@@ -1,0 +1,77 @@
+//! The machine that `explain` runs on: its configuration, its other providers, who is on.
+//! The state of the daemon is read as it is written down for a restart, and left alone.
+
+use std::path::Path;
+
+use super::explain::{self, ExplainArgs, Node};
+use super::output::Json;
+use super::{Failure, WRONG_USE};
+use crate::control::clock::Boottime;
+use crate::control::lookup::{Lookups, Settings};
+use crate::control::registry::Registry;
+use crate::control::state::StateDir;
+use crate::control::{config_files, home_base};
+use crate::policy::Config;
+use crate::policy::decide::{Facts, Occupancy, Question};
+
+/// Where the daemon writes its state down.
+const STATE: &str = "/run/teleport-sessiond";
+
+struct Here {
+    lookups: Lookups,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Node for Here {
+    fn config(&mut self) -> Result<Config, String> {
+        config_files::load(Path::new("/")).map_err(|error| {
+            format!("no user can be made: the configuration of teleport-userdb is wrong: {error}")
+        })
+    }
+
+    fn occupancy(&mut self, config: &Config) -> Result<Occupancy, String> {
+        let loaded = StateDir::read(Path::new(STATE))
+            .map_err(|error| format!("cannot read who is on from {STATE}: {error}"))?;
+        if let Some((path, why)) = loaded.damaged.first() {
+            return Err(format!("cannot read who is on: {}: {why}", path.display()));
+        }
+        let mut registry = Registry::new(config.retire_delay, config.logins.shared);
+        // The daemon watches the leaders; what it has written down is what it goes by.
+        registry.restore(
+            Boottime::now(),
+            loaded.standings,
+            loaded.sessions,
+            loaded.quarantine,
+            |_| true,
+        );
+        Ok(registry.occupancy().clone())
+    }
+
+    fn answer(&mut self, config: &Config, questions: &[Question]) -> Result<Facts, String> {
+        let asked = self.lookups.ask(questions, home_base(config));
+        self.runtime
+            .block_on(asked)
+            .map_err(|error| error.to_string())
+    }
+}
+
+pub(super) fn explain(args: &ExplainArgs, json: Json) -> Result<(String, u8), Failure> {
+    let failed = |message: String| Failure {
+        status: WRONG_USE,
+        message,
+    };
+    if !nix::unistd::geteuid().is_root() {
+        return Err(failed(
+            "explain reads sudoers and who is on, which only root may: run it as root".to_owned(),
+        ));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed(format!("no event loop: {error}")))?;
+    let mut here = Here {
+        lookups: Lookups::new(Settings::default()),
+        runtime,
+    };
+    explain::run(args, json, &mut here).map_err(failed)
+}

@@ -1,0 +1,336 @@
+//! What is to be seen of this machine, as `status` and `check` need it. Nothing is judged in here.
+//!
+//! Whatever only root may see is [`Seen::RootOnly`] for others, so that nobody takes it for absent.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use account_table::{Cursor, DEFAULT_PATH, Lookup, Table, Trust};
+use serde::Serialize;
+use session_protocol::client::Registry;
+
+use super::list::users;
+use super::sessions::{PATIENCE, sentence};
+use crate::control::config_files;
+use crate::control::lookup::nsswitch::{self, Services};
+use crate::control::sudoers_files::SudoersFiles;
+use crate::policy::Login;
+use crate::policy::sudoers::file_name;
+
+/// Where systemd asks us.
+pub const USERDB: &str = "/run/systemd/userdb/com.goteleport.DynamicUser";
+/// The order of the name services.
+pub const NSSWITCH: &str = "/etc/nsswitch.conf";
+/// The PAM service.
+pub const PAM: &str = "/etc/pam.d/teleport";
+/// Units that have to be enabled.
+pub const UNITS: [&str; 5] = [
+    "teleport-sessiond.service",
+    "teleport-sessiond.socket",
+    "teleport-userdbd.service",
+    "teleport-userdbd.socket",
+    "teleport-sudoers-sweep.service",
+];
+const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// Something that may be hidden or broken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Seen<T> {
+    /// This.
+    Known(T),
+    /// Only root may see it, and this is somebody else.
+    RootOnly,
+    /// It cannot be seen; the sentence says why.
+    Failed(String),
+}
+
+impl<T> Seen<T> {
+    /// What was seen, if it was.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Seen::Known(value) => Some(value),
+            Seen::RootOnly | Seen::Failed(_) => None,
+        }
+    }
+}
+
+/// The published table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TableSeen {
+    /// Changes since it was made.
+    pub changes: u64,
+    /// Published logins, in order.
+    pub logins: Vec<String>,
+    /// Shared groups with a member of ours.
+    pub groups: u64,
+    /// When the latest of the users came, in microseconds of CLOCK_REALTIME.
+    pub latest_usec: u64,
+}
+
+/// A unit's state in systemctl's words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unit {
+    /// Its name.
+    pub name: String,
+    /// `is-enabled`.
+    pub enabled: String,
+    /// `is-active`.
+    pub active: String,
+}
+
+/// Everything that was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    /// The logins of the sessions in the registry, one for each session.
+    pub registry: Seen<Vec<String>>,
+    /// What the userdb provider calls itself.
+    pub userdb: Seen<String>,
+    /// The table.
+    pub table: Seen<TableSeen>,
+    /// Names of our files in sudoers.d.
+    pub sudoers: Seen<Vec<String>>,
+    /// Those of them that belong to no live login.
+    pub stale_sudoers: Seen<Vec<String>>,
+    /// Services of the `passwd` line, in order.
+    pub nsswitch_passwd: Vec<String>,
+    /// Services of the `group` line, in order.
+    pub nsswitch_group: Vec<String>,
+    /// Whether the PAM service exists and uses our module; the sentence otherwise.
+    pub pam: Seen<()>,
+    /// Whether the configuration is good; the sentence otherwise.
+    pub configuration: Seen<()>,
+    /// Our units.
+    pub units: Seen<Vec<Unit>>,
+    /// Whether there is a sudo.
+    pub sudo: bool,
+    /// Whether there is a visudo.
+    pub visudo: bool,
+    /// Now, in microseconds of CLOCK_REALTIME.
+    pub now_usec: u64,
+}
+
+impl Node {
+    /// Looks at this machine.
+    pub fn look() -> Node {
+        let root = nix::unistd::geteuid().is_root();
+        let before = registry(root);
+        let table = table();
+        // Who came between the two looks is in the later one, who went is in the earlier one.
+        let registry = registry(root);
+        let sudoers = sudoers(root);
+        let Services { passwd, group } =
+            nsswitch::parse(&fs::read_to_string(NSSWITCH).unwrap_or_default());
+        let stale_sudoers = stale(&sudoers, [&before, &registry], &table);
+        Node {
+            userdb: userdb(Path::new(USERDB)),
+            stale_sudoers,
+            registry,
+            table,
+            sudoers,
+            nsswitch_passwd: passwd,
+            nsswitch_group: group,
+            pam: pam(),
+            configuration: match config_files::load(Path::new("/")) {
+                Ok(_) => Seen::Known(()),
+                Err(config_files::LoadError::Unreadable(_, error))
+                    if error.kind() == io::ErrorKind::PermissionDenied && !root =>
+                {
+                    Seen::RootOnly
+                }
+                Err(error) => Seen::Failed(error.to_string()),
+            },
+            units: units(),
+            sudo: has_program("sudo"),
+            visudo: has_program("visudo"),
+            now_usec: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX)),
+        }
+    }
+}
+
+fn registry(root: bool) -> Seen<Vec<String>> {
+    if !root {
+        return Seen::RootOnly;
+    }
+    match Registry::new(PATIENCE).list() {
+        Ok(sessions) => Seen::Known(
+            sessions
+                .into_iter()
+                .map(|session| session.userName)
+                .collect(),
+        ),
+        Err(failure) => Seen::Failed(sentence(&failure)),
+    }
+}
+
+/// Asks a varlink service who it is.
+fn userdb(path: &Path) -> Seen<String> {
+    let ask = || -> io::Result<String> {
+        let mut stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.write_all(b"{\"method\":\"org.varlink.service.GetInfo\"}\0")?;
+        let (mut answer, mut byte) = (Vec::new(), [0]);
+        while answer.len() < 64 * 1024 {
+            stream.read_exact(&mut byte)?;
+            if byte == [0] {
+                break;
+            }
+            answer.extend(byte);
+        }
+        let answer: serde_json::Value = serde_json::from_slice(&answer)?;
+        match answer.pointer("/parameters/product") {
+            Some(serde_json::Value::String(product)) => Ok(product.clone()),
+            _ => Err(io::Error::other("its answer to GetInfo names no product")),
+        }
+    };
+    match ask() {
+        Ok(product) => Seen::Known(product),
+        Err(error) => Seen::Failed(format!(
+            "teleport-userdbd does not answer on {}: {error}; `systemctl start teleport-userdbd` starts it, its journal says why it ended",
+            path.display()
+        )),
+    }
+}
+
+fn table() -> Seen<TableSeen> {
+    let path = DEFAULT_PATH.to_string_lossy();
+    let Some(table) = Table::open(DEFAULT_PATH, Trust::Root) else {
+        return Seen::Failed(format!(
+            "there is no table of users at {path} that can be trusted (a regular file of root that nobody else can write); teleport-sessiond makes it when it starts"
+        ));
+    };
+    if table.is_retired() {
+        return Seen::Failed(format!(
+            "the table at {path} is retired; teleport-sessiond makes a new one when it starts"
+        ));
+    }
+    let Some(users) = users(&table) else {
+        return Seen::Failed(format!("{path} is being changed all the time; try again"));
+    };
+    let (mut groups, mut cursor) = (0, Cursor::default());
+    while let Lookup::Found(_) = table.next_group(&mut cursor) {
+        groups += 1;
+    }
+    Seen::Known(TableSeen {
+        changes: table.changes(),
+        groups,
+        latest_usec: users.iter().map(|user| user.since_usec).max().unwrap_or(0),
+        logins: users.into_iter().map(|user| user.login).collect(),
+    })
+}
+
+fn sudoers(root: bool) -> Seen<Vec<String>> {
+    match SudoersFiles::default().list() {
+        Ok((ours, _)) => Seen::Known(ours),
+        Err(_) if !root => Seen::RootOnly,
+        Err(error) => Seen::Failed(format!("the sudoers files cannot be looked at: {error}")),
+    }
+}
+
+/// Our sudoers files whose login neither the registry nor, where that does not answer, the table knows.
+fn stale(
+    sudoers: &Seen<Vec<String>>,
+    registry: [&Seen<Vec<String>>; 2],
+    table: &Seen<TableSeen>,
+) -> Seen<Vec<String>> {
+    let files = match sudoers {
+        Seen::Known(files) => files,
+        Seen::RootOnly => return Seen::RootOnly,
+        Seen::Failed(why) => return Seen::Failed(why.clone()),
+    };
+    let mut live: BTreeSet<&str> = BTreeSet::new();
+    for logins in registry.into_iter().filter_map(Seen::known) {
+        live.extend(logins.iter().map(String::as_str));
+    }
+    if let Some(table) = table.known() {
+        live.extend(table.logins.iter().map(String::as_str));
+    }
+    let needed: BTreeSet<String> = live
+        .into_iter()
+        .filter_map(|login| Login::try_from(login).ok())
+        .map(|login| file_name(&login))
+        .collect();
+    let mut stale = files.clone();
+    stale.retain(|name| !needed.contains(name));
+    Seen::Known(stale)
+}
+
+fn pam() -> Seen<()> {
+    let text = match fs::read_to_string(PAM) {
+        Ok(text) => text,
+        Err(error) => {
+            return Seen::Failed(format!(
+                "{PAM} cannot be read: {error}; /usr/lib/teleport-userdb/pam.d/teleport is what belongs there"
+            ));
+        }
+    };
+    for phase in ["account", "session"] {
+        let ours = |line: &str| {
+            let mut words = line.split_whitespace();
+            words.next().map(|word| word.trim_start_matches('-')) == Some(phase)
+                && words.any(|word| word.rsplit('/').next() == Some("pam_teleport.so"))
+        };
+        if !text.lines().any(ours) {
+            return Seen::Failed(format!(
+                "{PAM} has no line \"{phase} ... pam_teleport.so\"; compare it with /usr/lib/teleport-userdb/pam.d/teleport"
+            ));
+        }
+    }
+    Seen::Known(())
+}
+
+/// systemctl answers a line for each unit, whatever its exit status.
+fn units() -> Seen<Vec<Unit>> {
+    let ask = |verb: &str| -> io::Result<Vec<String>> {
+        let output = Command::new("systemctl")
+            .arg(verb)
+            .args(UNITS)
+            .stdin(Stdio::null())
+            .output()?;
+        let lines: Vec<String> = String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        if lines.len() == UNITS.len() {
+            return Ok(lines);
+        }
+        Err(io::Error::other(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        ))
+    };
+    match ask("is-enabled").and_then(|enabled| Ok((enabled, ask("is-active")?))) {
+        Ok((enabled, active)) => Seen::Known(
+            UNITS
+                .into_iter()
+                .zip(enabled.into_iter().zip(active))
+                .map(|(name, (enabled, active))| Unit {
+                    name: name.to_owned(),
+                    enabled,
+                    active,
+                })
+                .collect(),
+        ),
+        Err(error) => Seen::Failed(format!("systemctl does not say how the units are: {error}")),
+    }
+}
+
+fn has_program(name: &str) -> bool {
+    FOLDERS.iter().any(|folder| {
+        fs::metadata(Path::new(folder).join(name))
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    })
+}
+
+/// How far in the future a user may have come before the clock counts as set back.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);

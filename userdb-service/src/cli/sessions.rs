@@ -1,0 +1,111 @@
+//! `teleport-userdbctl sessions`: what is reserved and open, as the registry says. For root, like the registry.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use session_protocol::client::{Failure as CallFailure, Registry};
+use session_protocol::sessions::Session;
+
+use super::output::{Output, moment};
+use super::{Failure, GOOD, WRONG, table};
+
+/// The registry answers at once or not at all.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The whole table as text.
+pub fn render(sessions: &[Session], legend: bool) -> String {
+    let mut table = table::Table::new(&[
+        ("SESSION", false),
+        ("LOGIN", false),
+        ("UID", true),
+        ("TELEPORT USER", false),
+        ("ROLES", false),
+        ("STATE", false),
+        ("LEADER", true),
+        ("SERVICE", false),
+        ("SINCE", false),
+    ]);
+    for session in sessions {
+        table.row([
+            session.session.clone(),
+            session.userName.clone(),
+            session.uid.to_string(),
+            session.teleportUser.clone(),
+            session.roles.join(" "),
+            session.state.clone(),
+            session.leaderPid.to_string(),
+            session.service.clone(),
+            moment(u64::try_from(session.sinceUSec).unwrap_or_default()),
+        ]);
+    }
+    table.render(legend, "sessions")
+}
+
+/// Why the registry has no list for us, as a sentence that says what would help.
+pub fn sentence(failure: &CallFailure) -> String {
+    match failure {
+        CallFailure::NotAdmitted { message } => message.clone(),
+        failure => format!(
+            "teleport-sessiond does not answer: {failure}; `systemctl start teleport-sessiond` starts it, its journal says why it ended"
+        ),
+    }
+}
+
+pub(super) fn run(output: Output) -> Result<(String, u8), Failure> {
+    let failed = |message: String| Failure {
+        status: WRONG,
+        message,
+    };
+    if !nix::unistd::geteuid().is_root() {
+        return Err(failed(
+            "the registry of sessions answers root only: run this as root, or `teleport-userdbctl list` as anybody"
+                .to_owned(),
+        ));
+    }
+    let sessions = Registry::new(PATIENCE)
+        .list()
+        .map_err(|failure| failed(sentence(&failure)))?;
+    let text = output.show(&Listed(&sessions), || render(&sessions, output.legend));
+    Ok((text, GOOD))
+}
+
+/// The sessions as the interface spells them.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Listed<'a>(&'a [Session]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_listed_with_their_leaders() {
+        let session = Session {
+            session: "0f0e".to_owned(),
+            userName: "maria".to_owned(),
+            uid: 1_879_048_192,
+            teleportUser: "maria@example.com".to_owned(),
+            roles: vec!["dev".to_owned(), "o\u{9b}ps".to_owned()],
+            state: "open".to_owned(),
+            leaderPid: 77,
+            service: "teleport".to_owned(),
+            sinceUSec: 1_795_233_906_000_000,
+        };
+        assert_eq!(
+            render(&[session], true),
+            "SESSION LOGIN        UID TELEPORT USER     ROLES         STATE LEADER SERVICE  SINCE\n\
+             0f0e    maria 1879048192 maria@example.com dev o\\u{9b}ps open      77 teleport Sat 2026-11-21 04:05:06 UTC\n\
+             \n1 session listed.\n"
+        );
+        assert_eq!(render(&[], true), "No sessions.\n");
+    }
+
+    #[test]
+    fn an_absent_daemon_is_told_with_what_would_help() {
+        let sentence = sentence(&CallFailure::Unreachable("/x: no such file".to_owned()));
+        assert!(
+            sentence.contains("/x: no such file") && sentence.contains("systemctl start"),
+            "{sentence}"
+        );
+    }
+}
