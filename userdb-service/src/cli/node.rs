@@ -29,14 +29,16 @@ pub const USERDB: &str = "/run/systemd/userdb/com.goteleport.DynamicUser";
 pub const NSSWITCH: &str = "/etc/nsswitch.conf";
 /// The PAM service.
 pub const PAM: &str = "/etc/pam.d/teleport";
-/// Units that have to be enabled.
+/// Units that have to be enabled. All but [`SWEEP`] also run all the time.
 pub const UNITS: [&str; 5] = [
     "teleport-sessiond.service",
     "teleport-sessiond.socket",
     "teleport-userdbd.service",
     "teleport-userdbd.socket",
-    "teleport-sudoers-sweep.service",
+    SWEEP,
 ];
+/// Runs once, at boot.
+pub const SWEEP: &str = "teleport-sudoers-sweep.service";
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Something that may be hidden or broken.
