@@ -231,7 +231,14 @@ fn admit(phase: Phase, world: &mut dyn World, kept: &mut Kept) -> Verdict {
         Ok(admission) => admitted(phase, world, kept, admission),
         Err(Failure::Refused { message, .. }) => phase.refuse(Priority::Notice, &message),
         Err(Failure::NotAdmitted { message }) => phase.refuse(Priority::Error, &message),
-        Err(failure) => phase.unanswered(world, &request.login, &failure),
+        Err(failure) => {
+            let verdict = phase.unanswered(world, &request.login, &failure);
+            if verdict.code == Code::Success {
+                // Asked once is enough: a user of this host waits for a hung registry once, not twice.
+                kept.stage = Stage::Foreign;
+            }
+            verdict
+        }
     }
 }
 

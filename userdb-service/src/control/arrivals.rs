@@ -16,7 +16,7 @@ use super::leader::Leader;
 use super::lookup;
 use super::messages;
 use super::passwd_lock::Hold;
-use super::registry::{Arrival, Joinable, SessionId, State};
+use super::registry::{Arrival, Begun, Joinable, SessionId, State};
 use crate::policy::config::HomeMode;
 use crate::policy::decide::Reason;
 use crate::policy::{self, Config, Decision, Facts, LoginRequest, Plan, Refusal};
@@ -72,16 +72,18 @@ impl Daemon {
                 other => return other,
             },
         };
-        let home = self
-            .registry
-            .borrow()
-            .session(id)
-            .map(|session| session.plan.clone());
-        if let Some(plan) = home
-            && let Err(message) = self.provide_home(&plan).await
+        let begun = self.registry.borrow_mut().begin_to_open(id);
+        if let Some(Begun {
+            plan,
+            again,
+            effects,
+        }) = begun
         {
-            self.registry.borrow_mut().without_home(id);
-            messages.push(message);
+            self.carry_out(effects);
+            if let Err(message) = self.provide_home(&plan, again).await {
+                self.registry.borrow_mut().without_home(id);
+                messages.push(message);
+            }
         }
         let opened = self.registry.borrow_mut().open(id);
         let Ok(effects) = opened else {
@@ -90,7 +92,7 @@ impl Daemon {
                 "the login was withdrawn while its session opened; log in again",
             );
         };
-        let done = self.carry_out(effects);
+        let done = self.grant(effects);
         if let Some(why) = done.failed {
             return self.take_back(id, &why);
         }
@@ -143,11 +145,6 @@ impl Daemon {
             }
         };
         loop {
-            // Registered before the registry is looked at, so that no change is missed in between.
-            let settled = self.settled.notified();
-            tokio::pin!(settled);
-            settled.as_mut().enable();
-
             let (plan, hold) = match timeout_at(deadline, self.decide(&config, request)).await {
                 Ok(Ok(decided)) => decided,
                 Ok(Err(reception)) => return reception,
@@ -166,8 +163,7 @@ impl Daemon {
                 Joinable::Now => return self.register(*plan, request, leader, hold),
                 Joinable::AfterRemains => {
                     drop(hold);
-                    let changed = timeout_at(deadline, settled).await.is_ok();
-                    if !changed || self.stopping.get() {
+                    if !self.can_join_before(deadline, &plan).await {
                         return refused(
                             Reason::Busy,
                             &format!(
@@ -177,6 +173,27 @@ impl Daemon {
                         );
                     }
                 }
+            }
+        }
+    }
+
+    /// Waits until what an earlier user left has ended. False: not before the deadline, or not in the
+    /// life of this daemon.
+    async fn can_join_before(&self, deadline: Instant, plan: &Plan) -> bool {
+        loop {
+            // Registered before the registry is looked at, so that no change is missed in between.
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            let joinable = self
+                .registry
+                .borrow()
+                .joinable(&plan.login, &plan.teleport_user);
+            if joinable == Joinable::Now {
+                return true;
+            }
+            if self.stopping.get() || timeout_at(deadline, settled).await.is_err() {
+                return false;
             }
         }
     }
@@ -237,7 +254,7 @@ impl Daemon {
                 since_usec: realtime_usec(),
             },
         );
-        let done = self.carry_out(effects);
+        let done = self.grant(effects);
         if let Some(why) = done.failed {
             return self.take_back(id, &why);
         }

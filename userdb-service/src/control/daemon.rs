@@ -173,9 +173,7 @@ impl Daemon {
             loaded.quarantine,
             |session| self.find_leader_again(session),
         );
-        if let Some(why) = self.carry_out(effects).failed {
-            error!("taking up the sessions of before the restart: {why}");
-        }
+        self.carry_out(effects);
         let live: BTreeSet<Login> = self
             .registry
             .borrow()
@@ -190,7 +188,7 @@ impl Daemon {
         self.table
             .borrow_mut()
             .retain(|login| Login::try_from(login).is_ok_and(|login| live.contains(&login)));
-        self.take_over_homes(&live);
+        self.take_over_homes();
         if !live.is_empty() {
             info!("{} logins go on after a restart", live.len());
         }

@@ -4,6 +4,7 @@
 //! the same Teleport user to find again.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -24,8 +25,9 @@ use crate::policy::plan::{Home, Plan};
 pub(super) type Doors = HashMap<Login, Weak<Mutex<()>>>;
 
 impl Daemon {
-    /// Sees to it that the plan's home is there. A sentence for the person if there is none.
-    pub(super) async fn provide_home(&self, plan: &Plan) -> Result<(), String> {
+    /// Sees to it that the plan's home is there. `again`: the login has been on without a break, so that
+    /// the home in place is its own. A sentence for the person if there is none.
+    pub(super) async fn provide_home(&self, plan: &Plan, again: bool) -> Result<(), String> {
         let door = self.door(&plan.login);
         let _inside = door.lock().await;
         let tenant = Tenant {
@@ -37,6 +39,7 @@ impl Daemon {
         let provided = match &plan.home {
             Home::None => return Ok(()),
             Home::Ephemeral { .. } => match ephemeral() {
+                Ok(homes) if again => homes.provide_again(&tenant).await,
                 Ok(homes) => homes.provide(&tenant).await,
                 Err(error) => Err(error),
             },
@@ -59,36 +62,49 @@ impl Daemon {
     }
 
     /// Puts the ephemeral home of a login that has ended out of reach, and throws it away when nobody
-    /// has come back for it.
-    pub(super) async fn keep_home(self: &Rc<Self>, standing: &Standing) {
-        let Some(teleport_user) = standing.owners.iter().next_back() else {
-            return;
+    /// has come back for it. One that cannot be kept is thrown away at once: whoever is next under this
+    /// login has the same UID.
+    ///
+    /// # Errors
+    /// The home may still be in place: the login must not end yet.
+    pub(super) async fn keep_home(self: &Rc<Self>, standing: &Standing) -> Result<(), HomeError> {
+        let login = &standing.login;
+        let door = self.door(login);
+        let _inside = door.lock().await;
+        let homes = match ephemeral() {
+            Ok(homes) => homes,
+            // Without the folder there are no homes in it.
+            Err(HomeError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         };
-        let tenant = Tenant {
-            login: &standing.login,
-            uid: standing.uid,
-            gid: standing.gid,
-            // With several owners nobody can say whose it is: then nobody finds it again.
-            teleport_user: if standing.owners.len() == 1 {
-                teleport_user
-            } else {
-                ""
-            },
-        };
-        let parked = {
-            let door = self.door(&standing.login);
-            let _inside = door.lock().await;
-            ephemeral().and_then(|homes| homes.park(&tenant))
+        let mut owners = standing.owners.iter();
+        let parked = match (owners.next(), owners.next()) {
+            (Some(teleport_user), None) => homes.park(&Tenant {
+                login,
+                uid: standing.uid,
+                gid: standing.gid,
+                teleport_user,
+            }),
+            // It was shared: nobody can say whose it is.
+            _ => Ok(false),
         };
         match parked {
-            Ok(true) => self.throw_away_in_time(standing.login.clone()),
+            Ok(true) => self.throw_away_in_time(login.clone()),
             Ok(false) => {}
-            Err(error) => error!(TELEPORT_LOGIN = %standing.login, "cannot keep the home: {error}"),
+            Err(error) => {
+                warn!(TELEPORT_LOGIN = %login, "the home is thrown away, not kept: {error}")
+            }
         }
+        if homes.evict(login)? {
+            spawn_local(empty_trash());
+        }
+        Ok(())
     }
 
-    /// At start: homes of nobody who is on are thrown away, those that are kept go on waiting.
-    pub(super) fn take_over_homes(self: &Rc<Self>, live: &BTreeSet<Login>) {
+    /// At start: homes of logins of which nothing is left are thrown away, those that are kept go on waiting.
+    pub(super) fn take_over_homes(self: &Rc<Self>) {
         let homes = match ephemeral() {
             Ok(homes) => homes,
             Err(error) => {
@@ -96,7 +112,13 @@ impl Daemon {
                 return;
             }
         };
-        if let Err(error) = homes.sweep(live) {
+        let standing: BTreeSet<Login> = self
+            .registry
+            .borrow()
+            .standings()
+            .map(|standing| standing.login.clone())
+            .collect();
+        if let Err(error) = homes.sweep(&standing) {
             error!("cannot throw away all stale homes: {error}");
         }
         for parked in homes.parked().unwrap_or_default() {

@@ -16,12 +16,12 @@ use super::publish;
 use super::registry::{Effect, Published, SessionId, State};
 use crate::policy::{Login, SudoersSpec};
 
-/// How often the removal of a sudoers file is tried again.
-const REMOVAL_RETRY: Duration = Duration::from_millis(500);
+/// How often what has failed is tried again.
+const RETRY: Duration = Duration::from_millis(500);
 
-/// What came of it.
+/// What came of a grant.
 #[derive(Debug, Default)]
-pub(super) struct CarriedOut {
+pub(super) struct Granted {
     /// What the person logging in should be told.
     pub(super) messages: Vec<String>,
     /// Why the grant cannot be made, for the journal. Whoever asked for it takes it back.
@@ -29,17 +29,57 @@ pub(super) struct CarriedOut {
 }
 
 impl Daemon {
-    pub(super) fn carry_out(self: &Rc<Self>, effects: Vec<Effect>) -> CarriedOut {
-        let mut done = CarriedOut::default();
+    /// Carries out what a reservation or an opening asks for, up to the first step that fails.
+    pub(super) fn grant(self: &Rc<Self>, effects: Vec<Effect>) -> Granted {
+        let mut done = Granted::default();
         for effect in effects {
             if let Err(why) = self.carry_out_one(effect, &mut done.messages) {
                 done.failed = Some(why);
                 break;
             }
         }
+        self.something_changed();
+        done
+    }
+
+    /// Carries out everything else: what ends, what shrinks, what time brings, for one login or many. A
+    /// step that fails keeps none of the others from being made.
+    pub(super) fn carry_out(self: &Rc<Self>, effects: Vec<Effect>) {
+        for effect in effects {
+            let login = match &effect {
+                Effect::Publish(published) => Some(published.plan.login.clone()),
+                _ => None,
+            };
+            if let Err(why) = self.carry_out_one(effect, &mut Vec::new()) {
+                error!("{why}");
+                if let Some(login) = login {
+                    self.withdraw_until_published(login);
+                }
+            }
+        }
+        self.something_changed();
+    }
+
+    fn something_changed(&self) {
         self.deadline_moved.notify_one();
         self.settled.notify_waiters();
-        done
+    }
+
+    /// What is published of `login` may say more than its sessions still grant, and cannot be replaced
+    /// now: better nothing than too much, until it can.
+    fn withdraw_until_published(self: &Rc<Self>, login: Login) {
+        self.withdraw(&login);
+        let daemon = self.clone();
+        spawn_local(async move {
+            loop {
+                sleep(RETRY).await;
+                let published = daemon.registry.borrow().published(&login);
+                match published {
+                    Some(published) if daemon.publish(&published).is_err() => {}
+                    _ => return,
+                }
+            }
+        });
     }
 
     fn carry_out_one(
@@ -127,7 +167,7 @@ impl Daemon {
         let (daemon, login) = (self.clone(), login.clone());
         spawn_local(async move {
             loop {
-                sleep(REMOVAL_RETRY).await;
+                sleep(RETRY).await;
                 let granted = daemon
                     .registry
                     .borrow()

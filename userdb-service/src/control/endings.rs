@@ -49,26 +49,26 @@ impl Daemon {
         if !self.ending.borrow_mut().insert(login.clone()) {
             return;
         }
+        let Some(standing) = self.registry.borrow().standing(&login).cloned() else {
+            self.ending.borrow_mut().remove(&login);
+            return;
+        };
         let daemon = self.clone();
         spawn_local(async move {
             let mut pause = Duration::from_millis(200);
-            let Some(standing) = daemon.registry.borrow().standing(&login).cloned() else {
-                return;
-            };
             while let Err(why) = daemon.try_to_end(&standing).await {
                 warn!(TELEPORT_LOGIN = %login, TELEPORT_UID = %uid, "{login} has not ended yet: {why}");
                 sleep(pause).await;
                 pause = LONGEST_PAUSE.min(pause * 2);
             }
             info!(TELEPORT_LOGIN = %login, TELEPORT_UID = %uid, "nothing of {login} is left");
-            daemon.keep_home(&standing).await;
             daemon.ending.borrow_mut().remove(&login);
             let effects = daemon.registry.borrow_mut().remains_ended(&login);
             daemon.carry_out(effects);
         });
     }
 
-    async fn try_to_end(&self, standing: &Standing) -> Result<(), String> {
+    async fn try_to_end(self: &Rc<Self>, standing: &Standing) -> Result<(), String> {
         let (uid, gid) = (standing.uid, standing.gid);
         // Fails once the record is gone, and then the file in leftovers does; a logind that still knows
         // the user may be about to start its manager again.
@@ -92,7 +92,10 @@ impl Daemon {
         if remains::has_processes(uid.get()) {
             return Err("it has processes".to_owned());
         }
-        Ok(())
+        self.logind.forget_failures(uid.get()).await;
+        self.keep_home(standing)
+            .await
+            .map_err(|error| format!("its home is still in place: {error}"))
     }
 }
 

@@ -45,6 +45,7 @@ trait Login {
 trait Systemd {
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
+    fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
 }
 
 /// What became of a user in logind.
@@ -125,6 +126,23 @@ impl Logind {
         {
             Err(Failure::Named(name)) if name == NO_SUCH_USER => Ok(()),
             outcome => outcome.map_err(|failure| failure.to_string()),
+        }
+    }
+
+    /// Lets systemd forget units of the UID that count as failed because they were killed; the machine
+    /// would stay "degraded" for a user that does not exist. Who cannot be asked has no such units.
+    pub async fn forget_failures(&self, uid: u32) {
+        for unit in [
+            format!("user@{uid}.service"),
+            format!("user-runtime-dir@{uid}.service"),
+            format!("user-{uid}.slice"),
+        ] {
+            let forgotten = self
+                .systemd(async |s| s.reset_failed_unit(&unit).await)
+                .await;
+            if let Err(Failure::Other(_)) = forgotten {
+                return;
+            }
         }
     }
 

@@ -145,21 +145,43 @@ impl Homes {
         })
     }
 
-    /// Gives a tenant an ephemeral home: the one that is there, the one that was kept, or a new one.
+    /// Gives a tenant who was not on an ephemeral home: the one that was kept, or a new one. One that is
+    /// in place has outlived somebody's end, and nothing says whose it was: it is thrown away.
     ///
     /// # Errors
     /// There is none. What was there before is unreachable or as it was.
     pub async fn provide(&self, tenant: &Tenant<'_>) -> Result<Provided, HomeError> {
-        let name = tenant.login.as_ref();
-        match self.stat(name)? {
-            Some(stat) if is_home_of(&stat, tenant.uid) => return Ok(Provided::Present),
-            Some(_) => self.throw_away(name)?,
-            None => {}
-        }
+        self.evict(tenant.login)?;
         if self.unpark(tenant)? {
             return Ok(Provided::Kept);
         }
         self.make(tenant).await
+    }
+
+    /// Gives a tenant who has been on without a break the ephemeral home that is in place, or one as by
+    /// [`Homes::provide`].
+    ///
+    /// # Errors
+    /// There is none. What was there before is unreachable or as it was.
+    pub async fn provide_again(&self, tenant: &Tenant<'_>) -> Result<Provided, HomeError> {
+        match self.stat(tenant.login.as_ref())? {
+            Some(stat) if is_home_of(&stat, tenant.uid) => Ok(Provided::Present),
+            _ => self.provide(tenant).await,
+        }
+    }
+
+    /// Puts whatever has the name of `login` out of everybody's reach, for good. False if nothing has.
+    /// Takes no room: it works on a full file system.
+    ///
+    /// # Errors
+    /// It may still be in place: try again.
+    pub fn evict(&self, login: &Login) -> Result<bool, HomeError> {
+        let name = login.as_ref();
+        let present = self.stat(name)?.is_some();
+        if present {
+            self.throw_away(name)?;
+        }
+        Ok(present)
     }
 
     /// Gives a tenant a lasting home. One that belongs to somebody else is left alone.

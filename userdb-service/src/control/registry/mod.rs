@@ -104,6 +104,17 @@ pub enum Joinable {
     AfterRemains,
 }
 
+/// A reservation on its way to a session.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    /// What it was granted.
+    pub plan: Plan,
+    /// Whether the login has been open without a break: what is there in its name is its own.
+    pub again: bool,
+    /// To be carried out before anything is made for it.
+    pub effects: Vec<Effect>,
+}
+
 /// The handle names no session that could be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoReservation;
@@ -262,6 +273,24 @@ impl Registry {
         effects
     }
 
+    /// The session is about to open: from now on something of it may be left behind, in its home if
+    /// nowhere else. `None` if there is no such reservation.
+    pub fn begin_to_open(&mut self, id: SessionId) -> Option<Begun> {
+        let session = self.sessions.get(&id)?;
+        if !matches!(session.state, State::Reserved { .. }) {
+            return None;
+        }
+        let plan = session.plan.clone();
+        let standing = &mut self.logins.get_mut(&plan.login)?.standing;
+        let again = std::mem::replace(&mut standing.may_have_remains, true);
+        let effects = vec![Effect::RememberLogin(plan.login.clone())];
+        Some(Begun {
+            plan,
+            again,
+            effects,
+        })
+    }
+
     /// The session's home could not be made: it starts in `/`.
     pub fn without_home(&mut self, id: SessionId) {
         if let Some(session) = self.sessions.get_mut(&id) {
@@ -399,12 +428,11 @@ impl Registry {
         }
     }
 
-    /// Makes file and record say what the login's sessions grant together now.
-    fn show(&mut self, login: &Login, effects: &mut Vec<Effect>) {
-        let Some(entry) = self.logins.get(login) else {
-            return;
-        };
-        let sessions: Vec<&Session> = entry
+    /// What the sessions of the login grant together, if it has any.
+    pub fn published(&self, login: &Login) -> Option<Published> {
+        let sessions: Vec<&Session> = self
+            .logins
+            .get(login)?
             .sessions
             .values()
             .filter_map(|id| self.sessions.get(id))
@@ -414,12 +442,17 @@ impl Registry {
             .filter(|session| session.state == State::Open)
             .map(|session| &session.plan)
             .collect();
-        let published = sessions.first().map(|first| Published {
+        sessions.first().map(|first| Published {
             plan: policy::combine(&open, self.shared)
                 .unwrap_or_else(|| without_rights(&first.plan)),
             sessions: u32::try_from(open.len()).unwrap_or(u32::MAX),
             since_usec: first.since_usec,
-        });
+        })
+    }
+
+    /// Makes file and record say what the login's sessions grant together now.
+    fn show(&mut self, login: &Login, effects: &mut Vec<Effect>) {
+        let published = self.published(login);
         let (specs, groups) = match &published {
             Some(published) => (
                 published.plan.sudoers.clone(),

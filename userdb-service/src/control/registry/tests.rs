@@ -330,6 +330,38 @@ fn a_reservation_ends_after_ten_minutes_and_leaves_no_remains_to_end() {
 }
 
 #[test]
+fn a_session_whose_leader_dies_while_its_home_is_made_leaves_remains_to_end() {
+    let mut world = World::new();
+    let id = world.reserve(plan("dev", "alice", false), 10);
+    let begun = world.registry.begin_to_open(id).expect("reserved");
+    assert!(!begun.again, "nothing was open before");
+    world.believe(begun.effects);
+    world.leader_gone(id);
+    world.pass(DELAY);
+    assert!(!world.ending.is_empty());
+    world.end_remains();
+    let again = world.reserve(plan("dev", "eve", false), 11);
+    let begun = world.registry.begin_to_open(again).expect("reserved");
+    assert!(!begun.again, "what is in place is not eve's");
+}
+
+#[test]
+fn who_comes_back_in_time_finds_what_is_in_place() {
+    let mut world = World::new();
+    let id = world.reserve(plan("dev", "alice", false), 10);
+    assert!(!world.registry.begin_to_open(id).expect("reserved").again);
+    world.open(id);
+    world.close(id);
+    let again = world.reserve(plan("dev", "alice", false), 11);
+    assert!(world.registry.begin_to_open(again).expect("reserved").again);
+    world.open(again);
+    assert!(
+        world.registry.begin_to_open(again).is_none(),
+        "open already"
+    );
+}
+
+#[test]
 fn closing_twice_and_opening_twice_change_nothing() {
     let mut world = World::new();
     let id = world.reserve(plan("dev", "alice", true), 10);
