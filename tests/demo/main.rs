@@ -64,6 +64,9 @@ impl Story<'_> {
         self.shows("grep -E '^(passwd|group):' /etc/nsswitch.conf", |ran| {
             ran.stdout.matches("files teleport systemd").count() == 2
         });
+        self.shows("teleport-userdbctl check", |ran| {
+            ran.succeeded() && ran.stdout.contains("Nothing is wrong.")
+        });
         say("Nobody is called maria here.");
         self.shows("getent passwd maria", |ran| ran.status == 2);
     }
@@ -86,6 +89,10 @@ impl Story<'_> {
             ran.stdout.contains("Service: com.goteleport.DynamicUser")
         });
         self.shows("loginctl list-sessions", |ran| ran.stdout.contains("maria"));
+        say("Who holds her here, and until which process ends:");
+        self.shows("teleport-userdbctl sessions", |ran| {
+            ran.stdout.contains(&session.pid) && ran.stdout.contains("maria@example.com")
+        });
 
         say("And yet nothing was written for her:");
         self.shows("grep -c maria /etc/passwd /etc/shadow /etc/group", |ran| {
@@ -97,6 +104,7 @@ impl Story<'_> {
         session.login.go_on().reach("close");
         say("pam_close_session has just returned to Teleport, and nobody knows her any more:");
         self.is_gone();
+        self.shows("teleport-userdbctl list", |ran| ran.stdout == "No users.\n");
         let ended = session.login.finish();
         say("What her command wrote meanwhile:");
         println!();
@@ -142,6 +150,14 @@ impl Story<'_> {
             "a group's name is no login",
         );
         self.shows("getent passwd sudo", |ran| ran.status == 2);
+        say("An administrator can ask beforehand, and hears the same sentence:");
+        self.shows(
+            "teleport-userdbctl explain --user bob@example.com --login sudo --roles dev",
+            |ran| {
+                let same = |sentence: &&str| ran.stdout.contains(*sentence);
+                ran.status == 1 && refused.messages().iter().any(same)
+            },
+        );
     }
 
     /// Runs a line of shell on the node and shows it with its output.
