@@ -1,7 +1,5 @@
 //! What is right and what is wrong about a node, as sentences. Pure: it judges what [`super::node`] saw.
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
 
 use super::node::{CLOCK_TOLERANCE, NSSWITCH, Node, PAM, SWEEP, Seen, Unit};
@@ -73,7 +71,20 @@ pub fn judge(node: &Node) -> Vec<Finding> {
                 table.logins.len()
             ))
         }),
-        adopted(node),
+        seen(
+            "sessions",
+            &node.unmatched,
+            "They can be compared with the users only by root.",
+            |unmatched| {
+                if unmatched.is_empty() {
+                    return Ok("Exactly the logins with sessions are published.".to_owned());
+                }
+                Err(format!(
+                    "Sessions and published users differ in {}; `systemctl restart teleport-sessiond` publishes anew.",
+                    unmatched.join(", ")
+                ))
+            },
+        ),
         seen(
             "sudoers files",
             &node.stale_sudoers,
@@ -182,43 +193,6 @@ fn all_enabled(units: &[Unit]) -> Result<String, String> {
         true => Ok("All units are enabled and active.".to_owned()),
         false => Err(format!("{}.", wrong.join("; "))),
     }
-}
-
-/// Whether the daemon that answers is the one that writes the table.
-fn adopted(node: &Node) -> Finding {
-    const CHECK: &str = "sessions";
-    let (Seen::Known(sessions), Seen::Known(table)) = (&node.registry, &node.table) else {
-        return match (&node.registry, &node.table) {
-            (Seen::RootOnly, _) => Finding::new(
-                CHECK,
-                Verdict::Unknown,
-                "Only root can compare sessions and users.",
-            ),
-            _ => Finding::new(
-                CHECK,
-                Verdict::Wrong,
-                "Sessions and users cannot be compared while one of them is not to be seen.",
-            ),
-        };
-    };
-    let live: BTreeSet<&str> = sessions.iter().map(String::as_str).collect();
-    let published: BTreeSet<&str> = table.logins.iter().map(String::as_str).collect();
-    if live == published {
-        return Finding::new(
-            CHECK,
-            Verdict::Ok,
-            "Exactly the logins with sessions are published.",
-        );
-    }
-    let differing: Vec<&str> = live.symmetric_difference(&published).copied().collect();
-    Finding::new(
-        CHECK,
-        Verdict::Wrong,
-        format!(
-            "Sessions and published users differ in {}; if that stays so, `systemctl restart teleport-sessiond` publishes anew.",
-            differing.join(", ")
-        ),
-    )
 }
 
 fn programs(node: &Node) -> Finding {

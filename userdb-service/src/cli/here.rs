@@ -2,6 +2,7 @@
 //! The state of the daemon is read as it is written down for a restart, and left alone.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::explain::{self, ExplainArgs, Node};
 use super::output::Json;
@@ -9,7 +10,7 @@ use super::{Failure, WRONG_USE};
 use crate::control::clock::Boottime;
 use crate::control::lookup::{Lookups, Settings};
 use crate::control::registry::Registry;
-use crate::control::state::StateDir;
+use crate::control::state::{Loaded, StateDir};
 use crate::control::{config_files, home_base};
 use crate::policy::Config;
 use crate::policy::decide::{Facts, Occupancy, Question};
@@ -30,11 +31,7 @@ impl Node for Here {
     }
 
     fn occupancy(&mut self, config: &Config) -> Result<Occupancy, String> {
-        let loaded = StateDir::read(Path::new(STATE))
-            .map_err(|error| format!("cannot read who is on from {STATE}: {error}"))?;
-        if let Some((path, why)) = loaded.damaged.first() {
-            return Err(format!("cannot read who is on: {}: {why}", path.display()));
-        }
+        let loaded = settled()?;
         let mut registry = Registry::new(config.retire_delay, config.logins.shared);
         // The daemon watches the leaders; what it has written down is what it goes by.
         registry.restore(
@@ -52,6 +49,24 @@ impl Node for Here {
         self.runtime
             .block_on(asked)
             .map_err(|error| error.to_string())
+    }
+}
+
+/// What is written down, read while nothing of it vanishes: a session that ends meanwhile looks like a
+/// file that cannot be read.
+fn settled() -> Result<Loaded, String> {
+    let mut attempts = 10;
+    loop {
+        let loaded = StateDir::read(Path::new(STATE))
+            .map_err(|error| format!("cannot read who is on from {STATE}: {error}"))?;
+        attempts -= 1;
+        match loaded.damaged.first() {
+            None => return Ok(loaded),
+            Some((path, why)) if attempts == 0 => {
+                return Err(format!("cannot read who is on: {}: {why}", path.display()));
+            }
+            Some(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
     }
 }
 

@@ -98,6 +98,8 @@ pub struct Node {
     pub userdb: Seen<String>,
     /// The table.
     pub table: Seen<TableSeen>,
+    /// Logins with sessions and without a user, or the other way round.
+    pub unmatched: Seen<Vec<String>>,
     /// Names of our files in sudoers.d.
     pub sudoers: Seen<Vec<String>>,
     /// Those of them that belong to no live login.
@@ -126,13 +128,15 @@ impl Node {
         let root = nix::unistd::geteuid().is_root();
         let before = registry(root);
         let table = table();
-        // Who came between the two looks is in the later one, who went is in the earlier one.
-        let registry = registry(root);
         let sudoers = sudoers(root);
+        // Who came since the first look is in this one, who went is in the first: people come and go
+        // while we look, and that is nothing wrong.
+        let registry = registry(root);
         let Services { passwd, group } =
             nsswitch::parse(&fs::read_to_string(NSSWITCH).unwrap_or_default());
         let stale_sudoers = stale(&sudoers, [&before, &registry], &table);
         Node {
+            unmatched: unmatched([&before, &registry], &table),
             userdb: userdb(Path::new(USERDB)),
             stale_sudoers,
             registry,
@@ -268,6 +272,27 @@ fn stale(
     Seen::Known(stale)
 }
 
+/// Logins that had sessions all the while and are not published, and published ones that never had any.
+fn unmatched(registry: [&Seen<Vec<String>>; 2], table: &Seen<TableSeen>) -> Seen<Vec<String>> {
+    let ([Seen::Known(before), Seen::Known(after)], Seen::Known(table)) = (registry, table) else {
+        return match registry {
+            [Seen::RootOnly, _] => Seen::RootOnly,
+            _ => Seen::Failed(
+                "sessions and users cannot be compared while one of them is not to be seen"
+                    .to_owned(),
+            ),
+        };
+    };
+    let stayed = before.iter().filter(|login| after.contains(login));
+    let unpublished = stayed.filter(|login| !table.logins.contains(login));
+    let without_session = table
+        .logins
+        .iter()
+        .filter(|login| !before.contains(login) && !after.contains(login));
+    let unmatched: BTreeSet<String> = unpublished.chain(without_session).cloned().collect();
+    Seen::Known(unmatched.into_iter().collect())
+}
+
 fn pam() -> Seen<()> {
     let text = match fs::read_to_string(PAM) {
         Ok(text) => text,
@@ -336,3 +361,51 @@ fn has_program(name: &str) -> bool {
 
 /// How far in the future a user may have come before the clock counts as set back.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(logins: &[&str]) -> Seen<Vec<String>> {
+        Seen::Known(logins.iter().map(|login| (*login).to_owned()).collect())
+    }
+
+    fn table(logins: &[&str]) -> Seen<TableSeen> {
+        Seen::Known(TableSeen {
+            logins: logins.iter().map(|login| (*login).to_owned()).collect(),
+            ..TableSeen::default()
+        })
+    }
+
+    #[test]
+    fn who_comes_or_goes_during_the_look_is_not_unmatched() {
+        let (before, after) = (known(&["stays", "goes"]), known(&["stays", "comes"]));
+        for published in [&["stays"][..], &["comes", "goes", "stays"]] {
+            assert_eq!(unmatched([&before, &after], &table(published)), known(&[]));
+        }
+        assert_eq!(
+            unmatched([&before, &after], &table(&["left-over"])),
+            known(&["left-over", "stays"])
+        );
+        assert_eq!(
+            unmatched([&Seen::RootOnly, &Seen::RootOnly], &table(&[])),
+            Seen::RootOnly
+        );
+    }
+
+    #[test]
+    fn a_sudoers_file_without_a_live_login_is_stale() {
+        let files = known(&["teleport-a=2eb", "teleport-gone"]);
+        let none = known(&[]);
+        assert_eq!(
+            stale(&files, [&none, &known(&["a.b"])], &table(&[])),
+            known(&["teleport-gone"])
+        );
+        // With the daemon gone the table is what is left to go by.
+        let failed = Seen::Failed("x".to_owned());
+        assert_eq!(
+            stale(&files, [&failed, &failed], &table(&["a.b", "gone"])),
+            known(&[])
+        );
+    }
+}
