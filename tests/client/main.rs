@@ -110,6 +110,9 @@ struct Call {
     /// Where the service listens.
     #[arg(long, default_value = "/run/teleport-userdb/sessions")]
     socket: PathBuf,
+    /// Calls from a child, after the process that has connected has ended.
+    #[arg(long)]
+    orphaned: bool,
     /// The whole name.
     method: String,
     /// A JSON object.

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::unistd::{ForkResult, fork, getpid, getppid};
 use serde_json::{Value, json};
 
 use crate::Call;
@@ -24,6 +25,9 @@ pub(crate) fn call(call: &Call) -> i32 {
             return NOT_CONNECTED;
         }
     };
+    if call.orphaned {
+        outlive_the_caller();
+    }
     let parameters: Value = serde_json::from_str(&call.parameters).unwrap_or_default();
     let message = json!({"method": call.method, "parameters": parameters});
     match exchange(&mut connection, &message) {
@@ -46,6 +50,21 @@ fn connected(socket: &Path) -> io::Result<UnixStream> {
     let connection = UnixStream::connect(socket)?;
     connection.set_read_timeout(Some(Duration::from_secs(10)))?;
     Ok(connection)
+}
+
+/// The process that has connected ends, and a child goes on with its connection once it is gone.
+fn outlive_the_caller() {
+    let caller = getpid();
+    // SAFETY: this process has one thread, so the child may do anything.
+    match unsafe { fork() } {
+        Ok(ForkResult::Child) => {
+            while getppid() == caller {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        Ok(ForkResult::Parent { .. }) => std::process::exit(0),
+        Err(error) => println!("{}", json!({"fork": error.to_string()})),
+    }
 }
 
 /// Messages of varlink are JSON objects, each ended by a NUL.

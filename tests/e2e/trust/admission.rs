@@ -204,6 +204,23 @@ fn a_session_is_closed_by_its_own_leader_only() {
 }
 
 #[test]
+fn a_connection_whose_caller_has_ended_is_nobodys() {
+    let node = node();
+    let journal = Journal::now(&node);
+    let reservation = reservation("eike").to_string();
+    let ran = node.run(&[
+        "/usr/local/bin/teleport-child",
+        "call",
+        "--orphaned",
+        "com.goteleport.Sessions.Reserve",
+        &reservation,
+    ]);
+    must_be_refused(1, &crate::answer(&ran), "ended");
+    must_be_logged(&journal, "ended");
+    assert!(sessions(&node, "eike").is_empty() && is_gone(&node, "eike"));
+}
+
+#[test]
 fn whom_a_message_names_as_its_sender_is_not_believed() {
     let node = node();
     let mut victim = node.login("ewald").hold("open").start();

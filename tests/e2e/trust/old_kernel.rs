@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rig::Machine;
 
-use crate::{call_inside, is_gone, node_alone, sessions};
+use crate::{answer, call_inside, is_gone, node_alone, sessions};
 
 const A_SECOND: Duration = Duration::from_secs(1);
 const FOLDER: &str = "/run/systemd/system/teleport-sessiond.service.d";
@@ -72,9 +72,20 @@ fn without_so_peerpidfd_logins_closes_and_deaths_of_leaders_are_seen_as_ever() {
 }
 
 #[test]
-fn without_so_peerpidfd_root_of_another_namespace_is_refused_as_ever() {
+fn without_so_peerpidfd_other_roots_and_callers_that_have_ended_are_refused_as_ever() {
     let node = node_alone();
     let _old = OldKernel::on(&node);
+    let orphaned = node.run(&[
+        "/usr/local/bin/teleport-child",
+        "call",
+        "--orphaned",
+        "com.goteleport.Sessions.List",
+    ]);
+    assert_eq!(
+        answer(&orphaned)["error"],
+        "com.goteleport.Sessions.NotAdmitted",
+        "{orphaned}"
+    );
     for wrapper in [
         &["unshare", "-U", "-r"][..],
         &["unshare", "-p", "-f", "--mount-proc"],

@@ -130,3 +130,38 @@ fn with_the_daemon_away_locals_succeed_and_users_to_be_made_and_of_ours_are_unav
         |node| is_gone(node, "hedwig") && is_gone(node, "hilde"),
     );
 }
+
+#[test]
+fn a_daemon_that_hangs_is_as_one_that_is_away_after_the_timeout() {
+    let node = node_alone();
+    let hung = |signal: &str| {
+        let signal = format!("--signal={signal}");
+        node.run(&[
+            "systemctl",
+            "kill",
+            "--kill-whom=main",
+            &signal,
+            "teleport-sessiond",
+        ])
+        .must();
+    };
+    hung("STOP");
+    let began = std::time::Instant::now();
+    let (local, new) = std::thread::scope(|scope| {
+        let local = scope.spawn(|| codes(judged(&node, LOCAL_USER)));
+        let new = scope.spawn(|| codes(judged(&node, "hella")));
+        (local.join(), new.join())
+    });
+    let took = began.elapsed();
+    hung("CONT");
+    assert_eq!(local.unwrap(), ["SUCCESS"; 3]);
+    assert_eq!(new.unwrap()[..2], ["AUTHINFO_UNAVAIL", "SESSION_ERR"]);
+    // Two phases that ask, five seconds each; Teleport waits longer than that.
+    assert!(took < Duration::from_secs(14), "{took:?}");
+    // What the daemon finds in its queue when it goes on is of callers that are gone.
+    node.within(
+        Duration::from_secs(5),
+        "nobody is made for who has left",
+        |node| sessions(node, "hella").is_empty() && is_gone(node, "hella"),
+    );
+}
