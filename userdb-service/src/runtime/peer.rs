@@ -59,6 +59,8 @@ fn pidfd_of(socket: &impl AsFd, pid: i32) -> io::Result<Option<OwnedFd>> {
 
 /// Opens `pid` by number and believes the result only if the connection is still up afterwards: a
 /// process that had ended, and whose number could have gone to another one, would have hung up.
+/// (Unless it has left the connection to a child. Then the number alone is believed, of a caller that
+/// was root: all that these kernels can say.)
 fn pidfd_by_number(socket: &impl AsFd, pid: i32) -> io::Result<Option<OwnedFd>> {
     let Some(pid) = Pid::from_raw(pid) else {
         return Ok(None);
