@@ -228,7 +228,7 @@ fn the_provider_is_listed_as_running_and_describes_itself() {
             r#"{"interface": "io.systemd.UserDatabase"}"#,
         ),
     ];
-    // systemd's own tool came with 256: bookworm's 252 has none to ask.
+    // systemd's own tool came with 255: bookworm's 252 has none to ask.
     if node.suite() != Suite::Bookworm {
         answers.push(node.run(&["varlinkctl", "info", SOCKET]));
         answers.push(node.run(&[
