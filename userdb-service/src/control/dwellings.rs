@@ -4,7 +4,6 @@
 //! the same Teleport user to find again.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -71,13 +70,10 @@ impl Daemon {
         let login = &standing.login;
         let door = self.door(login);
         let _inside = door.lock().await;
-        let homes = match ephemeral() {
-            Ok(homes) => homes,
-            // Without the folder there are no homes in it.
-            Err(HomeError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(());
-            }
-            Err(error) => return Err(error),
+        // Where homes cannot be reached, nobody is given one either; and once they can be, whoever comes
+        // to this login anew has what is in place thrown away first.
+        let Ok(homes) = ephemeral() else {
+            return Ok(());
         };
         let mut owners = standing.owners.iter();
         let parked = match (owners.next(), owners.next()) {
@@ -171,7 +167,7 @@ impl Daemon {
 }
 
 fn ephemeral() -> Result<Homes, HomeError> {
-    Homes::open(EPHEMERAL_BASE, Janitor::default())
+    Homes::open_mounted(EPHEMERAL_BASE, Janitor::default())
 }
 
 async fn empty_trash() {

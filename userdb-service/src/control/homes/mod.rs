@@ -7,9 +7,10 @@
 //!
 //! * `.new-LOGIN`: a home that is being made,
 //! * `.kept-LOGIN/`: root's, with the home of somebody who may come back, `home`, and whose it is, `owner`,
-//! * `.trash-N`: a home that nobody will see again.
+//! * `.trash/`: root's, with what nobody will see again.
 
 mod mark;
+mod trash;
 
 use std::collections::BTreeSet;
 use std::ffi::CStr;
@@ -26,13 +27,12 @@ use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fsta
 use nix::unistd::{UnlinkatFlags, fchownat, unlinkat};
 
 use self::mark::Mark;
-use super::janitor::Janitor;
+use super::janitor::{Janitor, mount_id};
 use crate::policy::ids::{Gid, Uid};
 use crate::policy::names::Login;
 
 const NEW: &str = ".new-";
 const KEPT: &str = ".kept-";
-const TRASH: &str = ".trash-";
 
 /// Why there is no home. The login goes on with `/` and the person is told.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub enum HomeError {
     },
     /// The folder of homes can be changed by others than root.
     Unsafe(PathBuf),
+    /// The file system that ephemeral homes are to be on is not mounted.
+    NotMounted(PathBuf),
     /// The system refused.
     Io {
         /// What was being done, with the path.
@@ -72,6 +74,7 @@ impl fmt::Display for HomeError {
                     path.display()
                 )
             }
+            HomeError::NotMounted(path) => write!(f, "nothing is mounted on {}", path.display()),
             HomeError::Io { what, error } => write!(f, "{what}: {error}"),
         }
     }
@@ -143,6 +146,23 @@ impl Homes {
             folder,
             janitor,
         })
+    }
+
+    /// The same for ephemeral homes, which are on a file system of their own: what lies below its mount
+    /// point has no limits, and is hidden when it is mounted.
+    ///
+    /// # Errors
+    /// As above, or nothing is mounted there.
+    pub fn open_mounted(path: impl Into<PathBuf>, janitor: Janitor) -> Result<Homes, HomeError> {
+        let homes = Homes::open(path, janitor)?;
+        let mount = |folder| mount_id(folder).map_err(|e| homes.io("looking at", ".", e));
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let parent = openat(&homes.folder, "..", flags, Mode::empty())
+            .map_err(|e| homes.io("looking above", ".", e))?;
+        if mount(&homes.folder)? == mount(&parent)? {
+            return Err(HomeError::NotMounted(homes.path));
+        }
+        Ok(homes)
     }
 
     /// Gives a tenant who was not on an ephemeral home: the one that was kept, or a new one. One that is
@@ -221,20 +241,7 @@ impl Homes {
         };
         mark.write(&inner)
             .map_err(|e| self.io("marking", &kept, e))?;
-        // Only who may write to a folder may give it another parent, and the user may have locked it.
-        let home = self.give(name, 0, 0)?;
-        let mode = fstat(&home)
-            .map_err(|e| self.io("looking at", name, e))?
-            .st_mode;
-        let mode = Mode::from_bits_truncate(mode & 0o777) | Mode::S_IRWXU;
-        let magic_link = format!("/proc/self/fd/{}", home.as_raw_fd());
-        fchmodat(
-            AT_FDCWD,
-            magic_link.as_str(),
-            mode,
-            FchmodatFlags::FollowSymlink,
-        )
-        .map_err(|e| self.io("unlocking", name, e))?;
+        self.take(name)?;
         renameat(&self.folder, name, &inner, "home").map_err(|e| self.io("parking", name, e))?;
         Ok(true)
     }
@@ -285,12 +292,11 @@ impl Homes {
         }
         let inner = self.enter(&kept)?;
         let mark = Mark::read(&inner);
-        let trash = self.trash_name()?;
-        match renameat(&inner, "home", &self.folder, trash.as_str()) {
+        match self.trash()?.receive(&inner, "home") {
             // Whose it was tells the janitor whom to become.
-            Ok(()) => {
+            Ok((trash, name)) => {
                 if let Some(mark) = mark {
-                    self.give(&trash, mark.uid.get(), mark.gid.get())?;
+                    trash.give(&name, mark.uid.get(), mark.gid.get())?;
                 }
             }
             Err(Errno::ENOENT) => {}
@@ -330,44 +336,6 @@ impl Homes {
             }
         }
         failure.map_or(Ok(()), Err)
-    }
-
-    /// Empties and removes what was thrown away. Takes as long as the janitor needs.
-    ///
-    /// # Errors
-    /// The first one; the others have been tried all the same. What is left is tried the next time.
-    pub async fn empty_trash(&self) -> Result<(), HomeError> {
-        let mut failure = None;
-        for name in self.names()?.iter().filter(|name| name.starts_with(TRASH)) {
-            if let Err(e) = self.burn(name).await {
-                failure.get_or_insert(e);
-            }
-        }
-        failure.map_or(Ok(()), Err)
-    }
-
-    async fn burn(&self, name: &str) -> Result<(), HomeError> {
-        let Some(stat) = self.stat(name)? else {
-            return Ok(());
-        };
-        let remove = |flags| unlinkat(&self.folder, name, flags);
-        if !is_folder(&stat) {
-            return remove(UnlinkatFlags::NoRemoveDir).map_err(|e| self.io("removing", name, e));
-        }
-        if remove(UnlinkatFlags::RemoveDir).is_ok() {
-            return Ok(());
-        }
-        let inner = self.enter(name)?;
-        if let (Ok(uid), Ok(gid)) = (Uid::try_from(stat.st_uid), Gid::try_from(stat.st_gid)) {
-            // What it leaves is not the user's to remove; then root does it.
-            let _ = self.janitor.wipe(uid, gid, inner.as_fd()).await;
-        }
-        if remove(UnlinkatFlags::RemoveDir).is_ok() {
-            return Ok(());
-        }
-        let wiped = self.janitor.wipe_as_root(inner.as_fd()).await;
-        wiped.map_err(|e| self.io("emptying", name, io::Error::other(e)))?;
-        remove(UnlinkatFlags::RemoveDir).map_err(|e| self.io("removing", name, e))
     }
 
     /// A new home, finished before it has its name.
@@ -429,26 +397,6 @@ impl Homes {
         Ok(true)
     }
 
-    fn throw_away(&self, name: &str) -> Result<(), HomeError> {
-        let trash = self.trash_name()?;
-        renameat2(
-            &self.folder,
-            name,
-            &self.folder,
-            trash.as_str(),
-            RenameFlags::RENAME_NOREPLACE,
-        )
-        .map_err(|e| self.io("throwing away", name, e))
-    }
-
-    fn trash_name(&self) -> Result<String, HomeError> {
-        let names: BTreeSet<String> = self.names()?.into_iter().collect();
-        let free = (0_u64..)
-            .map(|n| format!("{TRASH}{n}"))
-            .find(|name| !names.contains(name));
-        free.ok_or_else(|| self.io("naming", TRASH, Errno::EEXIST))
-    }
-
     fn make_folder(&self, name: &str) -> Result<(), HomeError> {
         mkdirat(&self.folder, name, Mode::S_IRWXU).map_err(|e| self.io("making", name, e))
     }
@@ -463,6 +411,24 @@ impl Homes {
         fchownat(&folder, c"", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)
             .map_err(|e| self.io("changing the owner of", name, e))?;
         Ok(folder)
+    }
+
+    /// Makes a folder of ours root's and open to root, as it must be to get another parent: only who may
+    /// write to a folder may move it, and its user may have locked it.
+    fn take(&self, name: &str) -> Result<(), HomeError> {
+        let home = self.give(name, 0, 0)?;
+        let mode = fstat(&home)
+            .map_err(|e| self.io("looking at", name, e))?
+            .st_mode;
+        let mode = Mode::from_bits_truncate(mode & 0o777) | Mode::S_IRWXU;
+        let magic_link = format!("/proc/self/fd/{}", home.as_raw_fd());
+        fchmodat(
+            AT_FDCWD,
+            magic_link.as_str(),
+            mode,
+            FchmodatFlags::FollowSymlink,
+        )
+        .map_err(|e| self.io("unlocking", name, e))
     }
 
     /// A folder in ours, as a mere path: opening it for reading would need a capability.

@@ -158,7 +158,7 @@ pub(super) fn names(folder: &OwnedFd) -> io::Result<Vec<std::ffi::CString>> {
 }
 
 /// Which mount a descriptor is on: a bind mount has the device of what is bound, but another ID.
-pub(super) fn mount_id(fd: &impl std::os::fd::AsRawFd) -> io::Result<u64> {
+pub(in crate::control) fn mount_id(fd: &impl std::os::fd::AsRawFd) -> io::Result<u64> {
     let file = File::open(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
     io::read_to_string(file)?
         .lines()

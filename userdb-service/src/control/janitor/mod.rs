@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use crate::policy::ids::{Gid, Uid};
 
+pub(super) use child::mount_id;
 pub use child::run;
 
 /// The first argument with which our own binary is run again as a janitor.
