@@ -7,6 +7,7 @@ mod registry;
 mod session;
 mod storm;
 mod tell;
+mod terminal;
 mod user;
 
 use std::path::PathBuf;
@@ -82,6 +83,12 @@ struct Login {
     /// became, close.
     #[arg(long)]
     hold: Vec<String>,
+    /// A terminal of this size for the command, COLUMNSxROWS: allocated by the parent, passed on, not in PAM_TTY.
+    #[arg(long)]
+    pty: Option<terminal::Size>,
+    /// The descriptor of the terminal, from the parent.
+    #[arg(long, hide = true)]
+    terminal_fd: Option<i32>,
     /// What the user runs.
     #[arg(last = true)]
     command: Option<String>,
@@ -122,6 +129,10 @@ struct Call {
 
 fn main() {
     let status = match Arguments::parse().kind {
+        Kind::Exec(Login {
+            pty: Some(size), ..
+        }) => terminal::run(size)
+            .unwrap_or_else(|error| session::broken(&format!("no terminal: {error}"))),
         Kind::Exec(login) => session::run(&login, false),
         Kind::Networking(login) => session::run(&login, true),
         Kind::Storm(storm) => storm::run(&storm),

@@ -185,12 +185,13 @@ impl Session<'_> {
             return Ok(0);
         };
         let identity = self.identity()?;
-        let mut child = user::run(&identity, line, &environment).map_err(|error| {
-            broken(&format!(
-                "{} cannot be run: {error}",
-                identity.user.shell.display()
-            ))
-        })?;
+        let mut child =
+            user::run(&identity, line, &environment, self.login.terminal_fd).map_err(|error| {
+                broken(&format!(
+                    "{} cannot be run: {error}",
+                    identity.user.shell.display()
+                ))
+            })?;
         tell::reached("command", 0, &self.login.hold);
         let status = child
             .wait()
@@ -230,7 +231,7 @@ impl Session<'_> {
     }
 }
 
-fn broken(why: &str) -> i32 {
+pub(crate) fn broken(why: &str) -> i32 {
     tell::event(&json!({"event": "broken", "why": why}));
     println!("{why}");
     BROKEN

@@ -67,8 +67,14 @@ pub(crate) fn looked(
     (event, uid)
 }
 
-/// Runs `line` by the user's shell, in a session of its own, with the user's ids and `environment`.
-pub(crate) fn run(identity: &Identity, line: &str, environment: &[String]) -> io::Result<Child> {
+/// Runs `line` by the user's shell, in a session of its own, with the user's ids and `environment`, on the terminal
+/// that is the descriptor `terminal`, if there is one.
+pub(crate) fn run(
+    identity: &Identity,
+    line: &str,
+    environment: &[String],
+    terminal: Option<i32>,
+) -> io::Result<Child> {
     let user = &identity.user;
     let (uid, gid, groups) = (user.uid, user.gid, identity.groups.clone());
     let home = if user.dir.is_dir() {
@@ -96,6 +102,9 @@ pub(crate) fn run(identity: &Identity, line: &str, environment: &[String]) -> io
     };
     // SAFETY: between fork and exec only setsid, setgroups, setgid and setuid are called, and nothing allocates.
     unsafe { command.pre_exec(become_user) };
+    if let Some(terminal) = terminal {
+        crate::terminal::attach(&mut command, terminal)?;
+    }
     command.spawn()
 }
 

@@ -4,6 +4,7 @@
 mod bystanders;
 mod sudo;
 mod sudoers_d;
+mod terminal;
 
 use std::sync::{Once, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
