@@ -2,9 +2,11 @@
 //! One machine with one configuration for all tests of this binary; each test uses logins of its own.
 
 mod bystanders;
+mod homes;
 mod sudo;
 mod sudoers_d;
 mod terminal;
+mod visudo;
 
 use std::sync::{Once, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -27,6 +29,12 @@ sudoers = ["ALL=(root) NOPASSWD: /usr/bin/systemctl restart app"]
 [[role]]
 match = "homeless"
 home = "none"
+
+[[role]]
+match = "broken"
+groups = ["crew"]
+sudo = true
+sudoers = ["ALL=(root NOPASSWD: /usr/bin/id"]
 "#;
 
 /// The node with the roles above.
@@ -68,4 +76,12 @@ fn reload(machine: &Machine) {
 #[track_caller]
 fn uid(machine: &Machine, login: &str) -> String {
     machine.run(&["id", "-u", login]).must().to_owned()
+}
+
+/// A field of the `getent passwd` line of a login, from 0.
+#[track_caller]
+fn field(machine: &Machine, login: &str, index: usize) -> String {
+    let line = machine.run(&["getent", "passwd", login]);
+    let field = line.must().split(':').nth(index);
+    field.unwrap_or_default().to_owned()
 }

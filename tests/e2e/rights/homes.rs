@@ -1,0 +1,239 @@
+//! The home of a session: there in time, the user's alone, found again by the same person and by nobody else.
+
+use std::time::Duration;
+
+use rig::{Etc, Machine};
+
+use crate::{A_WHILE, node, node_alone};
+
+const BASE: &str = "/run/teleport-userdb/home";
+/// Longer than the time that an ended user is left alone, and the end of what it left.
+const ENDED: Duration = Duration::from_secs(20);
+
+/// Waits until the home of an ended login is out of reach.
+#[track_caller]
+fn wait_for_the_end(machine: &Machine, login: &str) {
+    machine.within(ENDED, "the home of an ended user is put away", |machine| {
+        machine
+            .sh(&format!(
+                "test -d {BASE}/.kept-{login}/home && ! test -e {BASE}/{login}"
+            ))
+            .succeeded()
+    });
+}
+
+#[test]
+fn the_home_is_the_users_with_the_skeleton_before_open_session_returns() {
+    let node = node();
+    let mut login = node.login("hanna").hold("open").start();
+    login.reach("open");
+    let home = format!("{BASE}/hanna");
+    assert_eq!(crate::field(&node, "hanna", 5), home);
+    assert_eq!(
+        node.run(&["stat", "-c", "%U %G %a %F", &home]).must(),
+        "hanna hanna 700 directory"
+    );
+    let skeleton = node.sh("cd /etc/skel && find . -type f -exec sha256sum {} + | sort");
+    let copied = node.sh(&format!(
+        "cd {home} && find . -type f -user hanna -group hanna -exec sha256sum {{}} + | sort"
+    ));
+    assert!(skeleton.must().contains(".profile"), "{skeleton}");
+    assert_eq!(copied.must(), skeleton.must());
+    login.finish().ran.must();
+}
+
+#[test]
+fn the_command_starts_in_its_home_and_is_told_so() {
+    let node = node();
+    let ended = node
+        .login("heike")
+        .command("pwd; echo $HOME; touch mine && ls mine")
+        .run();
+    assert_eq!(
+        ended.must_write(),
+        format!("{BASE}/heike\n{BASE}/heike\nmine")
+    );
+}
+
+#[test]
+fn scp_and_then_ssh_find_the_file_at_once_and_after_the_end_of_the_user() {
+    let node = node();
+    node.login("hugo")
+        .user("ann")
+        .command("echo treasure >note")
+        .run()
+        .ran
+        .must();
+    let at_once = node.login("hugo").user("ann").command("cat note").run();
+    assert_eq!(at_once.must_write(), "treasure");
+    wait_for_the_end(&node, "hugo");
+    let later = node
+        .login("hugo")
+        .user("ann")
+        .command("cat note && stat -c '%U %a' . note")
+        .run();
+    assert_eq!(later.must_write(), "treasure\nhugo 700\nhugo 644");
+}
+
+#[test]
+fn another_teleport_user_on_the_login_neither_finds_nor_reaches_what_was_there() {
+    let node = node();
+    // Enough to be still there while the next one looks.
+    let plenty = "mkdir d && cd d && for i in $(seq 20000); do : >secret$i; done";
+    node.login("hedwig")
+        .user("ann")
+        .command(plenty)
+        .run()
+        .ran
+        .must();
+    wait_for_the_end(&node, "hedwig");
+    // It has the same UID, and looks for it all the while that a second session has its home made.
+    let look = format!("while :; do find {BASE} -name 'secret*' 2>/dev/null | head -n 3; done");
+    let mut looking = node
+        .login("hedwig")
+        .user("ben")
+        .roles("homeless")
+        .hold("command")
+        .command(&look)
+        .start();
+    looking.reach("command");
+    let second = node
+        .login("hedwig")
+        .user("ben")
+        .command("ls -A | grep -c secret")
+        .run();
+    assert_eq!(second.written(), "0", "{second:?}");
+    std::thread::sleep(A_WHILE);
+    node.run(&["pkill", "-KILL", "-U", &crate::uid(&node, "hedwig")])
+        .must();
+    let looked = looking.finish();
+    assert!(!looked.ran.stdout.contains("secret"), "{looked:?}");
+    node.within(ENDED, "what nobody will see again is removed", |node| {
+        node.sh(&format!("test -z \"$(find {BASE} -name 'secret*')\""))
+            .succeeded()
+    });
+    wait_for_the_end(&node, "hedwig");
+    let first_again = node.login("hedwig").user("ann").command("ls").run();
+    assert_eq!(first_again.must_write(), "", "it was wiped for the other");
+}
+
+#[test]
+fn a_kept_home_is_out_of_everybodys_reach() {
+    let node = node();
+    node.login("hans")
+        .user("ann")
+        .command("chmod 0777 . && echo x >note && chmod 0666 note")
+        .run()
+        .ran
+        .must();
+    wait_for_the_end(&node, "hans");
+    let look =
+        format!("cat {BASE}/.kept-hans/home/note {BASE}/.kept-hans/owner; ls {BASE}/.kept-hans");
+    let other = node.login("helga").user("ben").command(&look).run();
+    assert_ne!(other.ran.status, 0);
+    assert_eq!(
+        other.written().matches("Permission denied").count(),
+        3,
+        "{other:?}"
+    );
+}
+
+#[test]
+fn a_role_without_a_home_gives_the_root_folder() {
+    let node = node();
+    let ended = node
+        .login("hilde")
+        .roles("homeless")
+        .command("pwd; echo $HOME")
+        .run();
+    assert_eq!(ended.must_write(), "/\n/");
+    assert!(!node.sh(&format!("test -e {BASE}/hilde")).succeeded());
+}
+
+#[test]
+fn links_in_a_home_lead_root_nowhere_when_it_is_wiped() {
+    let node = node_alone();
+    let before = Etc::of(&node);
+    node.sh("mkdir -p /var/tmp/precious && echo x >/var/tmp/precious/file && chmod 0600 /var/tmp/precious/file").must();
+    let state = "stat -c '%n %U %G %a %h %i' /etc /etc/shadow /etc/passwd /etc/sudoers.d /var/tmp/precious /var/tmp/precious/file /tmp /";
+    let as_it_was = node.sh(state).must().to_owned();
+    // Links instead of what the skeleton brought, a loop, locked folders, and folders that are links.
+    let traps = "rm -f .profile .bashrc && ln -s /etc/shadow .profile && ln -s /etc/passwd .bashrc && \
+                 ln -s /etc dir && ln -s /var/tmp/precious p && ln -s . loop && \
+                 mkdir -p a/b/c && ln -s /etc a/b/etc && ln -s ../../../../.. a/b/c/up && ln -s /var/tmp/precious/file a/file && \
+                 mkfifo a/fifo && chmod 0 a/b && mkdir l && ln -s /etc/sudoers.d l/s && chmod 0500 l && chmod 0 .";
+    for round in 0..3 {
+        // In turns, so that each wipes what the other has left.
+        let user = if round % 2 == 0 { "ann" } else { "ben" };
+        let ended = node.login("hektor").user(user).command(traps).run();
+        ended.ran.must();
+        let told = ended.messages().join(" ");
+        assert!(!told.contains("home"), "{ended:?}");
+        wait_for_the_end(&node, "hektor");
+    }
+    node.login("hektor")
+        .user("cid")
+        .command("ls -A")
+        .run()
+        .ran
+        .must();
+    node.within(ENDED, "old homes are removed", |node| {
+        node.sh(&format!("test -z \"$(ls -A {BASE}/.trash)\""))
+            .succeeded()
+    });
+    assert_eq!(node.sh(state).must(), as_it_was);
+    before.must_equal(&Etc::of(&node));
+}
+
+#[test]
+fn links_planted_while_the_skeleton_is_copied_lead_nowhere() {
+    let node = node_alone();
+    let before = Etc::of(&node);
+    for round in 0..8 {
+        let login = format!("harry{round}");
+        // The session without a home races the making of the home for the next session of the same UID.
+        let race = format!(
+            "while :; do for f in .profile .bashrc .bash_logout .x; do ln -sf /etc/shadow {BASE}/.new-{login}/$f; \
+             ln -sfn /etc {BASE}/{login}/$f.d; done; done 2>/dev/null"
+        );
+        let mut racer = node
+            .login(&login)
+            .roles("homeless")
+            .hold("command")
+            .command(&race)
+            .start();
+        racer.reach("command");
+        for _ in 0..3 {
+            let ended = node.login(&login).roles("dev").command("true").run();
+            ended.ran.must();
+        }
+        node.run(&["pkill", "-KILL", "-U", &crate::uid(&node, &login)])
+            .must();
+        racer.finish();
+    }
+    before.must_equal(&Etc::of(&node));
+    let shadow = node.run(&["stat", "-c", "%U %G %a", "/etc/shadow"]);
+    assert_eq!(shadow.must(), "root shadow 640");
+}
+
+#[test]
+fn without_the_file_system_of_homes_a_session_starts_in_the_root_folder_and_the_person_is_told() {
+    let node = node_alone();
+    let unit = "run-teleport\\x2duserdb-home.mount";
+    node.run(&["systemctl", "stop", unit]).must();
+    let ended = node.login("hermine").command("pwd; echo $HOME").run();
+    let home_of_record = format!("{BASE}/hermine");
+    assert!(
+        !node.sh(&format!("test -e {home_of_record}")).succeeded(),
+        "a home was made without limits"
+    );
+    assert_eq!(ended.must_write(), "/\n/", "{ended:?}");
+    let told = ended.messages().join(" ");
+    assert!(
+        told.contains("no home directory") && told.contains("starts in /"),
+        "{ended:?}"
+    );
+    node.run(&["systemctl", "start", unit]).must();
+    let ended = node.login("hermine").command("pwd").run();
+    assert_eq!(ended.must_write(), home_of_record);
+}

@@ -1,0 +1,91 @@
+//! Specifications that sudo would not understand: found when the configuration is loaded, not by a login.
+
+use rig::Journal;
+
+use crate::{node, node_alone, reload};
+
+#[test]
+fn a_role_with_a_wrong_specification_is_reported_at_load_and_costs_nobody_the_login() {
+    let node = node();
+    let journal = Journal::now(&node);
+    reload(&node);
+    let lines = journal.lines(&["-p", "err", "-u", "teleport-sessiond"]);
+    let line = lines.iter().find(|line| line.contains("visudo refuses"));
+    let line = line.unwrap_or_else(|| panic!("nothing was reported: {lines:#?}"));
+    for part in ["config.d/10-rights.toml:", "\"broken\"", "/usr/bin/id"] {
+        assert!(line.contains(part), "{part:?} is not in {line:?}");
+    }
+    let ended = node
+        .login("vera")
+        .roles("broken")
+        .command("sudo -n true; echo $?; id -Gn")
+        .run();
+    let written = ended.must_write();
+    assert!(
+        written.contains("\n1\n") || written.starts_with("1\n"),
+        "{ended:?}"
+    );
+    assert!(
+        written.contains("crew"),
+        "the role gives everything else: {ended:?}"
+    );
+    assert!(
+        ended
+            .messages()
+            .join(" ")
+            .contains("No sudo by the role \"broken\""),
+        "{ended:?}"
+    );
+    // A good role beside it is not touched.
+    let ended = node
+        .login("vilma")
+        .roles("broken admin")
+        .command("sudo -n id -un")
+        .run();
+    assert_eq!(ended.must_write().lines().last(), Some("root"), "{ended:?}");
+}
+
+#[test]
+fn check_names_file_line_and_role_and_ends_with_one() {
+    let node = node();
+    let checked = node.run(&["/usr/libexec/teleport-sessiond", "--check"]);
+    checked.must_end_with(1);
+    for part in [
+        "/etc/teleport-userdb/config.d/10-rights.toml:",
+        "\"broken\"",
+        "visudo refuses",
+    ] {
+        assert!(checked.stderr.contains(part), "{part:?}: {checked}");
+    }
+    assert_eq!(checked.stderr.lines().count(), 1, "{checked}");
+}
+
+#[test]
+fn without_visudo_there_is_no_sudo_and_the_journal_says_so_once_for_each_role() {
+    let node = node_alone();
+    node.run(&["mv", "/usr/sbin/visudo", "/usr/sbin/visudo.away"])
+        .must();
+    let journal = Journal::now(&node);
+    reload(&node);
+    let lines = journal.lines(&["-u", "teleport-sessiond"]);
+    let reported = lines
+        .iter()
+        .filter(|line| line.contains("there is no visudo on this node"))
+        .count();
+    let ended = node
+        .login("viktor")
+        .roles("admin")
+        .command("sudo -n true")
+        .run();
+    node.run(&["mv", "/usr/sbin/visudo.away", "/usr/sbin/visudo"])
+        .must();
+    reload(&node);
+    ended.ran.must_end_with(1);
+    assert_eq!(reported, 3, "{lines:#?}");
+    let again = node
+        .login("viktor")
+        .roles("admin")
+        .command("sudo -n id -un")
+        .run();
+    assert_eq!(again.must_write(), "root");
+}
