@@ -11,6 +11,7 @@ use crate::control::clock::Boottime;
 use crate::control::lookup::{Lookups, Settings};
 use crate::control::registry::Registry;
 use crate::control::state::{Loaded, StateDir};
+use crate::control::sudoers_check::SudoersCheck;
 use crate::control::{config_files, home_base};
 use crate::policy::Config;
 use crate::policy::decide::{Facts, Occupancy, Question};
@@ -25,9 +26,14 @@ struct Here {
 
 impl Node for Here {
     fn config(&mut self) -> Result<Config, String> {
-        config_files::load(Path::new("/")).map_err(|error| {
+        let mut config = config_files::load(Path::new("/")).map_err(|error| {
             format!("no user can be made: the configuration of teleport-userdb is wrong: {error}")
-        })
+        })?;
+        // What the daemon withholds is withheld here; the role says so in the explanation.
+        SudoersCheck::default()
+            .withhold_refused_blocking(&mut config)
+            .map_err(|error| format!("visudo cannot be asked: {error}"))?;
+        Ok(config)
     }
 
     fn occupancy(&mut self, config: &Config) -> Result<Occupancy, String> {

@@ -19,9 +19,10 @@ use super::list::users;
 use super::sessions::{PATIENCE, sentence};
 use crate::control::config_files;
 use crate::control::lookup::nsswitch::{self, Services};
+use crate::control::sudoers_check::{SudoersCheck, Withheld};
 use crate::control::sudoers_files::SudoersFiles;
-use crate::policy::Login;
 use crate::policy::sudoers::file_name;
+use crate::policy::{Config, Login};
 
 /// Where systemd asks us.
 pub const USERDB: &str = "/run/systemd/userdb/com.goteleport.DynamicUser";
@@ -146,7 +147,7 @@ impl Node {
             nsswitch_group: group,
             pam: pam(),
             configuration: match config_files::load(Path::new("/")) {
-                Ok(_) => Seen::Known(()),
+                Ok(config) => specifications(config),
                 Err(config_files::LoadError::Unreadable(_, error))
                     if error.kind() == io::ErrorKind::PermissionDenied && !root =>
                 {
@@ -161,6 +162,24 @@ impl Node {
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX)),
         }
+    }
+}
+
+/// Whether visudo takes what the roles give. That there is no visudo is seen elsewhere.
+fn specifications(mut config: Config) -> Seen<()> {
+    let withheld = match SudoersCheck::default().withhold_refused_blocking(&mut config) {
+        Ok(withheld) => withheld,
+        Err(error) => return Seen::Failed(format!("visudo cannot be asked: {error}")),
+    };
+    let wrong: Vec<String> = withheld
+        .iter()
+        .filter(|role| matches!(role, Withheld::Wrong(_)))
+        .map(Withheld::to_string)
+        .collect();
+    if wrong.is_empty() {
+        Seen::Known(())
+    } else {
+        Seen::Failed(wrong.join("; "))
     }
 }
 

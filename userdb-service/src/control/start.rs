@@ -11,7 +11,7 @@ use account_table::{Trust, Writer};
 use super::sudoers_check::{SudoersCheck, Withheld};
 use super::sudoers_files::SudoersFiles;
 use super::{children, config_files, daemon};
-use crate::runtime::{self, journal};
+use crate::runtime::journal;
 
 const USAGE: &str = "\
 teleport-sessiond [OPTION]
@@ -75,8 +75,7 @@ fn check() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let check = SudoersCheck::default();
-    let withheld = match runtime::block_on(check.withhold_refused(&mut config)) {
+    let withheld = match SudoersCheck::default().withhold_refused_blocking(&mut config) {
         Ok(withheld) => withheld,
         Err(error) => {
             eprintln!("visudo cannot be asked: {error}");

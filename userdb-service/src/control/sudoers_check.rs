@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use crate::policy::Config;
 use crate::policy::names::Login;
 use crate::policy::sudoers::{SudoersSpec, render};
+use crate::runtime;
 
 /// Where the system keeps it, and what it is called where sudo-rs is installed beside sudo.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"];
@@ -127,6 +128,14 @@ impl SudoersCheck {
             }
         }
         withheld
+    }
+
+    /// The same for a program without an event loop.
+    ///
+    /// # Errors
+    /// No event loop could be made; nothing is withheld.
+    pub fn withhold_refused_blocking(&self, config: &mut Config) -> io::Result<Vec<Withheld>> {
+        runtime::block_on(self.withhold_refused(config))
     }
 
     fn remembered(&self, spec: &SudoersSpec) -> Option<Result<(), String>> {

@@ -1,7 +1,6 @@
 //! The check with this system's visudo, and with programs that stand in for one that is missing or hangs.
 
 use super::*;
-use crate::runtime;
 
 const GOOD: &str = "ALL=(root) NOPASSWD: /usr/bin/systemctl restart app";
 /// One line for one user, and nothing sudo understands.
@@ -18,7 +17,9 @@ fn config(roles: &[(&str, &[&str])]) -> Config {
 }
 
 fn withheld(check: &SudoersCheck, config: &mut Config) -> Vec<Withheld> {
-    runtime::block_on(check.withhold_refused(config)).expect("an event loop")
+    check
+        .withhold_refused_blocking(config)
+        .expect("an event loop")
 }
 
 fn program(name: &str, script: &str) -> PathBuf {
