@@ -110,8 +110,22 @@ fn files_of_others_in_sudoers_d_survive_everything() -> Result<()> {
         .run(&["/usr/libexec/teleport-sessiond", "--sweep"])
         .must();
     unharmed(&machine, "a sweep");
+    machine
+        .run(&[
+            "systemctl",
+            "start",
+            "teleport-sessiond.socket",
+            "teleport-sessiond.service",
+        ])
+        .must();
+    let mut session = machine.login("bea").roles("admin").hold("open").start();
+    session.reach("open");
+    machine
+        .run(&["test", "-f", "/etc/sudoers.d/teleport-bea"])
+        .must();
     machine.run(&["dpkg", "--purge", "teleport-userdb"]).must();
-    unharmed(&machine, "removal of the package");
+    unharmed(&machine, "removal of the package during a session");
+    session.finish();
     Ok(())
 }
 

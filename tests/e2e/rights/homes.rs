@@ -139,6 +139,33 @@ fn a_kept_home_is_out_of_everybodys_reach() {
 }
 
 #[test]
+fn a_kept_home_is_removed_when_its_time_is_over() {
+    let node = node_alone();
+    crate::add_config(&node, "20-keep", "[home]\nkeep = \"2s\"\n");
+    node.login("heinz")
+        .command("mkdir -p a/b && echo x >a/b/c && chmod 0 a")
+        .run()
+        .ran
+        .must();
+    wait_for_the_end(&node, "heinz");
+    node.within(
+        ENDED,
+        "a home that was kept for nothing is removed",
+        |node| {
+            node.sh(&format!(
+                "! test -e {BASE}/.kept-heinz && test -z \"$(ls -A {BASE}/.trash)\""
+            ))
+            .succeeded()
+        },
+    );
+    let again = node.login("heinz").command("ls").run();
+    node.run(&["rm", "/etc/teleport-userdb/config.d/20-keep.toml"])
+        .must();
+    crate::reload(&node);
+    assert_eq!(again.must_write(), "");
+}
+
+#[test]
 fn a_role_without_a_home_gives_the_root_folder() {
     let node = node();
     let ended = node

@@ -61,6 +61,24 @@ fn check_names_file_line_and_role_and_ends_with_one() {
 }
 
 #[test]
+fn the_command_line_tells_of_the_role_and_explains_the_login_as_the_daemon_decides_it() {
+    let node = node();
+    let checked = node.run(&["teleport-userdbctl", "check"]);
+    checked.must_end_with(1);
+    assert!(
+        checked.stdout.contains("visudo refuses") && checked.stdout.contains("\"broken\""),
+        "{checked}"
+    );
+    let words = ["--user", "u", "--login", "vincent", "--roles", "broken"];
+    let explained = node.run(&[&["teleport-userdbctl", "explain"], &words[..]].concat());
+    let text = explained.must();
+    assert!(
+        text.contains("no sudo, because") && !text.contains("NOPASSWD: ALL"),
+        "{explained}"
+    );
+}
+
+#[test]
 fn without_visudo_there_is_no_sudo_and_the_journal_says_so_once_for_each_role() {
     let node = node_alone();
     node.run(&["mv", "/usr/sbin/visudo", "/usr/sbin/visudo.away"])
