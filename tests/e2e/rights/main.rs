@@ -11,7 +11,7 @@ mod visudo;
 use std::sync::{Once, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use rig::Machine;
+use rig::{Journal, Machine};
 
 /// How long a process left behind is watched.
 const A_WHILE: Duration = Duration::from_secs(1);
@@ -65,11 +65,18 @@ fn add_config(machine: &Machine, name: &str, text: &str) {
     reload(machine);
 }
 
+/// Reloads and waits until it is done: systemctl only waits until it is told, on systemd 252.
 #[track_caller]
 fn reload(machine: &Machine) {
+    let journal = Journal::now(machine);
     machine
         .run(&["systemctl", "reload", "teleport-sessiond"])
         .must();
+    let limit = Duration::from_secs(5);
+    machine.within(limit, "the configuration is read", |_| {
+        let lines = journal.lines(&["-u", "teleport-sessiond"]);
+        lines.iter().any(|line| line.contains("was read anew"))
+    });
 }
 
 /// UID of a login that is on.
