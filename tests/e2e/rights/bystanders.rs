@@ -152,12 +152,9 @@ fn a_power_cut_leaves_no_right_behind_even_where_the_daemons_are_disabled() -> R
     machine.sh("cd /etc/sudoers.d && head -c 20 teleport-bodo >.teleport-bodo.new && chmod 0440 .teleport-bodo.new").must();
     machine.power_cycle()?;
     drop(session);
-    assert_eq!(
-        machine
-            .run(&["ls", "-A", "-I", "README", "/etc/sudoers.d"])
-            .must(),
-        ""
-    );
+    // Some releases of sudo bring a README.
+    let left = machine.sh("ls -A /etc/sudoers.d | grep -vx README || :");
+    assert_eq!(left.must(), "");
     let swept = machine.run(&[
         "systemctl",
         "show",
