@@ -1,50 +1,105 @@
 //! The lookup worker against real providers and against one that hangs, crashes and fails on demand,
 //! in a mount namespace with its own nsswitch.conf. Needs root, gcc and unshare.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use userdb_service::control::lookup::{LookupFailed, Lookups, Settings, absorb};
 use userdb_service::policy::decide::{Answer, Facts, FoundGroup, FoundUser, Question};
 
-/// A folder of this test run with the toy module and a program that starts a worker under it.
+/// A folder of this test run, and a socket in it that starts a worker for each connection, as systemd does.
 struct Bench {
     dir: PathBuf,
+    workers: Arc<Workers>,
+}
+
+/// What became of the workers.
+#[derive(Default)]
+struct Workers {
+    started: AtomicUsize,
+    ended: Mutex<Vec<ExitStatus>>,
 }
 
 impl Bench {
     fn new(name: &str, nsswitch: &str) -> Bench {
-        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(dir.join("nsswitch.conf"), nsswitch).unwrap();
-        let program = format!(
-            "#!/bin/sh\nexec unshare -m sh -c 'mount --bind {0}/nsswitch.conf /etc/nsswitch.conf && exec {1} \"$@\"' sh \"$@\"\n",
-            dir.display(),
-            env!("CARGO_BIN_EXE_teleport-sessiond"),
-        );
-        std::fs::write(dir.join("worker"), program).unwrap();
-        std::fs::set_permissions(dir.join("worker"), PermissionsExt::from_mode(0o755)).unwrap();
         assert!(
             nix::unistd::geteuid().is_root(),
             "this test needs root for a mount namespace"
         );
-        Bench { dir }
+        // Not below the target folder: the path of a socket must be short.
+        let dir = std::env::temp_dir().join(format!("lookup-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("nsswitch.conf"), nsswitch).unwrap();
+        let listener = UnixListener::bind(dir.join("socket")).unwrap();
+        let workers = Arc::new(Workers::default());
+        let (nsswitch, counted) = (dir.join("nsswitch.conf"), workers.clone());
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                counted.started.fetch_add(1, Ordering::SeqCst);
+                let mut worker = worker(&nsswitch, connection.unwrap());
+                let counted = counted.clone();
+                std::thread::spawn(move || {
+                    let status = worker.wait().unwrap();
+                    counted.ended.lock().unwrap().push(status);
+                });
+            }
+        });
+        Bench { dir, workers }
     }
 
     fn lookups(&self, timeout: Duration, workers: usize) -> Lookups {
         Lookups::new(Settings {
-            program: self.dir.join("worker"),
-            environment: vec![
-                ("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into()),
-                ("LD_LIBRARY_PATH".into(), toy().into()),
-            ],
+            socket: self.dir.join("socket"),
             timeout,
             workers,
         })
     }
+
+    fn started(&self) -> usize {
+        self.workers.started.load(Ordering::SeqCst)
+    }
+
+    /// How the workers ended, once all that were started have.
+    fn ended(&self) -> Vec<ExitStatus> {
+        let begun = Instant::now();
+        loop {
+            let ended = self.workers.ended.lock().unwrap().clone();
+            if ended.len() == self.started() {
+                return ended;
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(5),
+                "a worker is left behind"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn worker(nsswitch: &Path, connection: UnixStream) -> Child {
+    Command::new("unshare")
+        .args(["-m", "sh", "-c"])
+        .arg("mount --bind \"$1\" /etc/nsswitch.conf && exec \"$2\" --lookup-worker")
+        .arg("sh")
+        .arg(nsswitch)
+        .arg(env!("CARGO_BIN_EXE_teleport-sessiond"))
+        .env("SYSTEMD_BYPASS_USERDB", "com.goteleport.DynamicUser")
+        .env("LD_LIBRARY_PATH", toy())
+        .stdin(OwnedFd::from(connection))
+        .spawn()
+        .expect("this test needs unshare")
 }
 
 /// Builds `libnss_toy.so.2` once and says in which folder it is.
@@ -92,7 +147,8 @@ fn failing(outcome: Result<Facts, LookupFailed>, question: &Question) -> (String
 
 #[tokio::test]
 async fn each_service_is_asked_and_says_who_it_is() {
-    let lookups = Bench::new("each", TOY_LINES).lookups(PATIENT, 1);
+    let bench = Bench::new("each", TOY_LINES);
+    let lookups = bench.lookups(PATIENT, 1);
     let questions = [
         user("root"),
         user("toy"),
@@ -139,7 +195,8 @@ async fn each_service_is_asked_and_says_who_it_is() {
 
 #[tokio::test]
 async fn a_failing_service_is_never_taken_for_absence() {
-    let lookups = Bench::new("failing", TOY_LINES).lookups(PATIENT, 1);
+    let bench = Bench::new("failing", TOY_LINES);
+    let lookups = bench.lookups(PATIENT, 1);
     for (name, reason) in [
         ("refused", "refused"),
         ("silent", "no reason"),
@@ -169,7 +226,8 @@ async fn a_service_behind_a_failing_one_that_knows_the_user_counts() {
 
 #[tokio::test]
 async fn a_hanging_service_is_named_and_given_up_and_the_next_question_is_answered() {
-    let lookups = Bench::new("hang", TOY_LINES).lookups(Duration::from_millis(700), 1);
+    let bench = Bench::new("hang", TOY_LINES);
+    let lookups = bench.lookups(Duration::from_millis(700), 1);
     let begun = Instant::now();
     let failed = lookups.ask(&[user("hang")], None).await.unwrap_err();
     assert_eq!(failed.source, "toy", "{failed}");
@@ -180,7 +238,8 @@ async fn a_hanging_service_is_named_and_given_up_and_the_next_question_is_answer
 
 #[tokio::test]
 async fn a_hang_in_one_login_does_not_hold_up_another() {
-    let lookups = Bench::new("beside", TOY_LINES).lookups(Duration::from_secs(3), 2);
+    let bench = Bench::new("beside", TOY_LINES);
+    let lookups = bench.lookups(Duration::from_secs(3), 2);
     let begun = Instant::now();
     let (question, hanging) = ([user("toy")], [user("hang")]);
     let quick = async {
@@ -195,7 +254,8 @@ async fn a_hang_in_one_login_does_not_hold_up_another() {
 
 #[tokio::test]
 async fn a_crash_harms_the_login_that_met_it_and_no_other() {
-    let lookups = Bench::new("crash", TOY_LINES).lookups(PATIENT, 1);
+    let bench = Bench::new("crash", TOY_LINES);
+    let lookups = bench.lookups(PATIENT, 1);
     for _ in 0..3 {
         let failed = lookups.ask(&[user("crash")], None).await.unwrap_err();
         assert!(
@@ -209,7 +269,8 @@ async fn a_crash_harms_the_login_that_met_it_and_no_other() {
 
 #[tokio::test]
 async fn a_login_that_gives_up_leaves_no_stale_answer_to_the_next() {
-    let lookups = Bench::new("cancel", TOY_LINES).lookups(PATIENT, 1);
+    let bench = Bench::new("cancel", TOY_LINES);
+    let lookups = bench.lookups(PATIENT, 1);
     for _ in 0..3 {
         let hanging = [user("hang")];
         let given_up =
@@ -233,7 +294,8 @@ async fn an_edited_nsswitch_is_noticed_by_a_running_worker() {
 
 #[tokio::test]
 async fn later_rounds_add_to_what_is_known_and_names_in_sudoers_stay() {
-    let lookups = Bench::new("rounds", TOY_LINES).lookups(PATIENT, 1);
+    let bench = Bench::new("rounds", TOY_LINES);
+    let lookups = bench.lookups(PATIENT, 1);
     let mut facts = lookups
         .ask(&[user("root"), Question::UserId(0)], None)
         .await
@@ -246,13 +308,13 @@ async fn later_rounds_add_to_what_is_known_and_names_in_sudoers_stay() {
 }
 
 #[tokio::test]
-async fn a_program_that_cannot_be_started_is_a_failure_with_its_name() {
+async fn a_socket_that_is_not_there_is_a_failure_with_its_name() {
     let lookups = Lookups::new(Settings {
-        program: "/no/such/worker".into(),
+        socket: "/no/such/socket".into(),
         ..Settings::default()
     });
     let failed = lookups.ask(&[user("root")], None).await.unwrap_err();
-    assert!(failed.to_string().contains("/no/such/worker"), "{failed}");
+    assert!(failed.to_string().contains("/no/such/socket"), "{failed}");
 }
 
 #[tokio::test]
@@ -260,7 +322,6 @@ async fn a_warm_worker_is_asked_without_starting_another() {
     let bench = Bench::new("warm", "passwd: files\ngroup: files\n");
     let lookups = bench.lookups(PATIENT, 1);
     lookups.ask(&[user("root")], None).await.unwrap();
-    std::fs::remove_file(bench.dir.join("worker")).unwrap();
     let begun = Instant::now();
     for _ in 0..200 {
         lookups
@@ -269,4 +330,38 @@ async fn a_warm_worker_is_asked_without_starting_another() {
             .unwrap();
     }
     println!("warm batch of two questions: {:?}", begun.elapsed() / 200);
+    assert_eq!(bench.started(), 1);
+}
+
+#[tokio::test]
+async fn a_hung_worker_dies_and_an_idle_one_leaves_when_the_asker_hangs_up() {
+    let bench = Bench::new("hangup", TOY_LINES);
+    let lookups = bench.lookups(Duration::from_millis(700), 1);
+    lookups.ask(&[user("hang")], None).await.unwrap_err();
+    let killed = bench.ended();
+    assert_eq!(
+        (killed.len(), killed[0].signal()),
+        (1, Some(9)),
+        "{killed:?}"
+    );
+    lookups.ask(&[user("toy")], None).await.unwrap();
+    drop(lookups);
+    assert!(bench.ended()[1].success(), "{:?}", bench.ended());
+}
+
+#[test]
+fn a_worker_that_might_ask_ourselves_does_not_start() {
+    let (_ours, theirs) = UnixStream::pair().unwrap();
+    let outcome = Command::new(env!("CARGO_BIN_EXE_teleport-sessiond"))
+        .arg("--lookup-worker")
+        .env("SYSTEMD_BYPASS_USERDB", "com.example")
+        .stdin(OwnedFd::from(theirs))
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&outcome.stderr);
+    assert!(
+        !outcome.status.success() && said.contains("SYSTEMD_BYPASS_USERDB"),
+        "{said}"
+    );
 }

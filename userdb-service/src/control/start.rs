@@ -1,6 +1,6 @@
-//! The command line of `teleport-sessiond`: the daemon itself, its children, and three small errands.
+//! The command line of `teleport-sessiond`: the daemon itself, its helpers, and three small errands.
 //!
-//! The children are this same binary, so that they are of the same version as the daemon that asks them.
+//! The helpers are this same binary, so that they are of the same version as the daemon that asks them.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -34,9 +34,22 @@ static enum nss_status behave(const char *name, size_t len, int *errnop)
             return NSS_STATUS_NOTFOUND;
         return NSS_STATUS_SUCCESS;
     }
-    if (!strcmp(name, "large") || !strncmp(name, "toy", 3))
+    if (!strcmp(name, "large") || !strncmp(name, "toy", 3) || !strncmp(name, "lie-", 4))
         return NSS_STATUS_SUCCESS;
     return NSS_STATUS_NOTFOUND;
+}
+
+/* Success, with something else than what was asked for. */
+static void lie(const char *name, struct passwd *pw)
+{
+    if (!strcmp(name, "lie-root")) {
+        pw->pw_name = "root";
+        pw->pw_uid = pw->pw_gid = 0;
+    } else if (!strcmp(name, "lie-null")) {
+        pw->pw_name = NULL;
+    } else if (!strcmp(name, "lie-bytes")) {
+        pw->pw_name = "\n{\"Done\":null}\n\033[2J\377";
+    }
 }
 
 enum nss_status _nss_toy_getpwnam_r(const char *name, struct passwd *pw, char *buf, size_t len, int *errnop)
@@ -48,6 +61,7 @@ enum nss_status _nss_toy_getpwnam_r(const char *name, struct passwd *pw, char *b
         pw->pw_passwd = pw->pw_gecos = pw->pw_dir = pw->pw_shell = buf + strlen(name);
         pw->pw_uid = 77001;
         pw->pw_gid = 77002;
+        lie(name, pw);
     }
     return status;
 }

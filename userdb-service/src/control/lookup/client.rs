@@ -1,36 +1,29 @@
-//! The daemon's side of the lookup workers: starts them, asks, and kills what does not answer.
-//! Waits for children only, never for somebody else's code.
+//! The daemon's side of the lookup workers: connects, asks, and hangs up on what does not answer.
+//! Waits for workers only, never for somebody else's code.
 //!
 //! A worker has one batch at a time, so a hang harms the batch it is in and nobody else's. There are
 //! at most [`Settings::workers`] of them; further batches wait for a free one, within their timeout.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::process::Command;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::wire::{LONGEST_LINE, Reply, Request, Results};
-use super::{OWN_SERVICE, WORKER_ARGUMENT};
 use crate::policy::decide::{Facts, HostFacts, Question};
 
-/// How workers are run.
+/// Where workers are, and how patient we are with them.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Our own binary, which is a worker if its first argument is [`WORKER_ARGUMENT`].
-    pub program: PathBuf,
-    /// Environment of the workers, besides what every worker gets.
-    pub environment: Vec<(OsString, OsString)>,
-    /// How long one batch may take, the wait for a free worker included.
+    /// Each connection to this socket is a worker of its own.
+    pub socket: PathBuf,
+    /// How long one batch may take, the wait for a free worker and its start included.
     pub timeout: Duration,
     /// How many workers there may be at once.
     pub workers: usize,
@@ -39,9 +32,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            // The running image itself, also while its package is being upgraded.
-            program: PathBuf::from("/proc/self/exe"),
-            environment: Vec::new(),
+            socket: PathBuf::from("/run/teleport-userdb/lookup"),
             timeout: Duration::from_secs(3),
             workers: 4,
         }
@@ -107,7 +98,7 @@ impl Lookups {
     /// few candidates of a login and dear for a whole host.
     ///
     /// # Errors
-    /// No answers within the timeout, a worker that died or cannot be started, or a fact of the host
+    /// No answers within the timeout, a worker that died or cannot be reached, or a fact of the host
     /// that cannot be read. Nothing may be concluded then: the login is refused.
     pub async fn ask(
         &self,
@@ -118,7 +109,7 @@ impl Lookups {
         let limit = self.settings.timeout;
         match timeout(limit, self.batch(questions, home_base, &mut asking)).await {
             Ok(outcome) => outcome,
-            // Dropping the batch has dropped its worker, which kills it.
+            // Dropping the batch has hung up on its worker, which ends it.
             Err(_) => Err(LookupFailed {
                 source: asking,
                 why: format!("no answer within {limit:?}"),
@@ -155,15 +146,15 @@ impl Lookups {
         let mut fresh = pooled.is_none();
         let mut worker = match pooled {
             Some(worker) => worker,
-            None => self.start(asking)?,
+            None => self.connect(asking).await?,
         };
         let results = loop {
             match worker.exchange(&line, asking).await {
                 Ok(results) if results.answers.len() == questions.len() => break results,
                 Ok(_) => return Err(failed(asking, "the worker lost an answer".to_owned())),
-                // One from the pool may have ended for idleness just now: that is nobody's fault.
+                // One from the pool may have ended for idleness or age just now: that is nobody's fault.
                 Err(_) if !fresh => {
-                    worker = self.start(asking)?;
+                    worker = self.connect(asking).await?;
                     fresh = true;
                 }
                 Err(e) => return Err(failed(asking, format!("the lookup worker died: {e}"))),
@@ -203,12 +194,16 @@ impl Lookups {
         Ok(Facts { answers, host })
     }
 
-    fn start(&self, asking: &mut String) -> Result<Worker, LookupFailed> {
+    async fn connect(&self, asking: &mut String) -> Result<Worker, LookupFailed> {
         *asking = "the lookup worker".to_owned();
-        Worker::start(&self.settings).map_err(|e| LookupFailed {
-            source: asking.clone(),
-            why: format!("cannot start {}: {e}", self.settings.program.display()),
-        })
+        let socket = &self.settings.socket;
+        match UnixStream::connect(socket).await {
+            Ok(stream) => Ok(Worker(BufReader::new(stream))),
+            Err(e) => Err(LookupFailed {
+                source: asking.clone(),
+                why: format!("cannot connect to {}: {e}", socket.display()),
+            }),
+        }
     }
 }
 
@@ -217,50 +212,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One child. Dropping it kills it.
+/// One worker. Dropping it ends the worker, whatever that is doing.
 #[derive(Debug)]
-struct Worker {
-    socket: BufReader<UnixStream>,
-    /// Closed with this struct: the task that reaps the child then kills it first.
-    _alive: oneshot::Sender<()>,
-}
+struct Worker(BufReader<UnixStream>);
 
 impl Worker {
-    fn start(settings: &Settings) -> io::Result<Worker> {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        let mut command = Command::new(&settings.program);
-        command
-            .arg0("teleport-sessiond-lookup")
-            .arg(WORKER_ARGUMENT)
-            .current_dir("/")
-            .env_clear()
-            .env("SYSTEMD_BYPASS_USERDB", OWN_SERVICE)
-            .envs(settings.environment.iter().map(|(key, value)| (key, value)))
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .kill_on_drop(true);
-        let mut child = command.spawn()?;
-        let (alive, ended) = oneshot::channel::<()>();
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = child.wait() => {}
-                _ = ended => {
-                    let _ = child.kill().await;
-                }
-            }
-        });
-        Ok(Worker {
-            socket: BufReader::new(UnixStream::from_std(ours)?),
-            _alive: alive,
-        })
-    }
-
     async fn exchange(&mut self, request: &[u8], asking: &mut String) -> io::Result<Results> {
-        self.socket.write_all(request).await?;
+        self.0.write_all(request).await?;
         loop {
             let mut line = Vec::new();
-            let mut bounded = (&mut self.socket).take(LONGEST_LINE as u64);
+            let mut bounded = (&mut self.0).take(LONGEST_LINE as u64);
             bounded.read_until(b'\n', &mut line).await?;
             if line.last() != Some(&b'\n') {
                 return Err(io::ErrorKind::UnexpectedEof.into());

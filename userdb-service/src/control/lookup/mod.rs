@@ -1,7 +1,8 @@
 //! Asking the *other* providers of users and groups, and the host, what is already taken.
-//! Their code may hang or crash, so it runs in child processes; no decision is taken in here.
+//! Their code may hang or crash, so it runs in processes apart; no decision is taken in here.
 //!
-//! [`client::Lookups`] is the parent's side, [`worker::run`] the child's.
+//! [`client::Lookups`] is the daemon's side, [`worker::run`] the other. systemd starts a worker for each
+//! connection to a socket, in a sandbox of its own: theirs needs the network, the daemon's does not.
 
 pub mod client;
 mod glibc;
@@ -14,7 +15,7 @@ pub mod worker;
 
 pub use client::{LookupFailed, Lookups, Settings, absorb};
 
-/// The first argument with which our own binary is run again as a lookup worker.
+/// The first argument with which the daemon's binary is run as a lookup worker.
 pub const WORKER_ARGUMENT: &str = "--lookup-worker";
 
 /// Our userdb service: what `SYSTEMD_BYPASS_USERDB` names in the worker, so that nobody asks us.

@@ -1,4 +1,4 @@
-//! What travels between the daemon and a lookup worker: one JSON object per line, over a socketpair.
+//! What travels between the daemon and a lookup worker: one JSON object per line, over a unix stream.
 //! Shapes and framing only. One request is under way per worker at a time, so nothing carries an id.
 
 use std::collections::{BTreeMap, BTreeSet};

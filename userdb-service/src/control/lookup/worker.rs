@@ -1,4 +1,4 @@
-//! The lookup worker: a child that asks other people's NSS modules and may be killed at any time.
+//! The lookup worker: a process that asks other people's NSS modules and may be killed at any time.
 //! Holds no state that matters and takes no decision.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,6 +7,11 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::OWN_SERVICE;
 use super::glibc::{self, Presence};
@@ -19,26 +24,38 @@ use crate::policy::decide::{Answer, FoundGroup, FoundUser, Question};
 
 /// Without a question for this long the worker ends; the next one starts another.
 const IDLE: Duration = Duration::from_secs(60);
+/// After this long the worker ends between two questions: what modules of others leak, goes with it.
+const LIFETIME: Duration = Duration::from_secs(300);
+/// From the hang-up to SIGKILL. Whoever is not in a module sees the hang-up at once and ends by itself.
+const GRACE: Duration = Duration::from_millis(200);
 /// How long the absence of a library is believed.
 const PRESENCE_FRESH: Duration = Duration::from_secs(10);
 
 const NSSWITCH: &str = "/etc/nsswitch.conf";
 const USERDB_FOLDER: &str = "/run/systemd/userdb";
 
-/// Serves questions on file descriptor 0, a stream socket, until it is closed or idle.
+/// Serves questions on file descriptor 0, a connected stream socket, until the asker hangs up or the
+/// worker has been idle or alive for long enough. A hang-up ends it in the middle of a question too.
 ///
 /// # Errors
-/// Descriptor 0 is not a socket, or the other side broke the protocol.
+/// Descriptor 0 is not a socket, the environment lets lookups come back to ourselves, or the other side
+/// broke the protocol.
 pub fn run() -> io::Result<()> {
-    // If the daemon dies while a module hangs, nobody would ever close the socket on us.
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    let bypass = std::env::var("SYSTEMD_BYPASS_USERDB").unwrap_or_default();
+    if !bypass.split(':').any(|name| name == OWN_SERVICE) {
+        return Err(io::Error::other(format!(
+            "SYSTEMD_BYPASS_USERDB must name {OWN_SERVICE}"
+        )));
+    }
+    let born = Instant::now();
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     socket.set_read_timeout(Some(IDLE))?;
+    end_with(socket.try_clone()?)?;
     let mut requests = BufReader::new(socket.try_clone()?);
     let mut replies = socket;
     let mut worker = Worker::new();
     let mut line = Vec::new();
-    loop {
+    while born.elapsed() < LIFETIME {
         line.clear();
         match requests.read_until(b'\n', &mut line) {
             Ok(0) => return Ok(()),
@@ -51,6 +68,24 @@ pub fn run() -> io::Result<()> {
         let results = worker.answer(&request, &mut |reply| send(&mut replies, reply))?;
         send(&mut replies, &Reply::Done(Box::new(results)))?;
     }
+    Ok(())
+}
+
+/// Kills this process soon after the asker has hung up, also while a module hangs: nobody else could
+/// tell. By signal, because an exit would run what modules have registered for it, and may hang there.
+fn end_with(socket: UnixStream) -> io::Result<()> {
+    let watch = move || {
+        // A hang-up is reported without being asked for.
+        let mut hangup = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+        // Any error but EINTR: not to know is not to go on.
+        while poll(&mut hangup, PollTimeout::NONE) == Err(Errno::EINTR) {}
+        std::thread::sleep(GRACE);
+        let _ = kill(Pid::this(), Signal::SIGKILL);
+    };
+    std::thread::Builder::new()
+        .name("hang-up".to_owned())
+        .spawn(watch)?;
+    Ok(())
 }
 
 fn send(to: &mut UnixStream, reply: &Reply) -> io::Result<()> {
