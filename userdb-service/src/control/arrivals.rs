@@ -218,7 +218,8 @@ impl Daemon {
                     match self.lookups.ask(&questions, home_base).await {
                         Ok(more) => lookup::absorb(&mut facts, more),
                         Err(error) => {
-                            return Err(refused(Reason::LookupFailed, &error.to_string()));
+                            let refusal = policy::lookup_failed(&error.source, &error.why);
+                            return Err(Reception::Refused(refusal));
                         }
                     }
                 }

@@ -25,5 +25,6 @@ pub use decide::{Decision, Facts, LoginRequest, Occupancy, Refusal, decide};
 pub use ids::{Gid, Uid};
 pub use names::{Alias, GroupName, Login};
 pub use plan::{Plan, combine};
+pub(crate) use sentences::lookup_failed;
 pub use sudoers::SudoersSpec;
 pub use trace::Step;
