@@ -1,0 +1,7 @@
+//! What our services may do and what they cannot spoil: their sandboxes, the boot, modules of others.
+//! Logins themselves are the business of `login/`.
+
+mod boot;
+mod others;
+mod restarts;
+mod rights;

@@ -1,0 +1,116 @@
+//! What a running service owns, as the kernel says it, and how exposed systemd thinks it is.
+
+use rig::{Machine, node};
+
+/// `systemd-analyze security` of a whole unit, 0 (nothing can happen) to 10.
+#[track_caller]
+fn exposure(machine: &Machine, unit: &str) -> f64 {
+    let ran = machine.run(&["systemd-analyze", "security", "--no-pager", unit]);
+    let level = ran
+        .must()
+        .lines()
+        .find_map(|line| line.split("Overall exposure level for ").nth(1))
+        .and_then(|line| line.split_whitespace().nth(1));
+    match level.and_then(|level| level.parse().ok()) {
+        Some(level) => level,
+        None => panic!("no exposure level was told: {ran}"),
+    }
+}
+
+/// The main process of a unit.
+#[track_caller]
+fn main_pid(machine: &Machine, unit: &str) -> String {
+    let pid = machine.run(&["systemctl", "show", "-P", "MainPID", unit]);
+    assert_ne!(pid.must(), "0", "{unit} does not run");
+    pid.must().to_owned()
+}
+
+/// A field of `/proc/PID/status`.
+#[track_caller]
+fn status(machine: &Machine, pid: &str, field: &str) -> String {
+    let all = machine.run(&["cat", &format!("/proc/{pid}/status")]);
+    let value = all
+        .must()
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{field}:")));
+    match value {
+        Some(value) => value.trim().to_owned(),
+        None => panic!("no {field} in {all}"),
+    }
+}
+
+#[track_caller]
+fn has_no_capability(machine: &Machine, pid: &str) {
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(status(machine, pid, set), "0000000000000000", "{set}");
+    }
+}
+
+#[track_caller]
+fn network(machine: &Machine, pid: &str) -> String {
+    let link = machine.run(&["readlink", &format!("/proc/{pid}/ns/net")]);
+    link.must().to_owned()
+}
+
+#[test]
+fn both_daemons_are_less_exposed_than_systemds_own() {
+    let node = node();
+    for (unit, most) in [
+        ("teleport-userdbd.service", 1.3),
+        ("teleport-sessiond.service", 2.0),
+    ] {
+        let level = exposure(&node, unit);
+        println!("{unit}: {level}");
+        assert!(level <= most, "{unit} is exposed {level}, more than {most}");
+    }
+}
+
+#[test]
+fn the_data_plane_owns_nothing_once_it_runs() {
+    let node = node();
+    let pid = main_pid(&node, "teleport-userdbd.service");
+    let its = |id: &str| {
+        let id = node.run(&["id", id, "teleport-userdb"]).must().to_owned();
+        [id.as_str(); 4].join("\t")
+    };
+    assert_eq!(status(&node, &pid, "Uid"), its("-u"));
+    assert_eq!(status(&node, &pid, "Gid"), its("-g"));
+    assert_eq!(status(&node, &pid, "Groups"), "");
+    has_no_capability(&node, &pid);
+    assert_eq!(status(&node, &pid, "NoNewPrivs"), "1");
+    assert_eq!(status(&node, &pid, "Seccomp"), "2");
+    assert_ne!(network(&node, &pid), network(&node, "1"));
+}
+
+#[test]
+fn the_control_plane_has_four_capabilities_and_no_network() {
+    let node = node();
+    let pid = main_pid(&node, "teleport-sessiond.service");
+    // CAP_CHOWN, CAP_KILL, CAP_SETGID, CAP_SETUID: bits 0, 5, 6, 7.
+    for set in ["CapPrm", "CapEff", "CapBnd"] {
+        assert_eq!(status(&node, &pid, set), "00000000000000e1", "{set}");
+    }
+    assert_eq!(status(&node, &pid, "NoNewPrivs"), "1");
+    assert_ne!(network(&node, &pid), network(&node, "1"));
+}
+
+#[test]
+fn what_runs_the_modules_of_others_has_the_network_and_no_capability() {
+    let node = node();
+    node.login("rasmus").command("true").run().ran.must();
+    // Kept warm for the next login.
+    let workers = node.run(&["pgrep", "-f", "^[^ ]*teleport-sessiond --lookup-worker"]);
+    let pid = workers.must().lines().next().unwrap_or_default().to_owned();
+    has_no_capability(&node, &pid);
+    assert_eq!(status(&node, &pid, "NoNewPrivs"), "1");
+    assert_eq!(network(&node, &pid), network(&node, "1"));
+    for path in ["/etc", "/home", "/tmp", "/run", "/var"] {
+        let inside = format!("/proc/{pid}/root{path}/of-a-module");
+        let made = node.run(&["touch", &inside]);
+        assert!(!made.succeeded(), "{made}");
+    }
+    for hidden in ["/run/teleport-sessiond", "/run/teleport-userdb"] {
+        let inside = format!("/proc/{pid}/root{hidden}");
+        assert_eq!(node.run(&["ls", &inside]).stdout, "", "{hidden}");
+    }
+}
