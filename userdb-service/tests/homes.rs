@@ -91,10 +91,19 @@ async fn a_new_home_belongs_to_its_user_alone_and_has_the_skeleton() {
     let skeleton = std::fs::read_dir("/etc/skel").unwrap().count();
     assert_eq!(std::fs::read_dir(bench.home()).unwrap().count(), skeleton);
     assert_eq!(bench.names(), ["zed"]);
-    assert_eq!(
-        bench.homes().provide(&bench.tenant("ann")).await.unwrap(),
-        Provided::Present
-    );
+    let again = bench.homes().provide_again(&bench.tenant("ann")).await;
+    assert_eq!(again.unwrap(), Provided::Present);
+}
+
+#[tokio::test]
+async fn a_home_that_outlived_its_user_is_given_to_nobody_who_comes_anew() {
+    let bench = Bench::new("outlived");
+    bench.homes().provide(&bench.tenant("ann")).await.unwrap();
+    std::fs::write(bench.home().join("secret"), "of ann").unwrap();
+    // Neither parked nor evicted: the daemon was killed, or the file system was full.
+    let next = bench.homes().provide(&bench.tenant("eve")).await;
+    assert_eq!(next.unwrap(), Provided::Fresh);
+    assert!(!bench.home().join("secret").exists());
 }
 
 #[tokio::test]

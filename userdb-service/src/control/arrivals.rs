@@ -73,14 +73,9 @@ impl Daemon {
             },
         };
         let begun = self.registry.borrow_mut().begin_to_open(id);
-        if let Some(Begun {
-            plan,
-            again,
-            effects,
-        }) = begun
-        {
+        if let Some(Begun { plan, effects }) = begun {
             self.carry_out(effects);
-            if let Err(message) = self.provide_home(&plan, again).await {
+            if let Err(message) = self.provide_home(&plan).await {
                 self.registry.borrow_mut().without_home(id);
                 messages.push(message);
             }

@@ -4,6 +4,7 @@
 //! the same Teleport user to find again.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -24,9 +25,8 @@ use crate::policy::plan::{Home, Plan};
 pub(super) type Doors = HashMap<Login, Weak<Mutex<()>>>;
 
 impl Daemon {
-    /// Sees to it that the plan's home is there. `again`: the login has been on without a break, so that
-    /// the home in place is its own. A sentence for the person if there is none.
-    pub(super) async fn provide_home(&self, plan: &Plan, again: bool) -> Result<(), String> {
+    /// Sees to it that the plan's home is there. A sentence for the person if there is none.
+    pub(super) async fn provide_home(&self, plan: &Plan) -> Result<(), String> {
         let door = self.door(&plan.login);
         let _inside = door.lock().await;
         let tenant = Tenant {
@@ -35,6 +35,12 @@ impl Daemon {
             gid: plan.gid,
             teleport_user: &plan.teleport_user,
         };
+        // Asked behind the door: who came before us has either given it a home or not.
+        let again = self
+            .registry
+            .borrow()
+            .standing(&plan.login)
+            .is_some_and(|standing| standing.has_home);
         let provided = match &plan.home {
             Home::None => return Ok(()),
             Home::Ephemeral { .. } => match ephemeral() {
@@ -50,6 +56,9 @@ impl Daemon {
                 }
             }
         };
+        if provided.is_ok() && matches!(plan.home, Home::Ephemeral { .. }) {
+            self.registry.borrow_mut().given_a_home(&plan.login);
+        }
         if let Ok(Provided::Fresh) = provided {
             // What was kept there for somebody else may have been thrown away.
             spawn_local(empty_trash());
@@ -70,10 +79,14 @@ impl Daemon {
         let login = &standing.login;
         let door = self.door(login);
         let _inside = door.lock().await;
-        // Where homes cannot be reached, nobody is given one either; and once they can be, whoever comes
-        // to this login anew has what is in place thrown away first.
-        let Ok(homes) = ephemeral() else {
-            return Ok(());
+        let homes = match ephemeral() {
+            Ok(homes) => homes,
+            // Where there are no homes, there is none to keep.
+            Err(HomeError::NotMounted(_)) => return Ok(()),
+            Err(HomeError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         };
         let mut owners = standing.owners.iter();
         let parked = match (owners.next(), owners.next()) {

@@ -28,6 +28,9 @@ pub struct Standing {
     pub owners: BTreeSet<String>,
     /// Whether a session was open since then, so that processes may be left.
     pub may_have_remains: bool,
+    /// Whether it was given an ephemeral home since then: only such a one in place is its own.
+    #[serde(default)]
+    pub has_home: bool,
 }
 
 /// How far the end of a login has come.

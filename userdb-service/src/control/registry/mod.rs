@@ -109,8 +109,6 @@ pub enum Joinable {
 pub struct Begun {
     /// What it was granted.
     pub plan: Plan,
-    /// Whether the login has been open without a break: what is there in its name is its own.
-    pub again: bool,
     /// To be carried out before anything is made for it.
     pub effects: Vec<Effect>,
 }
@@ -245,6 +243,7 @@ impl Registry {
                 phase: Phase::Live,
                 owners: BTreeSet::new(),
                 may_have_remains: false,
+                has_home: false,
             })
         });
         entry.standing.phase = Phase::Live;
@@ -282,13 +281,16 @@ impl Registry {
         }
         let plan = session.plan.clone();
         let standing = &mut self.logins.get_mut(&plan.login)?.standing;
-        let again = std::mem::replace(&mut standing.may_have_remains, true);
+        standing.may_have_remains = true;
         let effects = vec![Effect::RememberLogin(plan.login.clone())];
-        Some(Begun {
-            plan,
-            again,
-            effects,
-        })
+        Some(Begun { plan, effects })
+    }
+
+    /// The login was given an ephemeral home.
+    pub fn given_a_home(&mut self, login: &Login) {
+        if let Some(entry) = self.logins.get_mut(login) {
+            entry.standing.has_home = true;
+        }
     }
 
     /// The session's home could not be made: it starts in `/`.

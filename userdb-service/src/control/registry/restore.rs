@@ -44,6 +44,8 @@ impl Registry {
                     phase: Phase::Live,
                     owners: BTreeSet::from([session.plan.teleport_user.clone()]),
                     may_have_remains: true,
+                    // What is in place may be somebody else's: better a new home than a stranger's.
+                    has_home: false,
                 })
             });
             match session.state {

@@ -334,26 +334,38 @@ fn a_session_whose_leader_dies_while_its_home_is_made_leaves_remains_to_end() {
     let mut world = World::new();
     let id = world.reserve(plan("dev", "alice", false), 10);
     let begun = world.registry.begin_to_open(id).expect("reserved");
-    assert!(!begun.again, "nothing was open before");
     world.believe(begun.effects);
+    assert!(!has_home(&world), "none was given yet");
+    world
+        .registry
+        .given_a_home(&plan("dev", "alice", false).login);
     world.leader_gone(id);
     world.pass(DELAY);
     assert!(!world.ending.is_empty());
     world.end_remains();
-    let again = world.reserve(plan("dev", "eve", false), 11);
-    let begun = world.registry.begin_to_open(again).expect("reserved");
-    assert!(!begun.again, "what is in place is not eve's");
+    world.reserve(plan("dev", "eve", false), 11);
+    assert!(!has_home(&world), "what is in place is not eve's");
+}
+
+fn has_home(world: &World) -> bool {
+    let dev = Login::try_from("dev").expect("valid");
+    world
+        .registry
+        .standing(&dev)
+        .is_some_and(|standing| standing.has_home)
 }
 
 #[test]
 fn who_comes_back_in_time_finds_what_is_in_place() {
     let mut world = World::new();
     let id = world.reserve(plan("dev", "alice", false), 10);
-    assert!(!world.registry.begin_to_open(id).expect("reserved").again);
+    world
+        .registry
+        .given_a_home(&plan("dev", "alice", false).login);
     world.open(id);
     world.close(id);
     let again = world.reserve(plan("dev", "alice", false), 11);
-    assert!(world.registry.begin_to_open(again).expect("reserved").again);
+    assert!(has_home(&world));
     world.open(again);
     assert!(
         world.registry.begin_to_open(again).is_none(),
