@@ -17,8 +17,9 @@ use super::lookup;
 use super::messages;
 use super::passwd_lock::Hold;
 use super::registry::{Arrival, Begun, Joinable, SessionId, State};
-use crate::policy::config::HomeMode;
+use crate::policy::config::{HomeMode, Role};
 use crate::policy::decide::Reason;
+use crate::policy::glob::Glob;
 use crate::policy::{self, Config, Decision, Facts, LoginRequest, Plan, Refusal};
 
 /// How many rounds of questions a decision may take. Each must learn something new.
@@ -128,9 +129,18 @@ impl Daemon {
         patience: Duration,
     ) -> Reception {
         let deadline = Instant::now() + patience;
-        let config = match &*self.config.borrow() {
-            Ok(config) => config.clone(),
-            Err(why) => {
+        loop {
+            // Anew in each round: who has waited is decided on by what holds now.
+            let current = self.config.borrow().clone();
+            let (config, wrong) = match current {
+                Ok(config) => (config, None),
+                Err(why) => (Rc::new(everybody()), Some(why)),
+            };
+            let decided = timeout_at(deadline, self.decide(&config, request)).await;
+            // Whoever exists elsewhere, and other services, have nothing to do with what is wrong.
+            if let Some(why) = wrong
+                && !matches!(decided, Ok(Err(Reception::Foreign | Reception::NotOurs)))
+            {
                 return refused(
                     Reason::Configuration,
                     &format!(
@@ -138,9 +148,7 @@ impl Daemon {
                     ),
                 );
             }
-        };
-        loop {
-            let (plan, hold) = match timeout_at(deadline, self.decide(&config, request)).await {
+            let (plan, hold) = match decided {
                 Ok(Ok(decided)) => decided,
                 Ok(Err(reception)) => return reception,
                 Err(_) => {
@@ -315,6 +323,18 @@ pub(crate) fn home_base(config: &Config) -> Option<&Path> {
             .iter()
             .any(|role| role.home.is_some_and(persistent));
     somebody.then(|| Path::new(&config.home.base))
+}
+
+/// What stands in for a configuration that is wrong, to find out whether a login is ours at all.
+fn everybody() -> Config {
+    let role = Role::new(Glob::new("*"), String::new());
+    Config {
+        roles: vec![Role {
+            create_user: Some(true),
+            ..role
+        }],
+        ..Config::default()
+    }
 }
 
 fn refused(reason: Reason, message: &str) -> Reception {

@@ -51,7 +51,10 @@ pub fn load(root: &Path) -> Result<Config, LoadError> {
     for path in FILES.map(PathBuf::from).into_iter().chain(drop_ins(root)?) {
         match fs::read_to_string(below(root, &path)) {
             Ok(text) => files.push((path.display().to_string(), text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // A link whose target is missing is not the same as no file: what it says must not be lost.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && below(root, &path).symlink_metadata().is_err() => {}
             Err(error) => return Err(LoadError::Unreadable(path, error)),
         }
     }
@@ -117,6 +120,16 @@ mod tests {
     fn without_any_file_the_built_in_defaults_hold() {
         let root = host("none");
         assert_eq!(load(&root).expect("good"), Config::default());
+        fs::remove_dir_all(root).expect("removed");
+    }
+
+    #[test]
+    fn a_link_whose_target_is_missing_is_refused_and_not_skipped() {
+        let root = host("dangling");
+        let link = root.join("etc/teleport-userdb/config.d/50-deny.toml");
+        std::os::unix::fs::symlink("/no/such/file", link).expect("linked");
+        let sentence = load(&root).expect_err("refused").to_string();
+        assert!(sentence.contains("50-deny.toml"), "{sentence}");
         fs::remove_dir_all(root).expect("removed");
     }
 
