@@ -165,14 +165,14 @@ fn linker_error() -> String {
 
 /// One PAM handle. It is ended only by [`Handle::end`]: a process that just dies is one of the cases to show.
 pub(crate) struct Handle {
-    library: Library,
+    libpam: Library,
     raw: *mut c_void,
     last: Code,
 }
 
 impl Handle {
     /// `pam_start`, with a conversation that shows messages and gives empty answers.
-    pub(crate) fn start(library: Library, service: &str, login: &str) -> Result<Handle, Code> {
+    pub(crate) fn start(libpam: Library, service: &str, login: &str) -> Result<Handle, Code> {
         static CONVERSATION: Shared = Shared(Conversation {
             talk,
             data: ptr::null_mut(),
@@ -181,7 +181,7 @@ impl Handle {
         let mut raw = ptr::null_mut();
         // SAFETY: the strings are NUL-terminated, libpam copies them and the conversation; `raw` is written once.
         let code = Code(unsafe {
-            (library.start)(
+            (libpam.start)(
                 service.as_ptr(),
                 login.as_ptr(),
                 &raw const CONVERSATION.0,
@@ -190,7 +190,7 @@ impl Handle {
         });
         if code == SUCCESS {
             Ok(Handle {
-                library,
+                libpam,
                 raw,
                 last: code,
             })
@@ -203,7 +203,7 @@ impl Handle {
     pub(crate) fn put_env(&mut self, assignment: &str) -> Code {
         let assignment = c_string(assignment);
         // SAFETY: `raw` is a started handle that has not ended; libpam copies the string.
-        self.last = Code(unsafe { (self.library.put_env)(self.raw, assignment.as_ptr()) });
+        self.last = Code(unsafe { (self.libpam.put_env)(self.raw, assignment.as_ptr()) });
         self.last
     }
 
@@ -213,7 +213,7 @@ impl Handle {
         // SAFETY: `raw` is a started handle; the result is null or a null-terminated array of NUL-terminated strings, all
         // of them malloc'ed for the caller, so each is read before it is freed and freed once.
         unsafe {
-            let list = (self.library.get_env_list)(self.raw);
+            let list = (self.libpam.get_env_list)(self.raw);
             let mut next = list;
             while !next.is_null() && !(*next).is_null() {
                 variables.push(CStr::from_ptr(*next).to_string_lossy().into_owned());
@@ -227,44 +227,44 @@ impl Handle {
 
     /// `pam_authenticate`.
     pub(crate) fn authenticate(&mut self) -> Code {
-        self.call(self.library.authenticate, 0)
+        self.call(self.libpam.authenticate, 0)
     }
 
     /// `pam_setcred`, to establish them.
     pub(crate) fn set_cred(&mut self) -> Code {
-        self.call(self.library.set_cred, ESTABLISH_CRED)
+        self.call(self.libpam.set_cred, ESTABLISH_CRED)
     }
 
     /// `pam_chauthtok`.
     pub(crate) fn change_token(&mut self) -> Code {
-        self.call(self.library.change_token, 0)
+        self.call(self.libpam.change_token, 0)
     }
 
     /// `pam_acct_mgmt`.
     pub(crate) fn account(&mut self) -> Code {
-        self.call(self.library.account, 0)
+        self.call(self.libpam.account, 0)
     }
 
     /// `pam_open_session`.
     pub(crate) fn open(&mut self) -> Code {
-        self.call(self.library.open, 0)
+        self.call(self.libpam.open, 0)
     }
 
     /// `pam_close_session`.
     pub(crate) fn close(&mut self) -> Code {
-        self.call(self.library.close, 0)
+        self.call(self.libpam.close, 0)
     }
 
     /// `pam_end` with the last code.
     pub(crate) fn end(mut self) -> Code {
-        self.call(self.library.end, self.last.0)
+        self.call(self.libpam.end, self.last.0)
     }
 
     /// `pam_strerror`.
     pub(crate) fn sentence(&self, code: Code) -> String {
         // SAFETY: `raw` is a started handle; the result is null or a static NUL-terminated string.
         unsafe {
-            let text = (self.library.str_error)(self.raw, code.0);
+            let text = (self.libpam.str_error)(self.raw, code.0);
             text.as_ref()
                 .map(|text| CStr::from_ptr(text).to_string_lossy().into_owned())
                 .unwrap_or_default()
