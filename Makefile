@@ -16,7 +16,14 @@ DATADIR  := $(PREFIX)/lib/teleport-userdb
 INSTALL  := install -D -m 0644
 PROGRAM  := install -D -m 0755
 
-.PHONY: help setup build install deb check check-units check-policy check-machines check-suites check-all demo fmt lint ci clean
+# Benchmarks: each is a folder of tests/bench, a program bench-NAME and a section of docs/benchmarks.md.
+BENCHES  :=
+# Measured is what is shipped: settings of the environment that make quicker builds do not count.
+MEASURED := env -u CARGO_PROFILE_RELEASE_LTO -u CARGO_PROFILE_RELEASE_OPT_LEVEL -u CARGO_PROFILE_RELEASE_CODEGEN_UNITS \
+            -u CARGO_PROFILE_RELEASE_INCREMENTAL -u CARGO_PROFILE_RELEASE_DEBUG
+
+.PHONY: help setup build install deb check check-units check-policy check-machines check-suites check-all demo fmt lint ci clean \
+        bench bench-build $(addprefix bench-,$(BENCHES))
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +83,15 @@ endef
 demo: deb ## a login from beginning to end, in a container, to read along
 	@$(CARGO) build --locked --quiet -p teleport-userdb-tests --bins
 	@$(CARGO) run --locked --quiet -p teleport-userdb-tests --bin demo
+
+bench: $(addprefix bench-,$(BENCHES)) ## every benchmark, one after the other: rewrites docs/benchmarks.md (bench-NAME: one)
+
+$(addprefix bench-,$(BENCHES)): bench-build
+	$(TARGET)/release/$@
+
+bench-build: # the package and the programs that measure it
+	$(MEASURED) $(MAKE) --no-print-directory deb
+	$(MEASURED) $(CARGO) build --locked --release -p teleport-userdb-bench --bins
 
 fmt: ## formats the source
 	$(CARGO) fmt --all

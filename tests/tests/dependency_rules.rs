@@ -9,7 +9,7 @@ use std::process::Command;
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
 /// Crates of the workspace, and which of each other they may use. What is installed never builds on what is installed.
-const MAY_USE: [(&str, &[&str]); 6] = [
+const MAY_USE: [(&str, &[&str]); 7] = [
     ("account-table", &[]),
     ("session-protocol", &[]),
     ("nss-module", &["account-table"]),
@@ -18,6 +18,10 @@ const MAY_USE: [(&str, &[&str]); 6] = [
     (
         "teleport-userdb-tests",
         &["account-table", "session-protocol"],
+    ),
+    (
+        "teleport-userdb-bench",
+        &["account-table", "session-protocol", "teleport-userdb-tests"],
     ),
 ];
 
