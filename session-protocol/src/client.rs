@@ -1,4 +1,4 @@
-//! The blocking client of the registry: one connection and one deadline for each call.
+//! The blocking client of the registry: one deadline for each call, and a connection for each try.
 //! It keeps nothing between calls, so that no process inherits a connection root has opened.
 
 use std::collections::BTreeMap;
@@ -23,6 +23,9 @@ const ANSWER_LIMIT: usize = 256 * 1024;
 
 /// Largest answer to `List`: tens of thousands of sessions with their roles.
 const LIST_LIMIT: usize = 64 * 1024 * 1024;
+
+/// How long a call that was hung up on waits before it is made again.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Longest time-out: a day, which no clock arithmetic overflows with.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -103,16 +106,18 @@ impl Registry {
 
     /// Account phase: asks for a reservation of the login.
     pub fn reserve(&self, request: &LoginRequest) -> Result<Admission, Failure> {
-        let LoginRequest {
-            login,
-            service,
-            environment,
-            undecodable,
-        } = request.clone();
-        let patience = Some(self.patience_usec());
-        self.call(ANSWER_LIMIT, |registry| {
+        let handle = handle();
+        self.call(ANSWER_LIMIT, handle.is_some(), |registry, left| {
+            let LoginRequest {
+                login,
+                service,
+                environment,
+                undecodable,
+            } = request.clone();
             let environment = environment.into_iter().collect();
-            registry.reserve(login, service, environment, undecodable, patience)
+            let patience = Some(patience_usec(left));
+            let handle = handle.clone();
+            registry.reserve(login, service, environment, undecodable, patience, handle)
         })
         .map(|reply| reply.admission)
     }
@@ -123,62 +128,110 @@ impl Registry {
         session: Option<&str>,
         request: &LoginRequest,
     ) -> Result<Admission, Failure> {
-        let session = session.map(str::to_owned);
-        let LoginRequest {
-            login,
-            service,
-            environment,
-            undecodable,
-        } = request.clone();
-        let patience = Some(self.patience_usec());
-        self.call(ANSWER_LIMIT, |registry| {
+        let handle = session.map(str::to_owned).or_else(handle);
+        self.call(ANSWER_LIMIT, handle.is_some(), |registry, left| {
+            let LoginRequest {
+                login,
+                service,
+                environment,
+                undecodable,
+            } = request.clone();
             let environment = environment.into_iter().collect();
-            registry.open(session, login, service, environment, undecodable, patience)
+            let patience = Some(patience_usec(left));
+            let handle = handle.clone();
+            registry.open(handle, login, service, environment, undecodable, patience)
         })
         .map(|reply| reply.admission)
     }
 
-    /// What the registry is told of the time-out: a little less, so that its reason arrives in time.
-    fn patience_usec(&self) -> i64 {
-        let patience = self.timeout.saturating_sub(self.timeout / 20);
-        i64::try_from(patience.as_micros()).unwrap_or(i64::MAX)
-    }
-
     /// Ends a reservation or session of this process.
     pub fn close(&self, session: &str) -> Result<(), Failure> {
-        self.call(ANSWER_LIMIT, |registry| registry.close(session.to_owned()))
-            .map(|_| ())
+        self.call(ANSWER_LIMIT, true, |registry, _| {
+            registry.close(session.to_owned())
+        })
+        .map(|_| ())
     }
 
     /// Everything that is reserved or open.
     pub fn list(&self) -> Result<Vec<Session>, Failure> {
-        self.call(LIST_LIMIT, |registry| registry.list())
+        self.call(LIST_LIMIT, true, |registry, _| registry.list())
             .map(|reply| reply.sessions)
     }
 
-    /// One connection, one call; the connection ends with it.
+    /// One call, each time on a connection of its own. A daemon that is killed hangs up on those it has
+    /// accepted, and the next one is asked again: nobody who logs in just then is turned away. Only where
+    /// `repeatable`, since what was asked for may have happened.
     fn call<Arguments, Reply>(
         &self,
         limit: usize,
-        method: impl FnOnce(&mut VarlinkClient) -> MethodCall<Arguments, Reply, Error>,
+        repeatable: bool,
+        mut method: impl FnMut(&mut VarlinkClient, Duration) -> MethodCall<Arguments, Reply, Error>,
     ) -> Result<Reply, Failure>
     where
         Arguments: serde::Serialize,
         Reply: serde::de::DeserializeOwned,
     {
         let deadline = Instant::now() + self.timeout;
-        let (reader, writer) =
-            stream::dial(&self.socket, deadline, limit).map_err(|failure| match failure {
-                NoConnection::Unreachable(why) => Failure::Unreachable(why),
-                NoConnection::TimedOut => Failure::TimedOut,
-            })?;
-        let mut connection = varlink::Connection::default();
-        connection.reader = Some(BufReader::new(Box::new(reader)));
-        connection.writer = Some(Box::new(writer));
-        let mut client = VarlinkClient::new(Arc::new(RwLock::new(connection)));
-        method(&mut client)
-            .call()
-            .map_err(|error| failure(&error, limit))
+        loop {
+            let (reader, writer) =
+                stream::dial(&self.socket, deadline, limit).map_err(|failure| match failure {
+                    NoConnection::Unreachable(why) => Failure::Unreachable(why),
+                    NoConnection::TimedOut => Failure::TimedOut,
+                })?;
+            let mut connection = varlink::Connection::default();
+            connection.reader = Some(BufReader::new(Box::new(reader)));
+            connection.writer = Some(Box::new(writer));
+            let mut client = VarlinkClient::new(Arc::new(RwLock::new(connection)));
+            let left = deadline.saturating_duration_since(Instant::now());
+            match method(&mut client, left).call() {
+                Ok(reply) => return Ok(reply),
+                Err(error) if repeatable && hung_up(&error) && left > PAUSE => {
+                    std::thread::sleep(PAUSE);
+                }
+                Err(error) => return Err(failure(&error, limit)),
+            }
+        }
+    }
+}
+
+/// What the registry is told of the time that is left: a little less, so that its reason arrives in time.
+fn patience_usec(left: Duration) -> i64 {
+    let patience = left.saturating_sub(left / 20);
+    i64::try_from(patience.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// A random UUID for a session, or `None` where the kernel has no random numbers: then the registry picks
+/// one, and a call must not be repeated.
+fn handle() -> Option<String> {
+    let mut bytes = [0_u8; 16];
+    let filled =
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK).ok()?;
+    if filled < bytes.len() {
+        return None;
+    }
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut text = String::with_capacity(36);
+    for (index, byte) in bytes.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    Some(text)
+}
+
+/// Whether the other side has gone without a whole answer.
+fn hung_up(error: &Error) -> bool {
+    match error.source_varlink_kind() {
+        Some(varlink::ErrorKind::ConnectionClosed) => true,
+        Some(varlink::ErrorKind::Io(kind)) => matches!(
+            kind,
+            io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof
+        ),
+        _ => false,
     }
 }
 

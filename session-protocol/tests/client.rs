@@ -268,6 +268,39 @@ fn a_socket_that_is_not_roots_is_not_believed() {
 }
 
 #[test]
+fn a_login_that_was_hung_up_on_is_asked_for_again_under_the_same_handle() {
+    let server = Server::without_thread();
+    let listener = UnixListener::bind(&server.socket).expect("bind the test socket");
+    let (said, heard) = mpsc::channel();
+    thread::spawn(move || {
+        for tried in 0..3 {
+            let (mut stream, _) = listener.accept().expect("accept the client");
+            said.send(call(&mut stream)).expect("pass the call on");
+            let answer = format!("{ADMITTED}\0");
+            // Hangs up with nothing said, with half a reply, and at last not at all.
+            let length = [0, 40, answer.len()][tried];
+            let answered = stream.write_all(&answer.as_bytes()[..length]);
+            answered.expect("write the answer");
+        }
+    });
+    server.registry().reserve(&request()).expect("admitted");
+    let calls: Vec<String> = heard.try_iter().collect();
+    let handles: Vec<String> = calls
+        .iter()
+        .map(|call| {
+            let from = call.find(r#""session":""#).expect("a handle") + 11;
+            call[from..from + 36].to_owned()
+        })
+        .collect();
+    assert_eq!(handles.len(), 3, "{calls:?}");
+    assert!(
+        handles.iter().all(|handle| *handle == handles[0]),
+        "{handles:?}"
+    );
+    assert_eq!(&handles[0][14..15], "4", "a random UUID: {handles:?}");
+}
+
+#[test]
 fn the_connection_ends_with_the_call() {
     let (said, heard) = mpsc::channel();
     let server = Server::new(move |mut stream| {

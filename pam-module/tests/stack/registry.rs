@@ -185,6 +185,7 @@ impl VarlinkInterface for Interface {
         environment: varlink::StringHashMap<String>,
         undecodable: Vec<String>,
         _patience_usec: Option<i64>,
+        _session: Option<String>,
     ) -> varlink::Result<()> {
         self.note(format!("reserve {login}"), &environment, &undecodable);
         match self.decide(None, &login, &service) {
@@ -203,9 +204,11 @@ impl VarlinkInterface for Interface {
         undecodable: Vec<String>,
         _patience_usec: Option<i64>,
     ) -> varlink::Result<()> {
-        let held = session.as_deref().unwrap_or("-");
-        self.note(format!("open {held} {login}"), &environment, &undecodable);
-        match self.decide(session, &login, &service) {
+        // A handle of the caller's making names nothing yet.
+        let held = session.filter(|session| lock(&self.state).live.contains(session));
+        let shown = held.as_deref().unwrap_or("-");
+        self.note(format!("open {shown} {login}"), &environment, &undecodable);
+        match self.decide(held, &login, &service) {
             Decision::Admitted(admission) => call.reply(admission),
             Decision::Refused => call.reply_refused("policy".to_owned(), REFUSAL.to_owned()),
         }

@@ -43,16 +43,37 @@ pub(super) enum Reception {
 }
 
 impl Daemon {
-    /// The account phase.
+    /// The account phase. `handle` is the one that the caller wants; where that is of this login and of
+    /// this caller already, it is asking again because it was hung up on.
     pub(super) async fn reserve(
         self: &Rc<Self>,
+        handle: Option<SessionId>,
         request: &LoginRequest,
         leader: Rc<Leader>,
         patience: Duration,
     ) -> Reception {
-        let reception = self.arrive(request, leader, patience).await;
+        if let Some(known) = self.made_before(handle, request, &leader) {
+            return known;
+        }
+        let reception = self.arrive(handle, request, leader, patience).await;
         self.report(request, &reception);
         reception
+    }
+
+    fn made_before(
+        &self,
+        handle: Option<SessionId>,
+        request: &LoginRequest,
+        leader: &Leader,
+    ) -> Option<Reception> {
+        let id = handle.filter(|id| self.is_held_by(*id, leader))?;
+        let registry = self.registry.borrow();
+        let plan = &registry.session(id)?.plan;
+        (plan.given == request.login).then(|| Reception::Admitted {
+            session: id,
+            messages: plan.notes.clone(),
+            plan: Box::new(plan.clone()),
+        })
     }
 
     /// The session phase: the caller's reservation, or a new one, becomes a session.
@@ -63,10 +84,10 @@ impl Daemon {
         leader: Rc<Leader>,
         patience: Duration,
     ) -> Reception {
-        let reserved = handle.filter(|id| self.is_reserved_by(*id, &leader));
+        let reserved = handle.filter(|id| self.is_held_by(*id, &leader));
         let (id, mut messages) = match reserved {
             Some(id) => (id, Vec::new()),
-            None => match self.reserve(request, leader, patience).await {
+            None => match self.reserve(handle, request, leader, patience).await {
                 Reception::Admitted {
                     session, messages, ..
                 } => (session, messages),
@@ -116,7 +137,7 @@ impl Daemon {
         }
     }
 
-    fn is_reserved_by(&self, id: SessionId, leader: &Leader) -> bool {
+    fn is_held_by(&self, id: SessionId, leader: &Leader) -> bool {
         self.registry.borrow().session(id).is_some_and(|session| {
             session.leader == *leader.id() && !matches!(session.state, State::Departed { .. })
         })
@@ -124,6 +145,7 @@ impl Daemon {
 
     async fn arrive(
         self: &Rc<Self>,
+        handle: Option<SessionId>,
         request: &LoginRequest,
         leader: Rc<Leader>,
         patience: Duration,
@@ -163,7 +185,13 @@ impl Daemon {
                 .borrow()
                 .joinable(&plan.login, &plan.teleport_user);
             match joinable {
-                Joinable::Now => return self.register(*plan, request, leader, hold),
+                Joinable::Now => {
+                    // The call that was hung up on may have been at it all the same.
+                    return match self.made_before(handle, request, &leader) {
+                        Some(known) => known,
+                        None => self.register(handle, *plan, request, leader, hold),
+                    };
+                }
                 Joinable::AfterRemains => {
                     drop(hold);
                     if !self.can_join_before(deadline, &plan).await {
@@ -240,12 +268,15 @@ impl Daemon {
 
     fn register(
         self: &Rc<Self>,
+        handle: Option<SessionId>,
         plan: Plan,
         request: &LoginRequest,
         leader: Rc<Leader>,
         _until_published: Rc<Hold>,
     ) -> Reception {
-        let id = SessionId::random();
+        let id = handle
+            .filter(|id| self.registry.borrow().session(*id).is_none())
+            .unwrap_or_else(SessionId::random);
         let identity = leader.id().clone();
         self.leaders.borrow_mut().insert(id, leader);
         let effects = self.registry.borrow_mut().reserve(

@@ -131,7 +131,8 @@ impl Sessions {
             environment: args.environment.into_iter().collect(),
             undecodable: args.undecodable,
         };
-        let reception = self.0.reserve(&request, caller, patience).await;
+        let handle = args.session.and_then(|handle| handle.parse().ok());
+        let reception = self.0.reserve(handle, &request, caller, patience).await;
         admission(reception, &request).map(|admission| Reserve_Reply { admission })
     }
 
