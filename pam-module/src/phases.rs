@@ -98,16 +98,21 @@ pub(crate) fn account(world: &mut dyn World, kept: &mut Option<Kept>) -> Verdict
     admit(Phase::Account, world, kept)
 }
 
-/// pam_sm_open_session: the reservation becomes a session.
+/// pam_sm_open_session: the reservation becomes a session. What the account phase has not seen is none of
+/// ours: between it and here any module, and the user's own files, may have filled the environment.
 pub(crate) fn open_session(world: &mut dyn World, kept: &mut Option<Kept>) -> Verdict {
-    let kept = kept.get_or_insert_with(|| Kept::read(world));
-    admit(Phase::Open, world, kept)
+    match kept {
+        Some(kept) => admit(Phase::Open, world, kept),
+        None => Verdict::of(Code::Ignore),
+    }
 }
 
 /// pam_sm_close_session: whatever is held ends. Once is enough: what cannot be said now is said by the end
 /// of this process, which the registry sees.
 pub(crate) fn close_session(world: &mut dyn World, kept: &mut Option<Kept>) -> Verdict {
-    let kept = kept.get_or_insert_with(|| Kept::read(world));
+    let Some(kept) = kept else {
+        return Verdict::of(Code::Ignore);
+    };
     if matches!(kept.subject, Subject::NotOurs) {
         return Verdict::of(Code::Ignore);
     }

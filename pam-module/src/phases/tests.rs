@@ -190,10 +190,14 @@ fn a_second_account_or_open_asks_nobody() {
 }
 
 #[test]
-fn without_an_account_phase_open_session_reads_and_asks() {
+fn without_an_account_phase_the_session_phase_ignores_and_asks_nobody() {
     let mut world = Script::new("alice", ALICE).answer(Ok(admission(Some("s1"), "alice")));
-    assert_eq!(open_session(&mut world, &mut None).code, Code::Success);
-    assert_eq!(world.calls, ["open - alice"]);
+    let kept = &mut None;
+    assert_eq!(open_session(&mut world, kept).code, Code::Ignore);
+    assert_eq!(close_session(&mut world, kept).code, Code::Ignore);
+    assert!(kept.is_none() && world.calls.is_empty());
+    // The account phase may still come, and is the one that reads.
+    assert_eq!(account(&mut world, kept).code, Code::Success);
     assert_eq!(world.requests[0].environment["TELEPORT_ROLES"], "dev");
     assert_eq!(world.requests[0].service, "teleport");
 }
@@ -433,10 +437,15 @@ fn a_reservation_that_has_ended_meanwhile_is_made_anew() {
 fn a_session_can_be_opened_again_after_it_was_closed() {
     let mut world = Script::new("alice", ALICE)
         .answer(Ok(admission(Some("s1"), "alice")))
+        .answer(Ok(admission(Some("s1"), "alice")))
         .answer(Ok(admission(Some("s2"), "alice")));
     let kept = &mut None;
+    account(&mut world, kept);
     open_session(&mut world, kept);
     close_session(&mut world, kept);
     assert_eq!(open_session(&mut world, kept).code, Code::Success);
-    assert_eq!(world.calls, ["open - alice", "close s1", "open - alice"]);
+    assert_eq!(
+        world.calls,
+        ["reserve alice", "open s1 alice", "close s1", "open - alice"]
+    );
 }

@@ -145,10 +145,11 @@ fn pam_end_with_data_silent_ends_nothing() {
     let rig = Rig::new();
     let registry = rig.registry();
     let login = rig.login("alice");
+    assert_eq!(login.account(), sys::PAM_SUCCESS);
     assert_eq!(login.open(), sys::PAM_SUCCESS);
     login.end(sys::PAM_SUCCESS | sys::PAM_DATA_SILENT);
     registry.settle();
-    assert_eq!(registry.asked(), ["open - alice"]);
+    assert_eq!(registry.asked(), ["reserve alice", "open s1 alice"]);
 }
 
 #[test]
@@ -170,6 +171,16 @@ fn the_environment_of_the_account_phase_counts() {
     without.put("TELEPORT_LOGIN=alice");
     assert_eq!(without.open(), IGNORED);
     without.end(0);
+}
+
+#[test]
+fn a_stack_with_the_session_phase_alone_makes_nobody_whatever_its_environment_says() {
+    let rig = Rig::new();
+    let registry = rig.registry();
+    let login = rig.login("alice");
+    assert_eq!([login.open(), login.close()], [IGNORED; 2]);
+    login.end(0);
+    assert!(registry.asked().is_empty(), "{:?}", registry.asked());
 }
 
 #[test]
@@ -218,6 +229,7 @@ fn close_without_roots_rights_succeeds_and_says_nothing() {
     let rig = Rig::new();
     let registry = rig.registry();
     let login = rig.login("alice");
+    assert_eq!(login.account(), sys::PAM_SUCCESS);
     assert_eq!(login.open(), sys::PAM_SUCCESS);
     let told = login.told(sys::PAM_ERROR_MSG).len();
     in_child(|| {
@@ -230,7 +242,7 @@ fn close_without_roots_rights_succeeds_and_says_nothing() {
         assert_eq!(login.told(sys::PAM_ERROR_MSG).len(), told);
         login.end(0);
     });
-    assert_eq!(registry.asked(), ["open - alice"]);
+    assert_eq!(registry.asked(), ["reserve alice", "open s1 alice"]);
     login.end(0);
 }
 

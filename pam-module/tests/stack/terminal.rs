@@ -74,6 +74,7 @@ fn the_terminal_pam_tty_names_becomes_the_users_and_no_other() {
                 .strip_prefix("/dev/")
                 .expect("a terminal in /dev");
             login.set(sys::PAM_TTY, &format!("{prefix}{name}"));
+            assert_eq!(login.account(), sys::PAM_SUCCESS);
             assert_eq!(login.open(), sys::PAM_SUCCESS);
             assert_eq!(named.owner_and_mode(), GIVEN);
             assert_eq!(other.owner_and_mode(), LEFT);
@@ -93,6 +94,7 @@ fn the_callers_own_controlling_terminal_is_left_alone() {
         unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
         rustix::process::setsid().expect("a session of processes");
         rustix::process::ioctl_tiocsctty(&terminal.slave).expect("a controlling terminal");
+        assert_eq!(login.account(), sys::PAM_SUCCESS);
         assert_eq!(login.open(), sys::PAM_SUCCESS);
         assert_eq!(terminal.owner_and_mode(), LEFT);
     });
@@ -113,6 +115,7 @@ fn a_terminal_that_is_not_roots_is_left_alone() {
         )
         .expect("give the terminal to somebody");
         login.set(sys::PAM_TTY, &terminal.name);
+        assert_eq!(login.account(), sys::PAM_SUCCESS);
         assert_eq!(login.open(), sys::PAM_SUCCESS);
         assert_eq!(terminal.owner_and_mode(), (12345, 0o600));
     });
@@ -126,6 +129,7 @@ fn of_several_terminals_none_is_guessed() {
     let login = rig.login("alice");
     in_child(|| {
         let (one, other) = (Terminal::new(), Terminal::new());
+        assert_eq!(login.account(), sys::PAM_SUCCESS);
         assert_eq!(login.open(), sys::PAM_SUCCESS);
         assert_eq!([one.owner_and_mode(), other.owner_and_mode()], [LEFT; 2]);
     });
@@ -145,6 +149,7 @@ fn a_name_that_is_no_terminal_is_no_reason_to_fail() {
     ] {
         let login = rig.login("alice");
         login.set(sys::PAM_TTY, name);
+        assert_eq!(login.account(), sys::PAM_SUCCESS);
         assert_eq!(login.open(), sys::PAM_SUCCESS, "{name}");
         login.end(0);
     }
