@@ -37,14 +37,15 @@ impl Root {
         self.0.join(path).exists()
     }
 
-    fn host_config(&self, task: &str) -> Result {
+    /// Runs the script; what it told the administrator.
+    fn host_config(&self, task: &str) -> Result<String> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("packaging/host-config");
         let output = Command::new(script)
             .arg(task)
             .env("TELEPORT_USERDB_ROOT", &self.0)
             .output()?;
         assert!(output.status.success(), "host-config {task}: {output:?}");
-        Ok(())
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 }
 
@@ -85,7 +86,14 @@ fn every_way_to_write_the_line_is_extended_and_restored() -> Result {
         ("passwd:\tsystemd", "passwd:\tteleport systemd"),
         ("passwd:  systemd", "passwd:  teleport systemd"),
         ("passwd: db  ", "passwd: db teleport  "),
-        ("passwd:", "passwd: teleport"),
+        ("passwd : files", "passwd : files teleport"),
+        (
+            " passwd\t:files systemd",
+            " passwd\t:files teleport systemd",
+        ),
+        // With us alone in it, nobody else would be found.
+        ("passwd:", "passwd:"),
+        ("passwd :  # nothing", "passwd :  # nothing"),
         // Nothing to do: it is there, or there is no such line.
         (
             "passwd: files teleport systemd",
@@ -164,16 +172,74 @@ fn an_unchanged_pam_file_follows_the_package_and_goes_with_it() -> Result {
 }
 
 #[test]
-fn a_changed_pam_file_stays_until_it_is_purged() -> Result {
-    let root = Root::new("pam-changed", "passwd: files\n")?;
+fn a_changed_pam_file_stays_and_the_administrator_is_told_what_it_needs() -> Result {
+    let root = Root::new("pam-changed", "passwd: files\ngroup: files\n")?;
     root.host_config("enable")?;
-    root.write("etc/pam.d/teleport", "# mine\n")?;
+    let mine = "# mine\naccount requisite pam_teleport.so\n";
+    root.write("etc/pam.d/teleport", mine)?;
     root.write("usr/lib/teleport-userdb/pam.d/teleport", "# newer\n")?;
-    root.host_config("enable")?;
-    root.host_config("disable")?;
-    assert_eq!(root.read("etc/pam.d/teleport")?, "# mine\n");
-    root.host_config("purge")?;
-    assert!(!root.exists("etc/pam.d/teleport"));
+    let told = root.host_config("enable")?;
+    assert!(told.contains("compare it with"), "{told}");
+    let told = root.host_config("disable")?;
+    assert_eq!(root.read("etc/pam.d/teleport")?, mine);
+    assert!(
+        told.contains("names pam_teleport.so") && told.contains("/etc/teleport.yaml"),
+        "{told}"
+    );
+    // Nothing is left that a later purge could take for ours.
+    assert!(!root.exists("var/lib/teleport-userdb"));
+    // One that does without our module is nobody's trouble.
+    root.write("etc/pam.d/teleport", "account required pam_unix.so\n")?;
+    assert_eq!(root.host_config("disable")?, "");
+    Ok(())
+}
+
+#[test]
+fn a_line_that_never_gets_to_us_is_told_with_what_to_write() -> Result {
+    let good = "group: files systemd\n";
+    for (nsswitch, told) in [
+        // Missing.
+        (good.to_owned(), "no line for passwd"),
+        (String::new(), "add: group: files teleport systemd"),
+        (format!("#passwd: files\n{good}"), "no line for passwd"),
+        // Without a service.
+        (
+            format!("passwd:\n{good}"),
+            "write: passwd: files teleport systemd",
+        ),
+        (
+            "passwd: files\ngroup :   # none\n".to_owned(),
+            "write: group: files teleport systemd",
+        ),
+        // Unreachable.
+        (
+            format!("passwd: files [NOTFOUND=return] sss\n{good}"),
+            "put teleport before",
+        ),
+        (
+            format!("passwd: files [!SUCCESS=return] teleport\n{good}"),
+            "put teleport before",
+        ),
+        (
+            format!("passwd: sss [success=continue notfound=return] files\n{good}"),
+            "put teleport before",
+        ),
+    ] {
+        let root = Root::new("unreachable", &nsswitch)?;
+        let said = root.host_config("enable")?;
+        assert!(said.contains(told), "{nsswitch:?}: {said:?}");
+        // As often as the package is configured.
+        assert_eq!(root.host_config("enable")?, said);
+        root.host_config("disable")?;
+        assert_eq!(root.read("etc/nsswitch.conf")?, nsswitch);
+    }
+    for fine in [
+        "passwd: files [UNAVAIL=return] systemd\ngroup: files [SUCCESS=merge] systemd\n",
+        "passwd : files\n group: files [success=return] systemd [NOTFOUND=return]\n",
+    ] {
+        let root = Root::new("reachable", fine)?;
+        assert_eq!(root.host_config("enable")?, "", "{fine:?}");
+    }
     Ok(())
 }
 
@@ -181,7 +247,7 @@ fn a_changed_pam_file_stays_until_it_is_purged() -> Result {
 fn a_pam_file_of_somebody_else_is_never_touched() -> Result {
     let root = Root::new("pam-foreign", "passwd: files\n")?;
     root.write("etc/pam.d/teleport", "# theirs\n")?;
-    for task in ["enable", "disable", "enable", "purge"] {
+    for task in ["enable", "disable", "enable", "disable"] {
         root.host_config(task)?;
         assert_eq!(root.read("etc/pam.d/teleport")?, "# theirs\n", "{task}");
     }
