@@ -61,8 +61,23 @@ fn no_service_makes_systemd_look_a_user_up() -> io::Result<()> {
 
 #[test]
 fn nothing_of_ours_starts_before_users_can_be_looked_up() -> io::Result<()> {
-    for unit in SERVICES.iter().chain(&SOCKETS) {
+    for unit in SOCKETS.iter().chain(&["teleport-sessiond.service"]) {
         lacks(unit, "DefaultDependencies", "no")?;
+    }
+    // The one that answers must not wait for every socket of the boot; nor may it be earlier than its own.
+    says(
+        "teleport-userdbd.service",
+        "Unit",
+        "DefaultDependencies",
+        "no",
+    )?;
+    for (key, target) in [
+        ("Requires", "sysinit.target"),
+        ("After", "sysinit.target"),
+        ("Conflicts", "shutdown.target"),
+        ("Before", "shutdown.target"),
+    ] {
+        says("teleport-userdbd.service", "Unit", key, target)?;
     }
     lacks("teleport-userdbd.service", "PrivateTmp", "yes")?;
     for unit in SERVICES {

@@ -79,3 +79,43 @@ fn the_boot_waits_for_nothing_of_ours_with_and_without_dbus_and_userdbd() -> Res
     machine.login("bodil").command("true").run().ran.must();
     Ok(())
 }
+
+/// Started in the boot before our daemons can be; PID 1 looks its group up, in a child that it waits for.
+const EARLY_SOCKET: &str = "\
+[Socket]
+ListenStream=/run/early.socket
+SocketGroup=crew
+Accept=yes
+[Install]
+WantedBy=sockets.target
+";
+const EARLY_SERVICE: &str = "[Service]\nExecStart=/bin/cat\nStandardInput=socket\n";
+
+#[test]
+fn a_socket_whose_group_is_looked_up_before_our_daemon_runs_does_not_hold_the_boot_up() -> Result<()>
+{
+    let mut machine = Machine::boot(Suite::chosen()?)?;
+    machine.install_client()?;
+    machine.install_package()?.must();
+    machine.run(&["groupadd", "crew"]).must();
+    // As some distributions have it: a group that is found in files is asked of everybody else, too.
+    machine
+        .sh("sed -i 's/^group:.*/group: files [SUCCESS=merge] teleport [SUCCESS=merge] systemd/' /etc/nsswitch.conf")
+        .must();
+    machine.write("/etc/systemd/system/early.socket", EARLY_SOCKET);
+    machine.write("/etc/systemd/system/early@.service", EARLY_SERVICE);
+    machine.run(&["systemctl", "enable", "early.socket"]).must();
+    for userdbd in ["enable", "mask"] {
+        let units = ["systemd-userdbd.service", "systemd-userdbd.socket"];
+        machine.run(&[&["systemctl", userdbd], &units[..]].concat());
+        machine.power_cycle()?;
+        has_not_waited(
+            &machine,
+            &format!("an early lookup, systemd-userdbd {userdbd}d"),
+        );
+        let group = machine.run(&["stat", "-c", "%G", "/run/early.socket"]);
+        assert_eq!(group.must(), "crew");
+        machine.login("bodil").command("true").run().ran.must();
+    }
+    Ok(())
+}

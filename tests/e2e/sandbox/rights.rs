@@ -1,6 +1,6 @@
 //! What a running service owns, as the kernel says it, and how exposed systemd thinks it is.
 
-use rig::{Machine, node};
+use rig::{Machine, Ran, node, node_alone};
 
 /// `systemd-analyze security` of a whole unit, 0 (nothing can happen) to 10.
 #[track_caller]
@@ -94,13 +94,63 @@ fn the_control_plane_has_four_capabilities_and_no_network() {
     assert_ne!(network(&node, &pid), network(&node, "1"));
 }
 
+/// A command in the mount namespace of a process, as uid 0 without any capability.
+#[track_caller]
+fn inside(machine: &Machine, pid: &str, command: &[&str]) -> Ran {
+    let enter = [
+        "nsenter",
+        "-m",
+        "-t",
+        pid,
+        "setpriv",
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+        "--no-new-privs",
+    ];
+    machine.run(&[&enter, command].concat())
+}
+
+#[test]
+fn the_control_plane_writes_where_it_must_and_nowhere_else() {
+    let node = node();
+    let pid = main_pid(&node, "teleport-sessiond.service");
+    for folder in [
+        "/run/teleport-userdb",
+        "/run/teleport-userdb/home",
+        "/run/teleport-sessiond",
+        "/etc/sudoers.d",
+        "/run/sudo",
+    ] {
+        let file = format!("{folder}/.of-a-test");
+        inside(&node, &pid, &["touch", &file]).must();
+        node.run(&["rm", &file]).must();
+    }
+    inside(&node, &pid, &["touch", "/etc/.pwd.lock"]).must();
+    for folder in [
+        "/run",
+        "/run/systemd",
+        "/run/systemd/userdb",
+        "/etc",
+        "/var",
+        "/usr",
+    ] {
+        let made = inside(&node, &pid, &["touch", &format!("{folder}/.of-a-test")]);
+        assert!(made.stderr.contains("Read-only"), "{made}");
+    }
+}
+
+/// The worker that a login has left warm.
+#[track_caller]
+fn a_worker(node: &Machine) -> String {
+    node.login("rasmus").command("true").run().ran.must();
+    let workers = node.run(&["pgrep", "-f", "^[^ ]*teleport-sessiond --lookup-worker"]);
+    workers.must().lines().next().unwrap_or_default().to_owned()
+}
+
 #[test]
 fn what_runs_the_modules_of_others_has_the_network_and_no_capability() {
     let node = node();
-    node.login("rasmus").command("true").run().ran.must();
-    // Kept warm for the next login.
-    let workers = node.run(&["pgrep", "-f", "^[^ ]*teleport-sessiond --lookup-worker"]);
-    let pid = workers.must().lines().next().unwrap_or_default().to_owned();
+    let pid = a_worker(&node);
     has_no_capability(&node, &pid);
     assert_eq!(status(&node, &pid, "NoNewPrivs"), "1");
     assert_eq!(network(&node, &pid), network(&node, "1"));
@@ -112,5 +162,62 @@ fn what_runs_the_modules_of_others_has_the_network_and_no_capability() {
     for hidden in ["/run/teleport-sessiond", "/run/teleport-userdb"] {
         let inside = format!("/proc/{pid}/root{hidden}");
         assert_eq!(node.run(&["ls", &inside]).stdout, "", "{hidden}");
+    }
+}
+
+/// Sockets of daemons that do anything for uid 0, and of name services, which modules of others need.
+const NOT_FOR_MODULES: [&str; 3] = [
+    "/run/docker.sock",
+    "/run/podman/podman.sock",
+    "/run/snapd.socket",
+];
+const FOR_MODULES: [&str; 3] = [
+    "/var/lib/sss/pipes/nss",
+    "/run/samba/winbindd/pipe",
+    "/run/nslcd/socket",
+];
+/// systemd's own: of dynamic users.
+const USERDB: &str = "/run/systemd/userdb/io.systemd.DynamicUser";
+const CONNECT: &str = "IO::Socket::UNIX->new(Peer => $ARGV[0]) or die \"$!\\n\"";
+
+#[test]
+fn modules_of_others_reach_name_services_and_nothing_that_obeys_uid_0() {
+    let node = node_alone();
+    let bus = "/run/dbus/system_bus_socket";
+    for (index, path) in NOT_FOR_MODULES.iter().chain(&FOR_MODULES).enumerate() {
+        let listen = format!("--socket-property=ListenStream={path}");
+        let unit = format!("--unit=listener-{index}");
+        node.run(&[
+            "systemd-run",
+            &unit,
+            &listen,
+            "--socket-property=Accept=yes",
+            "-p",
+            "StandardInput=socket",
+            "cat",
+        ])
+        .must();
+    }
+    // A worker of before knows nothing of these.
+    node.run(&["systemctl", "restart", "teleport-sessiond.service"])
+        .must();
+    let pid = a_worker(&node);
+    let connect = |path| ["perl", "-MIO::Socket::UNIX", "-e", CONNECT, path];
+    for path in NOT_FOR_MODULES.iter().chain(&[bus]) {
+        node.run(&connect(path)).must();
+        let ran = inside(&node, &pid, &connect(path));
+        assert!(!ran.succeeded(), "{ran}");
+    }
+    for path in FOR_MODULES.iter().chain(&[USERDB]) {
+        inside(&node, &pid, &connect(path)).must();
+    }
+    for secret in ["/etc/shadow", "/etc/gshadow"] {
+        let ran = inside(&node, &pid, &["grep", "-c", "^root:", secret]);
+        assert!(!ran.succeeded(), "{ran}");
+    }
+    inside(&node, &pid, &["grep", "-q", "^root:", "/etc/passwd"]).must();
+    node.sh("systemctl stop 'listener-*'").must();
+    for path in NOT_FOR_MODULES.iter().chain(&FOR_MODULES) {
+        node.run(&["rm", "-f", path]);
     }
 }
