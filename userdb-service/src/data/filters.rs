@@ -20,6 +20,8 @@ pub(super) struct Asked {
     pub(super) disposition_mask: Option<Vec<String>>,
     pub(super) id_min: Option<i64>,
     pub(super) id_max: Option<i64>,
+    /// What the bounds are called: an invalid one is named.
+    pub(super) bounds: [&'static str; 2],
     pub(super) uuid: Option<String>,
 }
 
@@ -29,8 +31,8 @@ pub(super) struct Filters {
     /// In lower case; any of them must be found.
     needles: Option<Vec<String>>,
     dispositions: Option<Vec<String>>,
-    id_min: i64,
-    id_max: i64,
+    id_min: u32,
+    id_max: u32,
     uuid: Option<Uuid>,
 }
 
@@ -75,6 +77,13 @@ impl Filters {
         if needles.as_ref().is_some_and(|all| all.len() > NEEDLES) {
             return Err(invalid("fuzzyNames"));
         }
+        let bound = |id: Option<i64>, default, name| match id {
+            Some(id) => u32::try_from(id).map_err(|_| invalid(name)),
+            None => Ok(default),
+        };
+        let [min, max] = asked.bounds;
+        let id_min = bound(asked.id_min, 0, min)?;
+        let id_max = bound(asked.id_max, u32::MAX, max)?;
         let uuid = match asked.uuid {
             Some(text) => Some(Uuid::try_parse(&text).map_err(|_| invalid("uuid"))?),
             None => None,
@@ -82,8 +91,8 @@ impl Filters {
         Ok(Filters {
             needles: needles.map(|all| all.iter().map(|n| n.to_ascii_lowercase()).collect()),
             dispositions: asked.disposition_mask,
-            id_min: asked.id_min.unwrap_or(0),
-            id_max: asked.id_max.unwrap_or(i64::MAX),
+            id_min,
+            id_max,
             uuid,
         })
     }
@@ -98,9 +107,8 @@ impl Filters {
         &self,
         record: Candidate<impl Iterator<Item = &'n str>, impl FnOnce() -> Option<Uuid>>,
     ) -> bool {
-        let id = i64::from(record.id);
         let disposition = name_of(record.disposition);
-        (self.id_min..=self.id_max).contains(&id)
+        (self.id_min..=self.id_max).contains(&record.id)
             && self
                 .dispositions
                 .as_ref()
@@ -210,19 +218,22 @@ mod tests {
 
     #[test]
     fn ids_pass_between_their_bounds() {
-        let between = |id_min, id_max| {
-            passes(Asked {
-                id_min,
-                id_max,
-                ..Asked::default()
-            })
+        let asked = |id_min, id_max| Asked {
+            id_min,
+            id_max,
+            bounds: ["uidMin", "uidMax"],
+            ..Asked::default()
         };
+        let between = |id_min, id_max| passes(asked(id_min, id_max));
         assert!(between(Some(70_000), Some(70_000)));
-        assert!(between(None, Some(i64::MAX)));
-        assert!(between(Some(-1), None));
+        assert!(between(Some(0), Some(4_294_967_295)));
         assert!(!between(Some(70_001), None));
         assert!(!between(None, Some(69_999)));
         assert!(!between(Some(70_001), Some(69_999)));
+        // What is no ID is refused by name: the client then filters by itself.
+        let refused = |id_min, id_max| Filters::read(asked(id_min, id_max)).unwrap_err().0;
+        assert_eq!(refused(Some(-1), None), "uidMin");
+        assert_eq!(refused(None, Some(4_294_967_296)), "uidMax");
     }
 
     #[test]

@@ -31,6 +31,7 @@ impl GroupQuery {
                 disposition_mask: arguments.dispositionMask,
                 id_min: arguments.gidMin,
                 id_max: arguments.gidMax,
+                bounds: ["gidMin", "gidMax"],
                 uuid: arguments.uuid,
             })?,
             at: Cursor::default(),

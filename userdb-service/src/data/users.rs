@@ -29,6 +29,7 @@ impl UserQuery {
                 disposition_mask: arguments.dispositionMask,
                 id_min: arguments.uidMin,
                 id_max: arguments.uidMax,
+                bounds: ["uidMin", "uidMax"],
                 uuid: arguments.uuid,
             })?,
             at: Cursor::default(),

@@ -192,9 +192,9 @@ fn what_is_not_there_is_named() {
         (
             "org.other.Method",
             json!({}),
-            "InterfaceNotFound",
-            "interface",
-            "org.other",
+            "MethodNotFound",
+            "method",
+            "org.other.Method",
         ),
         (
             "org.example.Echo.Echo",

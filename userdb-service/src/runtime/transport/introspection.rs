@@ -37,12 +37,11 @@ pub(super) async fn answered<S: Service>(
         replies.method_not_implemented(call).await?;
     } else if interface == ITSELF {
         itself::<S>(call, replies).await?;
-    } else if interface.is_empty() {
-        replies.method_not_found(call).await?;
     } else if S::INTERFACES.iter().any(|known| known.name == interface) {
         return Ok(false);
     } else {
-        replies.interface_not_found(interface).await?;
+        // As systemd's servers have it: InterfaceNotFound is for who asks for a description.
+        replies.method_not_found(call).await?;
     }
     Ok(true)
 }
