@@ -55,9 +55,13 @@ impl Enumeration {
         self.state.load(Ordering::Relaxed) != 0
     }
 
-    /// Where `systemd` is asked too, it lists our users through userdb: listing them here would show each twice.
+    /// Where `systemd` is asked too, it lists our users through userdb: listing them here would show each twice. So it would
+    /// where systemd's own library asks NSS for its list, as in userdbctl and systemd-userdbd: it lists our socket as well.
     fn beginning(&self) -> u64 {
         let _errno = KeepErrno::new();
+        if host::is_userdb_worker() || host::systemd_is_asking() {
+            return STARTED;
+        }
         let mut buffer = [0; 16 * 1024];
         match host::read_file(NSSWITCH, &mut buffer) {
             Some(text) if !nsswitch::lists(text, self.database, b"systemd") => STARTED | LISTING,

@@ -4,45 +4,63 @@ use core::ffi::{CStr, c_int};
 use core::sync::atomic::{AtomicU8, Ordering};
 
 const SERVICE: &[u8] = b"com.goteleport.DynamicUser";
+/// What systemd-userdbd forbids its workers to ask, because asking it is their own work.
+const NSS_BY_USERDB: &[u8] = b"io.systemd.NameServiceSwitch";
 
 const UNKNOWN: u8 = 0;
 const ANSWERING: u8 = 1;
 const BYPASSED: u8 = 2;
+const USERDB_WORKER: u8 = 3;
 
-/// Whether this process asked to see everybody but us, as our own daemons do. Decided once: the environment may be changed by
-/// another thread while it is read. Not at all under AT_SECURE: a privileged program must not follow its caller's.
+/// Whether this process asked to see everybody but us, as our own daemons do.
 pub(crate) fn is_bypassed() -> bool {
+    state() == BYPASSED
+}
+
+/// Whether this process is a worker of systemd-userdbd. Whatever it asks us, it asks our userdb socket as well, and tells its
+/// callers both where lists are concerned.
+pub(crate) fn is_userdb_worker() -> bool {
+    state() == USERDB_WORKER
+}
+
+/// Decided once: the environment may be changed by another thread while it is read. Not at all under AT_SECURE: a privileged
+/// program must not follow its caller's.
+fn state() -> u8 {
     static STATE: AtomicU8 = AtomicU8::new(UNKNOWN);
     match STATE.load(Ordering::Relaxed) {
         UNKNOWN => {
-            let bypassed = environment_bypasses();
-            STATE.store(
-                if bypassed { BYPASSED } else { ANSWERING },
-                Ordering::Relaxed,
-            );
-            bypassed
+            let state = state_by_environment();
+            STATE.store(state, Ordering::Relaxed);
+            state
         }
-        state => state == BYPASSED,
+        state => state,
     }
 }
 
 #[cold]
-fn environment_bypasses() -> bool {
+fn state_by_environment() -> u8 {
     // SAFETY: getauxval takes a number and reads what the kernel gave the process at its start.
     if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
-        return false;
+        return ANSWERING;
     }
     // SAFETY: the name is NUL-terminated.
     let value = unsafe { libc::getenv(c"SYSTEMD_BYPASS_USERDB".as_ptr()) };
     if value.is_null() {
-        return false;
+        return ANSWERING;
     }
     // SAFETY: getenv gave a NUL-terminated string.
     let value = unsafe { CStr::from_ptr(value) };
-    value
-        .to_bytes()
-        .split(|&byte| byte == b':')
-        .any(|service| service == SERVICE)
+    let names = |wanted| {
+        let mut services = value.to_bytes().split(|&byte| byte == b':');
+        services.any(|service| service == wanted)
+    };
+    if names(SERVICE) {
+        BYPASSED
+    } else if names(NSS_BY_USERDB) {
+        USERDB_WORKER
+    } else {
+        ANSWERING
+    }
 }
 
 /// Whether this thread is inside nss-systemd, which asks the other modules with itself blocked.

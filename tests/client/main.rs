@@ -4,6 +4,7 @@
 mod old_kernel;
 mod pam;
 mod registry;
+mod relay;
 mod session;
 mod storm;
 mod tell;
@@ -35,6 +36,10 @@ enum Kind {
     Storm(Storm),
     /// Calls a method of the registry (or of another varlink service) and prints the answer.
     Call(Call),
+    /// Passes bytes on between standard input and output and a unix socket.
+    Relay(Relay),
+    /// Connects many times, as many users, and stays.
+    Crowd(Crowd),
     /// Runs a program that will find no SO_PEERPIDFD, as on kernels before 6.5.
     OldKernel {
         /// The program and its arguments.
@@ -127,6 +132,35 @@ struct Call {
     parameters: String,
 }
 
+/// Bytes as they come.
+#[derive(Args)]
+struct Relay {
+    /// Where the service listens.
+    socket: PathBuf,
+}
+
+/// Connections that only take up room.
+#[derive(Args)]
+struct Crowd {
+    /// How many.
+    #[arg(long)]
+    connections: u32,
+    /// Of how many users.
+    #[arg(long, default_value_t = 1)]
+    uids: u32,
+    /// UID of the first of them.
+    #[arg(long, default_value_t = 200_000)]
+    first_uid: u32,
+    /// The message that each sends first, and reads no answer to.
+    #[arg(long)]
+    say: Option<String>,
+    /// Sends it without its end.
+    #[arg(long)]
+    half: bool,
+    /// Where the service listens.
+    socket: PathBuf,
+}
+
 fn main() {
     let status = match Arguments::parse().kind {
         Kind::Exec(Login {
@@ -137,6 +171,8 @@ fn main() {
         Kind::Networking(login) => session::run(&login, true),
         Kind::Storm(storm) => storm::run(&storm),
         Kind::Call(call) => registry::call(&call),
+        Kind::Relay(socket) => relay::relay(&socket),
+        Kind::Crowd(connections) => relay::crowd(&connections),
         Kind::OldKernel { program } => {
             eprintln!("{}", old_kernel::exec(&program));
             255
