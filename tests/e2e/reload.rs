@@ -94,6 +94,84 @@ fn a_good_configuration_holds_for_new_sessions_and_a_live_one_keeps_its_plan() {
     drop(changed);
 }
 
+/// Roles for two Teleport users on one login, who may what then.
+fn shared(rule: &str, retire_delay: &str) -> String {
+    format!(
+        "retire-delay = \"{retire_delay}\"\nlogins.shared = \"{rule}\"\n[[role]]\nmatch = \"ops\"\nsudo = true\n"
+    )
+}
+
+#[test]
+fn a_live_login_keeps_the_rule_it_is_shared_under_over_reload_and_restart() {
+    let node = node_alone();
+    let changed = change(&node, &shared("union", "3s"), "restart");
+    let by = |user: &str, login: &str, roles: &str| {
+        node.login(login)
+            .user(user)
+            .roles(roles)
+            .command("sudo -n id -un")
+            .run()
+    };
+    let mut live = node
+        .login("rike")
+        .user("ann")
+        .roles("ops")
+        .hold("open")
+        .start();
+    live.reach("open");
+    assert_eq!(by("bea", "rike", "dev").must_write(), "root", "a union");
+    node.write(FILE, &shared("never", "3s"));
+    for verb in ["reload", "restart"] {
+        node.run(&["systemctl", verb, SESSIOND]).must();
+        node.run(&["teleport-userdbctl", "sessions"]).must();
+        let joined = by("bea", "rike", "dev");
+        assert_eq!(joined.must_write(), "root", "{verb}: {joined:?}");
+        // Who comes into being now does so under the new rule.
+        let mut other = node
+            .login("rolf")
+            .user("ann")
+            .roles("ops")
+            .hold("open")
+            .start();
+        other.reach("open");
+        let refused = by("bea", "rolf", "ops");
+        assert_eq!(refused.code("account"), Some("PERM_DENIED"), "{refused:?}");
+        assert!(messages(&refused).contains("\"never\""), "{refused:?}");
+        other.finish().ran.must();
+    }
+    live.finish().ran.must();
+    drop(changed);
+}
+
+#[test]
+fn a_wrong_configuration_at_start_ends_nobody_sooner_than_they_came_under() {
+    let node = node_alone();
+    let changed = change(&node, &shared("union", "9s"), "restart");
+    let mut live = node
+        .login("rike")
+        .roles("ops")
+        .hold("command")
+        .command("setsid sleep 300 </dev/null >/dev/null 2>&1 & exit 0")
+        .start();
+    live.reach("command");
+    let uid = node.run(&["id", "-u", "rike"]).must().to_owned();
+    node.write(FILE, WRONG);
+    let _ = node.run(&["systemctl", "restart", SESSIOND]);
+    let record = node.run(&["userdbctl", "user", "-j", "rike"]);
+    let record: serde_json::Value = serde_json::from_str(record.must()).expect("a record");
+    assert_eq!(record["stopDelayUSec"], 9_000_000, "{record}");
+    live.finish().ran.must();
+    // Longer than what holds where nothing is configured.
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    node.run(&["pgrep", "-U", &uid, "sleep"]).must();
+    node.within(
+        std::time::Duration::from_secs(15),
+        "what it left has ended",
+        |node| !node.run(&["pgrep", "-U", &uid]).succeeded(),
+    );
+    drop(changed);
+}
+
 #[test]
 fn a_wrong_configuration_at_start_refuses_teleport_logins_and_leaves_locals_alone() {
     let node = node_alone();

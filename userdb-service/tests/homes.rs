@@ -10,6 +10,9 @@ use userdb_service::control::janitor::Janitor;
 use userdb_service::policy::ids::Uid;
 use userdb_service::policy::names::Login;
 
+/// How long homes are kept here.
+const KEEP: Duration = Duration::from_secs(600);
+
 struct Bench {
     path: PathBuf,
     login: Login,
@@ -113,12 +116,12 @@ async fn the_same_teleport_user_finds_the_home_again_and_nobody_reaches_it_meanw
     bench.leave("work");
     // Whatever the user made of the mode, the home can be kept.
     std::fs::set_permissions(bench.home(), PermissionsExt::from_mode(0o055)).unwrap();
-    assert!(bench.homes().park(&bench.tenant("ann")).unwrap());
+    assert!(bench.homes().park(&bench.tenant("ann"), KEEP).unwrap());
     assert_eq!(bench.names(), [".kept-zed"]);
     let kept = bench.path.join(".kept-zed");
     assert_eq!((mode(&kept), kept.metadata().unwrap().uid()), (0o700, 0));
     assert_eq!(bench.homes().parked().unwrap()[0].login, bench.login);
-    assert!(bench.homes().parked().unwrap()[0].waiting < Duration::from_secs(60));
+    assert!(bench.homes().parked().unwrap()[0].rest > KEEP - Duration::from_secs(60));
     assert_eq!(
         bench.homes().provide(&bench.tenant("ann")).await.unwrap(),
         Provided::Kept
@@ -133,7 +136,7 @@ async fn another_teleport_user_gets_a_new_home_and_the_old_one_is_emptied() {
     let bench = Bench::new("other");
     bench.homes().provide(&bench.tenant("ann")).await.unwrap();
     bench.leave("secret");
-    bench.homes().park(&bench.tenant("ann")).unwrap();
+    bench.homes().park(&bench.tenant("ann"), KEEP).unwrap();
     assert_eq!(
         bench.homes().provide(&bench.tenant("bea")).await.unwrap(),
         Provided::Fresh
@@ -156,7 +159,7 @@ async fn what_root_made_in_a_home_does_not_keep_it_from_being_removed() {
     let bench = Bench::new("roots");
     bench.homes().provide(&bench.tenant("ann")).await.unwrap();
     std::fs::create_dir_all(bench.home().join("made/by/sudo")).unwrap();
-    bench.homes().park(&bench.tenant("ann")).unwrap();
+    bench.homes().park(&bench.tenant("ann"), KEEP).unwrap();
     assert!(bench.homes().discard(&bench.login).unwrap());
     assert!(!bench.homes().discard(&bench.login).unwrap());
     bench.homes().empty_trash().await.unwrap();
@@ -167,7 +170,7 @@ async fn what_root_made_in_a_home_does_not_keep_it_from_being_removed() {
 async fn a_start_keeps_the_homes_of_the_living_and_the_waiting_and_nothing_half_made() {
     let bench = Bench::new("sweep");
     bench.homes().provide(&bench.tenant("ann")).await.unwrap();
-    bench.homes().park(&bench.tenant("ann")).unwrap();
+    bench.homes().park(&bench.tenant("ann"), KEEP).unwrap();
     for name in ["live", "dead", ".new-half", ".kept-half"] {
         std::fs::create_dir(bench.path.join(name)).unwrap();
     }
@@ -304,12 +307,12 @@ fn run(half: Half, bench: &Bench) {
                     .uid(0x7000_0201)
                     .status();
                 assert!(as_user.unwrap().success());
-                bench.homes().park(&bench.tenant("ann")).unwrap();
+                bench.homes().park(&bench.tenant("ann"), KEEP).unwrap();
                 let back = bench.homes().provide(&bench.tenant("ann")).await.unwrap();
                 assert_eq!(back, Provided::Kept);
             }
             Half::Second => {
-                bench.homes().park(&bench.tenant("ann")).unwrap();
+                bench.homes().park(&bench.tenant("ann"), KEEP).unwrap();
                 let next = bench.homes().provide(&bench.tenant("bea")).await.unwrap();
                 assert_eq!(next, Provided::Fresh);
                 bench.homes().empty_trash().await.unwrap();

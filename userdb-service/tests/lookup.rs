@@ -194,6 +194,18 @@ async fn each_service_is_asked_and_says_who_it_is() {
 }
 
 #[tokio::test]
+async fn a_user_of_others_in_another_case_is_told_and_is_not_the_user_asked_for() {
+    let bench = Bench::new("twins", TOY_LINES);
+    let lookups = bench.lookups(PATIENT, 1);
+    let questions = [user("twin"), user("TWIN"), user("toy"), user("stranger")];
+    let facts = lookups.ask(&questions, None).await.unwrap();
+    assert_eq!(facts.answers[&questions[0]], Answer::User(None));
+    assert_eq!(facts.answers[&questions[1]], toy_user("TWIN"));
+    let twins = [("twin".to_owned(), "TWIN".to_owned())];
+    assert_eq!(facts.host.case_twins, twins.into());
+}
+
+#[tokio::test]
 async fn a_failing_service_is_never_taken_for_absence() {
     let bench = Bench::new("failing", TOY_LINES);
     let lookups = bench.lookups(PATIENT, 1);

@@ -9,7 +9,9 @@ use super::output::{self, Json, plain};
 use super::{GOOD, WRONG};
 use crate::control::lookup::absorb;
 use crate::policy::config::Config;
-use crate::policy::decide::{Facts, LoginRequest, Occupancy, Question, Reason, Refusal};
+use crate::policy::decide::{
+    Facts, LoginRequest, MAX_ROUNDS, Occupancy, Question, Reason, Refusal, undecided,
+};
 use crate::policy::explain::{Explained, Explanation, Outcome, explain};
 
 /// The command's arguments.
@@ -50,9 +52,6 @@ pub trait Node {
     fn answer(&mut self, config: &Config, questions: &[Question]) -> Result<Facts, String>;
 }
 
-/// Rounds of questions after which something is wrong with the answers.
-const MAX_ROUNDS: usize = 64;
-
 /// The explanation and the exit status of the command: [`GOOD`], or [`WRONG`] for a refused login. The
 /// error is what kept it from deciding.
 pub fn run(args: &ExplainArgs, json: Json, node: &mut dyn Node) -> Result<(String, u8), String> {
@@ -79,13 +78,10 @@ fn decide(args: &ExplainArgs, node: &mut dyn Node) -> Result<Explanation, String
         match node.answer(&config, &questions) {
             Ok(more) => absorb(&mut facts, more),
             Err(message) => {
-                return Ok(Explanation {
-                    outcome: Outcome::Refuse(Refusal {
-                        reason: Reason::LookupFailed,
-                        message,
-                    }),
-                    steps: Vec::new(),
-                });
+                return Ok(refused(Refusal {
+                    reason: Reason::LookupFailed,
+                    message,
+                }));
             }
         }
         if questions
@@ -95,9 +91,14 @@ fn decide(args: &ExplainArgs, node: &mut dyn Node) -> Result<Explanation, String
             return Err("a question about the users of this node was not answered".to_owned());
         }
     }
-    Err(format!(
-        "no decision after {MAX_ROUNDS} rounds of questions about the users of this node"
-    ))
+    Ok(refused(undecided(&config)))
+}
+
+fn refused(refusal: Refusal) -> Explanation {
+    Explanation {
+        outcome: Outcome::Refuse(refusal),
+        steps: Vec::new(),
+    }
 }
 
 fn request(args: &ExplainArgs, config: &Config) -> LoginRequest {

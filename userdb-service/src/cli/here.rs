@@ -9,7 +9,7 @@ use super::output::Json;
 use super::{Failure, WRONG_USE};
 use crate::control::clock::Boottime;
 use crate::control::lookup::{Lookups, Settings};
-use crate::control::registry::Registry;
+use crate::control::registry::{Registry, Terms};
 use crate::control::state::{Loaded, StateDir};
 use crate::control::sudoers_check::SudoersCheck;
 use crate::control::{config_files, home_base};
@@ -38,7 +38,7 @@ impl Node for Here {
 
     fn occupancy(&mut self, config: &Config) -> Result<Occupancy, String> {
         let loaded = settled()?;
-        let mut registry = Registry::new(config.retire_delay, config.logins.shared);
+        let mut registry = Registry::new(Terms::from(config));
         // The daemon watches the leaders; what it has written down is what it goes by.
         registry.restore(
             Boottime::now(),

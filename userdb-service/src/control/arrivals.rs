@@ -18,12 +18,9 @@ use super::messages;
 use super::passwd_lock::Hold;
 use super::registry::{Arrival, Begun, Joinable, SessionId, State};
 use crate::policy::config::{HomeMode, Role};
-use crate::policy::decide::Reason;
+use crate::policy::decide::{MAX_ROUNDS, Reason};
 use crate::policy::glob::Glob;
 use crate::policy::{self, Config, Decision, Facts, LoginRequest, Plan, Refusal};
-
-/// How many rounds of questions a decision may take. Each must learn something new.
-const ROUNDS: usize = 8;
 
 /// What the caller is told.
 #[derive(Debug)]
@@ -69,7 +66,8 @@ impl Daemon {
         let id = handle.filter(|id| self.is_held_by(*id, leader))?;
         let registry = self.registry.borrow();
         let plan = &registry.session(id)?.plan;
-        (plan.given == request.login).then(|| Reception::Admitted {
+        policy::same_request(request, plan).ok()?;
+        Some(Reception::Admitted {
             session: id,
             messages: plan.notes.clone(),
             plan: Box::new(plan.clone()),
@@ -85,6 +83,13 @@ impl Daemon {
         patience: Duration,
     ) -> Reception {
         let reserved = handle.filter(|id| self.is_held_by(*id, &leader));
+        if let Some(id) = reserved
+            && let Err(refusal) = self.may_open(id, request)
+        {
+            let reception = Reception::Refused(refusal);
+            self.report(request, &reception);
+            return reception;
+        }
         let (id, mut messages) = match reserved {
             Some(id) => (id, Vec::new()),
             None => match self.reserve(handle, request, leader, patience).await {
@@ -101,6 +106,14 @@ impl Daemon {
                 self.registry.borrow_mut().without_home(id);
                 messages.push(message);
             }
+        }
+        // Asked again: others had their turn while the home was made, and from here nobody has.
+        if let Err(refusal) = self.may_open(id, request) {
+            let effects = self.registry.borrow_mut().close(Boottime::now(), id);
+            self.carry_out(effects);
+            let reception = Reception::Refused(refusal);
+            self.report(request, &reception);
+            return reception;
         }
         let opened = self.registry.borrow_mut().open(id);
         let Ok(effects) = opened else {
@@ -141,6 +154,20 @@ impl Daemon {
         self.registry.borrow().session(id).is_some_and(|session| {
             session.leader == *leader.id() && !matches!(session.state, State::Departed { .. })
         })
+    }
+
+    /// A reservation serves the login and the Teleport user that it was made for, and only while what
+    /// else is on the login allows it: sessions may have come and gone since.
+    fn may_open(&self, id: SessionId, request: &LoginRequest) -> Result<(), Refusal> {
+        let registry = self.registry.borrow();
+        let Some(session) = registry.session(id) else {
+            return Ok(());
+        };
+        policy::same_request(request, &session.plan)?;
+        match registry.others(id) {
+            Some(others) => policy::may_open(&session.plan, &others),
+            None => Ok(()),
+        }
     }
 
     async fn arrive(
@@ -240,7 +267,7 @@ impl Daemon {
             Err(error) => return Err(refused(Reason::LookupFailed, &error.to_string())),
         };
         let mut facts = Facts::default();
-        for _ in 0..ROUNDS {
+        for _ in 0..MAX_ROUNDS {
             let decision =
                 policy::decide(config, request, &facts, self.registry.borrow().occupancy());
             match decision {
@@ -260,10 +287,7 @@ impl Daemon {
                 Decision::Refuse(refusal) => return Err(Reception::Refused(refusal)),
             }
         }
-        Err(refused(
-            Reason::Internal,
-            "this login could not be decided on; the journal of teleport-sessiond says more",
-        ))
+        Err(Reception::Refused(policy::undecided(config)))
     }
 
     fn register(
@@ -312,9 +336,15 @@ impl Daemon {
     }
 
     fn report(&self, request: &LoginRequest, reception: &Reception) {
-        let login = request.login.as_str();
-        let variable = |name: &str| request.environment.get(name).map_or("", String::as_str);
+        // Teleport's word: what a log would act upon must not reach it.
+        let variable = |name: &str| {
+            let value = request.environment.get(name).map_or("", String::as_str);
+            policy::escaped(value)
+        };
+        let login = policy::escaped(&request.login);
+        let login = login.as_str();
         let (user, roles) = (variable("TELEPORT_USERNAME"), variable("TELEPORT_ROLES"));
+        let (user, roles) = (user.as_str(), roles.as_str());
         match reception {
             Reception::Admitted { session, plan, .. } => info!(
                 MESSAGE_ID = messages::PUBLISHED,

@@ -6,7 +6,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
 
 use account_table::{Trust, Writer};
 use serde_json::json;
@@ -24,7 +23,7 @@ use super::logind::Logind;
 use super::lookup::{self, Lookups};
 use super::messages;
 use super::passwd_lock::PasswdLock;
-use super::registry::{Registry, Session, SessionId};
+use super::registry::{Registry, Session, SessionId, Terms};
 use super::server;
 use super::state::StateDir;
 use super::sudoers_check::SudoersCheck;
@@ -115,18 +114,15 @@ impl Daemon {
     async fn start() -> Result<Self, StartError> {
         let sudoers_check = SudoersCheck::default();
         let config = read_config(&sudoers_check).await;
-        let (retire_delay, shared) = match &config {
-            Ok(config) => (config.retire_delay, config.logins.shared),
-            Err(_) => (
-                Config::default().retire_delay,
-                Config::default().logins.shared,
-            ),
-        };
+        // While it is wrong nobody comes; who is there keeps what they came under.
+        let terms = config
+            .as_ref()
+            .map_or_else(|_| Terms::default(), |config| Terms::from(&**config));
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             StartError(format!("cannot use {what}: {error}"))
         };
         Ok(Self {
-            registry: RefCell::new(Registry::new(retire_delay, shared)),
+            registry: RefCell::new(Registry::new(terms)),
             config: RefCell::new(config),
             state: StateDir::open(Path::new(STATE)).map_err(|error| failed(STATE, &error))?,
             table: RefCell::new(
@@ -210,28 +206,6 @@ impl Daemon {
         }
     }
 
-    /// How long an ended login is left alone, as configured.
-    pub(super) fn retire_delay(&self) -> Duration {
-        self.setting(|config| config.retire_delay)
-    }
-
-    /// From SIGTERM to SIGKILL for what a user leaves running, as configured.
-    pub(super) fn stop_timeout(&self) -> Duration {
-        self.setting(|config| config.stop_timeout)
-    }
-
-    /// How long an ephemeral home outlives its user, as configured.
-    pub(super) fn home_keep(&self) -> Duration {
-        self.setting(|config| config.home.keep)
-    }
-
-    fn setting<T>(&self, of: impl Fn(&Config) -> T) -> T {
-        match &*self.config.borrow() {
-            Ok(config) => of(config),
-            Err(_) => of(&Config::default()),
-        }
-    }
-
     async fn keep_time(self: Rc<Self>) {
         loop {
             let deadline = self.registry.borrow().next_deadline();
@@ -267,9 +241,7 @@ impl Daemon {
         notify::reloading();
         match read_config(&self.sudoers_check).await {
             Ok(config) => {
-                self.registry
-                    .borrow_mut()
-                    .configure(config.retire_delay, config.logins.shared);
+                self.registry.borrow_mut().configure(Terms::from(&*config));
                 *self.config.borrow_mut() = Ok(config);
                 info!("the configuration was read anew");
             }

@@ -90,12 +90,15 @@ impl Daemon {
         };
         let mut owners = standing.owners.iter();
         let parked = match (owners.next(), owners.next()) {
-            (Some(teleport_user), None) => homes.park(&Tenant {
-                login,
-                uid: standing.uid,
-                gid: standing.gid,
-                teleport_user,
-            }),
+            (Some(teleport_user), None) => {
+                let tenant = Tenant {
+                    login,
+                    uid: standing.uid,
+                    gid: standing.gid,
+                    teleport_user,
+                };
+                homes.park(&tenant, standing.terms.home_keep)
+            }
             // It was shared: nobody can say whose it is.
             _ => Ok(false),
         };
@@ -156,10 +159,9 @@ impl Daemon {
         let door = self.door(login);
         let _inside = door.lock().await;
         let homes = ephemeral()?;
-        let Some(waiting) = homes.waiting(login)? else {
+        let Some(rest) = homes.rest(login)? else {
             return Ok(None);
         };
-        let rest = self.home_keep().saturating_sub(waiting);
         if rest.is_zero() {
             homes.discard(login)?;
             return Ok(None);

@@ -181,7 +181,7 @@ impl Daemon {
     }
 
     fn publish(&self, published: &Published) -> Result<(), String> {
-        let account = publish::account(published, self.retire_delay());
+        let account = publish::account(published);
         self.table
             .borrow_mut()
             .publish(&account)

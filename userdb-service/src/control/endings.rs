@@ -73,7 +73,10 @@ impl Daemon {
         // Fails once the record is gone, and then the file in leftovers does; a logind that still knows
         // the user may be about to start its manager again.
         let _ = self.logind.forbid_linger(uid.get()).await;
-        let asked = self.logind.end_user(uid.get(), self.stop_timeout()).await;
+        let asked = self
+            .logind
+            .end_user(uid.get(), standing.terms.stop_timeout)
+            .await;
         // Whatever logind says or does not say: it knows nothing of processes outside its slices.
         let killed = self.janitor.kill(uid).await;
         let freed = self.janitor.remove_ipc(uid, gid).await;

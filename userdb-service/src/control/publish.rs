@@ -2,16 +2,14 @@
 //!
 //! All of it is public. Roles, addresses and session handles do not enter.
 
-use std::time::Duration;
-
 use account_table::{AccountSpec, GroupOrigin, GroupSpec};
 
 use super::registry::Published;
 use crate::policy::plan::{self, Disposition};
 
-/// The account as the table takes it. `retire_delay` becomes logind's stop delay, so that the user's
+/// The account as the table takes it. Its retire delay becomes logind's stop delay, so that the user's
 /// runtime directory outlives quick re-logins.
-pub(super) fn account(published: &Published, retire_delay: Duration) -> AccountSpec {
+pub(super) fn account(published: &Published) -> AccountSpec {
     let plan = &published.plan;
     AccountSpec {
         login: plan.login.to_string(),
@@ -24,7 +22,7 @@ pub(super) fn account(published: &Published, retire_delay: Duration) -> AccountS
         locked: false,
         since_usec: published.since_usec,
         sessions: published.sessions,
-        stop_delay_usec: u64::try_from(retire_delay.as_micros()).unwrap_or(u64::MAX),
+        stop_delay_usec: u64::try_from(published.retire_delay.as_micros()).unwrap_or(u64::MAX),
         disposition: match plan.disposition {
             Disposition::Dynamic => account_table::Disposition::Dynamic,
             Disposition::Regular => account_table::Disposition::Regular,

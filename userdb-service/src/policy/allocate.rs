@@ -8,8 +8,10 @@ use super::decide::{Facts, LoginRequest, Occupancy, Occupant, Question, Refusal}
 use super::desk::Desk;
 use super::ids::{Candidates, Gid, Uid};
 use super::names::{GroupName, Login};
+use super::protected::is_sudoers_id;
 use super::request;
 use super::sentences;
+use super::shortfalls;
 use super::trace::Trace;
 
 /// Most candidates that are looked at before the range counts as full.
@@ -68,6 +70,11 @@ impl Allocator<'_, '_> {
                 ));
             }
             (_, Some(occupant)) => {
+                for id in [occupant.uid.get(), occupant.gid.get()] {
+                    if is_sudoers_id(&self.facts.host, id) {
+                        return Err(sentences::live_id_in_sudoers(login, id));
+                    }
+                }
                 trace.say("uids", || {
                     format!("the login is live with UID {}", occupant.uid)
                 });
@@ -127,7 +134,7 @@ impl Allocator<'_, '_> {
         match number {
             Ok(number) if range.is_some_and(|range| range.contains(&number)) => Some(number),
             Ok(number) => {
-                notes.push(sentences::request_ignored(
+                notes.push(shortfalls::request_ignored(
                     variable,
                     &number.to_string(),
                     range,
@@ -135,7 +142,7 @@ impl Allocator<'_, '_> {
                 None
             }
             Err(text) => {
-                notes.push(sentences::request_ignored(variable, &text, range));
+                notes.push(shortfalls::request_ignored(variable, &text, range));
                 None
             }
         }
@@ -187,10 +194,12 @@ impl Allocator<'_, '_> {
         Ok(owner)
     }
 
-    /// The GID of a group that is to be synthesized. `None` if no number is free or nobody can tell.
+    /// The GID of a group that is to be synthesized. `None` if no number is free or nobody can tell, or
+    /// if sudoers has come to name the one that it has.
     pub(crate) fn group(&mut self, name: &GroupName) -> Option<u32> {
         if let Some(gid) = self.occupancy.groups.get(name) {
-            return Some(gid.get());
+            let gid = Some(gid.get());
+            return gid.filter(|gid| !is_sudoers_id(&self.facts.host, *gid));
         }
         let key = format!("group:{name}");
         let gid = self
@@ -270,9 +279,12 @@ impl Allocator<'_, '_> {
         uid.or(gid).map(String::as_str)
     }
 
-    /// Taken by what can be told without asking: names of ours, processes, subordinate ranges, homes.
+    /// Taken by what can be told without asking: sudoers, names of ours, processes, subordinate ranges,
+    /// homes.
     fn is_taken_here(&self, seeker: Seeker<'_>, id: u32) -> bool {
-        if Uid::try_from(id).is_err() || self.chosen.contains(&id) {
+        // What sudoers gives to a number, it gives to whoever has it: not even the one who had it before.
+        let powerful = is_sudoers_id(&self.facts.host, id);
+        if Uid::try_from(id).is_err() || self.chosen.contains(&id) || powerful {
             return true;
         }
         match self.remembered(id) {

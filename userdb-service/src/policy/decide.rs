@@ -7,11 +7,12 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
-use super::evaluate::evaluate;
+use super::evaluate::{evaluate, may_share};
 use super::ids::{Gid, Uid};
 use super::names::{Alias, GroupName, Login};
-use super::plan::{Grants, Plan};
+use super::plan::{Grants, Plan, SharedLogins};
 use super::trace::Trace;
+use super::{request as environment, sentences};
 
 /// A login as PAM presents it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +96,10 @@ pub struct HostFacts {
     pub subids: Vec<RangeInclusive<u32>>,
     /// Users, groups (without `%`) and alias members named in sudoers outside our files.
     pub sudoers_names: BTreeSet<String>,
+    /// The numbers in there: `#UID` and `%#GID`, whichever of the two.
+    pub sudoers_ids: BTreeSet<u32>,
+    /// Users of others that differ in case only from a user who was asked for, by the name asked for.
+    pub case_twins: BTreeMap<String, String>,
     /// Entries of `home.base` and their owners.
     pub homes: BTreeMap<String, u32>,
     /// UIDs and GIDs in use by live processes, IPC objects and logind.
@@ -133,6 +138,8 @@ pub struct Occupant {
     pub sessions: u32,
     /// Where it is in its life.
     pub phase: Phase,
+    /// What holds between the Teleport users on it: `logins.shared` of when it came into being.
+    pub shared: SharedLogins,
 }
 
 /// Where a login is in its life. Sessions, and with them rights, are in the first two only.
@@ -217,6 +224,36 @@ impl Reason {
             Reason::Internal => "internal",
         }
     }
+}
+
+/// Most rounds of questions that a decision may take. An ordinary one takes one or two; more are needed
+/// only where most of `uids.range` is taken.
+pub const MAX_ROUNDS: usize = 64;
+
+/// What becomes of a login that [`MAX_ROUNDS`] rounds of questions have not decided.
+pub fn undecided(config: &Config) -> Refusal {
+    sentences::too_many_rounds(&config.uids.range, MAX_ROUNDS)
+}
+
+/// May a reservation become a session now, beside what else is reserved and open on its login?
+///
+/// # Errors
+/// `logins.shared` says no. It said yes at the reservation, but sessions have ended since.
+pub fn may_open(plan: &Plan, others: &Occupant) -> Result<(), Refusal> {
+    may_share(plan, others)
+}
+
+/// Is this request about the login that the plan was made for, by the same Teleport user?
+///
+/// # Errors
+/// It is not: the handle of a reservation serves nobody else.
+pub fn same_request(request: &LoginRequest, plan: &Plan) -> Result<(), Refusal> {
+    let user = environment::teleport_user(request)?;
+    environment::same_login(request)?;
+    if request.login == plan.given && user == plan.teleport_user {
+        return Ok(());
+    }
+    Err(sentences::other_reservation(plan, &request.login, user))
 }
 
 /// What becomes of the login in `request`.

@@ -32,6 +32,15 @@ const MISMATCH: Failure<'static> = Failure {
     why: "the answer was to another question",
 };
 
+/// Services that read files of the host. What they know was written there by somebody, whatever its
+/// number: `useradd -u N alice` with the very number of our alice makes a user of somebody else.
+const FILES: &[&str] = &["files", "compat", "db", "extrausers", "altfiles"];
+
+/// Can this service repeat what we have published? A cache can, and so can whatever asks glibc again.
+fn may_echo(service: &str) -> bool {
+    !FILES.contains(&service)
+}
+
 impl<'a> Desk<'a> {
     pub(crate) fn new(facts: &'a Facts, occupancy: &'a Occupancy) -> Desk<'a> {
         Desk {
@@ -80,29 +89,31 @@ impl<'a> Desk<'a> {
     /// Somebody else's user of this name. Our own, which a cache may echo, is not somebody else's.
     pub(crate) fn user(&mut self, name: &str) -> Result<Option<&'a FoundUser>, Failure<'a>> {
         let found = self.ask_user(Question::User(name.to_owned()))?;
-        Ok(found.filter(|user| !self.is_our_user(name, user.uid)))
+        Ok(found.filter(|user| !(may_echo(&user.source) && self.is_our_user(name, user.uid))))
     }
 
     /// Somebody else's group of this name.
     pub(crate) fn group(&mut self, name: &str) -> Result<Option<&'a FoundGroup>, Failure<'a>> {
         let found = self.ask_group(Question::Group(name.to_owned()))?;
-        Ok(found.filter(|group| {
-            !self.is_our_user(name, group.gid) && !self.is_our_group(name, group.gid)
-        }))
+        Ok(found.filter(|group| !self.is_echo(group, name)))
     }
 
     /// Somebody else's user of this number.
     pub(crate) fn user_id(&mut self, id: u32) -> Result<Option<&'a FoundUser>, Failure<'a>> {
         let found = self.ask_user(Question::UserId(id))?;
-        Ok(found.filter(|user| !self.is_our_user(&user.name, id)))
+        Ok(found.filter(|user| !(may_echo(&user.source) && self.is_our_user(&user.name, id))))
     }
 
     /// Somebody else's group of this number.
     pub(crate) fn group_id(&mut self, id: u32) -> Result<Option<&'a FoundGroup>, Failure<'a>> {
         let found = self.ask_group(Question::GroupId(id))?;
-        Ok(found.filter(|group| {
-            !self.is_our_user(&group.name, id) && !self.is_our_group(&group.name, id)
-        }))
+        Ok(found.filter(|group| !self.is_echo(group, &group.name)))
+    }
+
+    /// Is this group, which is known as `name`, one of ours that comes back to us?
+    fn is_echo(&self, group: &FoundGroup, name: &str) -> bool {
+        may_echo(&group.source)
+            && (self.is_our_user(name, group.gid) || self.is_our_group(name, group.gid))
     }
 
     /// Has this number been given, since boot, to the login that is published under `name` or was

@@ -11,7 +11,7 @@ use super::protected::{is_role_group, protection};
 use super::repair::repair;
 use super::rights::rights;
 use super::trace::Trace;
-use super::{request as environment, roles, sentences};
+use super::{request as environment, roles, sentences, shortfalls};
 
 /// Longest comment field, in bytes.
 const MAX_GECOS: usize = 255;
@@ -142,7 +142,7 @@ fn steps<'a>(
         login,
     };
     if let Some(occupant) = occupant {
-        may_join(config, &plan, occupant)?;
+        may_join(&plan, occupant)?;
     }
     Ok(Decision::Grant(Box::new(plan)))
 }
@@ -178,6 +178,12 @@ fn is_free_name(
     }
     if desk.group(login.as_str())?.is_some() || (repaired && desk.group(given)?.is_some()) {
         return Err(sentences::is_a_group(given, login));
+    }
+    // Whatever `names.allow` says: sudo takes one for the other.
+    for name in [given, login.as_str()] {
+        if let Some(twin) = facts.host.case_twins.get(name) {
+            return Err(sentences::differs_in_case(given, twin));
+        }
     }
     if occupancy.groups.contains_key(login.as_str()) {
         return Err(sentences::is_our_group(login));
@@ -223,7 +229,7 @@ fn home(
             let path = format!("{}/{login}", config.home.base);
             match facts.host.homes.get(login.as_str()) {
                 Some(owner) if *owner != uid => {
-                    notes.push(sentences::home_is_not_ours(&path, *owner, uid));
+                    notes.push(shortfalls::home_is_not_ours(&path, *owner, uid));
                     Home::None
                 }
                 _ => Home::Persistent { path },
@@ -260,16 +266,27 @@ fn gecos(template: &str, user: &str, roles: &[&str], login: &Login) -> String {
 }
 
 /// May this session join those that are on the login already?
-fn may_join(config: &Config, plan: &Plan, occupant: &Occupant) -> Result<(), Refusal> {
+fn may_join(plan: &Plan, occupant: &Occupant) -> Result<(), Refusal> {
     if !matches!(occupant.phase, Phase::Reserved | Phase::Active) {
         return Ok(());
     }
+    may_share(plan, occupant)?;
+    match plan.max_sessions {
+        Some(most) if occupant.sessions >= most => {
+            Err(sentences::too_many_sessions(&plan.login, most))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Do the other Teleport users on the login put up with this one's rights, and it with theirs?
+pub(crate) fn may_share(plan: &Plan, occupant: &Occupant) -> Result<(), Refusal> {
     let mut others = occupant
         .teleport_users
         .iter()
         .filter(|(user, _)| **user != plan.teleport_user)
         .peekable();
-    match config.logins.shared {
+    match occupant.shared {
         SharedLogins::Never if others.peek().is_some() => {
             return Err(sentences::login_in_use(&plan.login));
         }
@@ -286,10 +303,5 @@ fn may_join(config: &Config, plan: &Plan, occupant: &Occupant) -> Result<(), Ref
         }
         SharedLogins::Never | SharedLogins::Intersect | SharedLogins::Union => {}
     }
-    match plan.max_sessions {
-        Some(most) if occupant.sessions >= most => {
-            Err(sentences::too_many_sessions(&plan.login, most))
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }

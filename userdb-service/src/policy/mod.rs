@@ -17,14 +17,17 @@ mod request;
 mod rights;
 mod roles;
 mod sentences;
+mod shortfalls;
 pub mod sudoers;
 mod trace;
 
 pub use config::{Config, ConfigError};
-pub use decide::{Decision, Facts, LoginRequest, Occupancy, Refusal, decide};
+pub use decide::{
+    Decision, Facts, LoginRequest, Occupancy, Refusal, decide, may_open, same_request, undecided,
+};
 pub use ids::{Gid, Uid};
 pub use names::{Alias, GroupName, Login};
 pub use plan::{Plan, combine};
-pub(crate) use sentences::lookup_failed;
+pub(crate) use sentences::{escaped, lookup_failed};
 pub use sudoers::SudoersSpec;
 pub use trace::Step;

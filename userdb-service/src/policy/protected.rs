@@ -79,22 +79,57 @@ pub(crate) fn protection<'a>(
     is_built_in.then_some(Protection::BuiltIn)
 }
 
+/// Does sudoers name this number, as `#UID` or `%#GID`? Then it gives rights to whoever has it.
+pub(crate) fn is_sudoers_id(host: &HostFacts, id: u32) -> bool {
+    host.sudoers_ids.contains(&id)
+}
+
 /// Does sudoers name this user or group? sudo compares users without case; a leading % marks a group.
 pub(crate) fn in_sudoers(host: &HostFacts, name: &str) -> bool {
     let is_named = |named: &String| named.trim_start_matches('%').eq_ignore_ascii_case(name);
     host.sudoers_names.iter().any(is_named)
 }
 
-/// Does a role grant a group of this name? Then nobody logs in under it, now or when the group has
-/// no member: the private group would be taken for the granted one. Not even `names.allow` lifts it.
+/// Does a role grant or deny a group of this name, or may it, by a template? Then nobody logs in under
+/// it, now or when the group has no member: the private group would be taken for the granted one, and
+/// give what is denied. Not even `names.allow` lifts it.
 pub(crate) fn is_role_group(config: &Config, name: &str) -> bool {
-    if [MARKER, SUDO_GROUP, DOAS_GROUP].contains(&name) {
+    if is_reserved_group(name) {
         return true;
     }
-    let groups = config.roles.iter().flat_map(|role| &role.groups);
-    groups
-        .into_iter()
-        .any(|group| matches!(group, GroupTemplate::Literal(literal) if literal.as_str() == name))
+    config.roles.iter().any(|role| {
+        role.groups
+            .iter()
+            .any(|group| may_stand_for(config, group, name))
+            // A denial of many says nothing of a single name: with "*" nobody could log in.
+            || role.deny_groups.iter().any(|denied| denied.as_str() == name)
+    })
+}
+
+/// Can this entry of a role's `groups` come to mean the group `name`?
+fn may_stand_for(config: &Config, group: &GroupTemplate, name: &str) -> bool {
+    let (prefix, suffix) = match group {
+        GroupTemplate::Literal(literal) => return literal.as_str() == name,
+        GroupTemplate::Variable { prefix, suffix, .. } => (prefix, suffix),
+    };
+    let word = name
+        .strip_prefix(prefix.as_str())
+        .and_then(|rest| rest.strip_suffix(suffix.as_str()));
+    let bare = prefix.is_empty() && suffix.is_empty();
+    word.is_some_and(|word| !word.is_empty())
+        && config.templated_groups.iter().any(|pattern| {
+            // Where every name may be a group, no login can be told from one; who is first has it.
+            let tells = pattern.as_str().contains(|c| !matches!(c, '*' | '?'));
+            (tells || !bare) && pattern.matches(name)
+        })
+}
+
+/// Is this a group of this project, or one by which Teleport tells the users it has made itself? Nobody
+/// logs in under its name, and no variable puts anybody into it.
+pub(crate) fn is_reserved_group(name: &str) -> bool {
+    let ours = [MARKER, SUDO_GROUP, DOAS_GROUP];
+    let teleports = ["teleport-system", "teleport-keep", "teleport-static"];
+    ours.contains(&name) || teleports.contains(&name)
 }
 
 /// The groups this project makes itself. Never a login.
@@ -192,5 +227,34 @@ mod tests {
         config.roles.push(role);
         assert!(is_role_group(&config, "ops"));
         assert!(!is_role_group(&config, "dev"));
+    }
+
+    #[test]
+    fn what_a_template_may_come_to_name_and_what_is_denied_by_name_is_nobodys_login() {
+        let mut config = Config::default();
+        let mut role = Role::new(Glob::new("*"), "config.toml:1".to_owned());
+        role.groups = [("", ""), ("grp-", "-x")]
+            .map(|(prefix, suffix)| GroupTemplate::Variable {
+                prefix: prefix.to_owned(),
+                variable: "T".to_owned(),
+                suffix: suffix.to_owned(),
+            })
+            .into();
+        role.deny_groups = vec![Glob::new("adm"), Glob::new("web-*")];
+        config.roles.push(role);
+        config.templated_groups = vec![Glob::new("team-*")];
+        for name in ["team-a", "adm"] {
+            assert!(is_role_group(&config, name), "{name}");
+        }
+        // Outside the bounds, and denied by a pattern only.
+        for name in ["grp-a-x", "web-a", "alice"] {
+            assert!(!is_role_group(&config, name), "{name}");
+        }
+        // Unbounded, the template tells by what it is written with.
+        config.templated_groups = vec![Glob::new("*")];
+        assert!(is_role_group(&config, "grp-a-x"));
+        for name in ["grp--x", "grp-a", "alice"] {
+            assert!(!is_role_group(&config, name), "{name}");
+        }
     }
 }

@@ -48,6 +48,7 @@ pub(crate) fn teleport_user(request: &LoginRequest) -> Result<&str, Refusal> {
     match variable(request, "TELEPORT_USERNAME")? {
         None | Some("") => Err(sentences::no_teleport_user()),
         Some(user) if user.len() > MAX_USER => Err(sentences::long_teleport_user(user.len())),
+        Some(user) if user.contains(is_invisible) => Err(sentences::invisible_teleport_user()),
         Some(user) => Ok(user),
     }
 }

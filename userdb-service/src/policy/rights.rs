@@ -6,9 +6,12 @@ use super::config::GroupTemplate;
 use super::decide::{LoginRequest, Refusal};
 use super::names::{GroupName, Login};
 use super::plan::{GrantedGroup, GroupOrigin, SudoMode};
-use super::protected::{DOAS_GROUP, MARKER, SUDO_GROUP, in_sudoers, protection};
+use super::protected::{
+    DOAS_GROUP, MARKER, SUDO_GROUP, in_sudoers, is_reserved_group, is_sudoers_id, protection,
+};
 use super::roles::Matching;
 use super::sentences;
+use super::shortfalls;
 use super::sudoers::SudoersSpec;
 use super::trace::Trace;
 
@@ -60,11 +63,11 @@ pub(crate) fn rights(
     };
     let powerless = repaired && !allocator.config.names.repaired_may_sudo;
     if powerless && (rights.doas || !rights.sudoers.is_empty()) {
-        notes.push(sentences::repaired_without_sudo(&request.login, login));
+        notes.push(shortfalls::repaired_without_sudo(&request.login, login));
         (rights.sudoers, rights.doas) = (Vec::new(), false);
     }
 
-    notes.extend(matching.without_sudo().map(sentences::sudo_withheld));
+    notes.extend(matching.without_sudo().map(shortfalls::sudo_withheld));
 
     let mut wishes = vec![own(MARKER)?];
     if allocator.config.sudo.mode == SudoMode::Group
@@ -89,19 +92,26 @@ pub(crate) fn rights(
             });
             // Denied by the administrator: nothing to tell the user, except for a right of its own kind.
             if wish.from == Source::Own {
-                notes.push(sentences::own_group_denied(&name, pattern));
+                notes.push(shortfalls::own_group_denied(&name, pattern));
             }
         } else if powerless && in_sudoers(&allocator.facts.host, name.as_str()) {
             // A group such as `sudo` gives what `sudo = true` gives.
-            notes.push(sentences::repaired_without_group(
+            notes.push(shortfalls::repaired_without_group(
                 &request.login,
                 login,
                 &name,
             ));
         } else if rights.groups.len() == MAX_GROUPS {
-            notes.push(sentences::too_many_groups(&name, MAX_GROUPS));
+            notes.push(shortfalls::too_many_groups(&name, MAX_GROUPS));
         } else if name.as_str() != login.as_str() {
             match membership(allocator, &wish) {
+                Ok(group) if powerless && is_sudoers_id(&allocator.facts.host, group.gid) => {
+                    notes.push(shortfalls::repaired_without_group(
+                        &request.login,
+                        login,
+                        &name,
+                    ));
+                }
                 Ok(group) => {
                     trace.say("groups", || {
                         format!(
@@ -167,7 +177,7 @@ fn wish_for(
             continue;
         };
         if request.undecodable.contains(variable) {
-            notes.push(sentences::undecodable_template(variable));
+            notes.push(shortfalls::undecodable_template(variable));
         }
         // An absent variable means a trait the user does not have: no group.
         let words = request
@@ -178,12 +188,16 @@ fn wish_for(
         for (count, word) in words.split(' ').filter(|word| !word.is_empty()).enumerate() {
             // What is asked, noted and published for one login stays bounded, whatever its traits hold.
             if count == MAX_WORDS {
-                notes.push(sentences::too_many_words(variable, MAX_WORDS));
+                notes.push(shortfalls::too_many_words(variable, MAX_WORDS));
                 break;
             }
             let spelled = format!("{prefix}{word}{suffix}");
             match GroupName::try_from(spelled.as_str()) {
-                Err(why) => notes.push(sentences::invalid_group(variable, &spelled, why)),
+                Err(why) => notes.push(shortfalls::invalid_group(variable, &spelled, why)),
+                // They mean rights that roles give otherwise, or that a user is Teleport's to remove.
+                Ok(name) if is_reserved_group(name.as_str()) => {
+                    notes.push(shortfalls::reserved_group(variable, &name));
+                }
                 Ok(name)
                     if allocator
                         .config
@@ -193,10 +207,20 @@ fn wish_for(
                 {
                     wish(name, Source::Variable(variable.clone()));
                 }
-                Ok(name) => notes.push(sentences::group_not_templated(variable, &name)),
+                Ok(name) => notes.push(shortfalls::group_not_templated(variable, &name)),
             }
         }
     }
+}
+
+/// May a variable not name this group, although it exists? `teleport-` groups are the node's and
+/// Teleport's own, and say what somebody may do; only `names.allow` lets a trait give one.
+fn is_beyond_templates(allocator: &Allocator<'_, '_>, wish: &Wish) -> bool {
+    let name = wish.name.as_str();
+    let allowed = allocator.config.names.allow.iter();
+    matches!(wish.from, Source::Variable(_))
+        && name.starts_with("teleport-")
+        && !allowed.into_iter().any(|allowed| allowed == name)
 }
 
 /// Membership in one group: the existing one of that name, else one of our own.
@@ -204,13 +228,16 @@ fn membership(allocator: &mut Allocator<'_, '_>, wish: &Wish) -> Result<GrantedG
     let name = &wish.name;
     match allocator.desk.group(name.as_str()) {
         Err(failure) => {
-            return Err(sentences::group_lookup_failed(
+            return Err(shortfalls::group_lookup_failed(
                 name,
                 failure.source,
                 failure.why,
             ));
         }
-        Ok(Some(found)) if found.gid == 0 => return Err(sentences::group_of_root(name)),
+        Ok(Some(found)) if found.gid == 0 => return Err(shortfalls::group_of_root(name)),
+        Ok(Some(_)) if is_beyond_templates(allocator, wish) => {
+            return Err(shortfalls::group_of_the_node(name));
+        }
         Ok(Some(found)) => {
             let origin = if found.source == "files" {
                 GroupOrigin::ForeignFiles
@@ -226,27 +253,27 @@ fn membership(allocator: &mut Allocator<'_, '_>, wish: &Wish) -> Result<GrantedG
         Ok(None) => {}
     }
     if allocator.occupancy.logins.contains_key(name.as_str()) {
-        return Err(sentences::group_is_a_login(name));
+        return Err(shortfalls::group_is_a_login(name));
     }
     if let Source::Variable(variable) = &wish.from {
         if protection(allocator.config, &allocator.facts.host, name.as_str()).is_some() {
-            return Err(sentences::protected_group(variable, name));
+            return Err(shortfalls::protected_group(variable, name));
         }
         match allocator.desk.user(name.as_str()) {
             Err(failure) => {
-                return Err(sentences::group_lookup_failed(
+                return Err(shortfalls::group_lookup_failed(
                     name,
                     failure.source,
                     failure.why,
                 ));
             }
-            Ok(Some(_)) => return Err(sentences::protected_group(variable, name)),
+            Ok(Some(_)) => return Err(shortfalls::protected_group(variable, name)),
             Ok(None) => {}
         }
     }
     let gid = allocator
         .group(name)
-        .ok_or_else(|| sentences::no_gid(name))?;
+        .ok_or_else(|| shortfalls::no_gid(name))?;
     Ok(GrantedGroup {
         name: name.clone(),
         gid,

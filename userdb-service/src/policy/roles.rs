@@ -5,6 +5,7 @@ use super::config::{Config, GroupTemplate, HomeMode, Role};
 use super::decide::Refusal;
 use super::plan::Resources;
 use super::sentences::{self, quoted};
+use super::shortfalls;
 use super::sudoers::SudoersSpec;
 use super::trace::Trace;
 
@@ -176,7 +177,7 @@ impl<'a> Matching<'a> {
                     room = left;
                     environment.push(entry.clone());
                 }
-                None => notes.push(sentences::environment_full(
+                None => notes.push(shortfalls::environment_full(
                     name.unwrap_or_default(),
                     MAX_ENVIRONMENT,
                 )),

@@ -4,11 +4,25 @@
 use std::ops::RangeInclusive;
 
 use super::decide::{Reason, Refusal};
-use super::names::{GroupName, Login, NameError, is_invisible};
+use super::names::{Login, NameError, is_invisible};
+use super::plan::Plan;
 use super::protected::Protection;
 
 /// Longest quotation in a sentence, in characters.
 const MAX_QUOTED: usize = 64;
+
+/// `text` with whatever a terminal or a log would act upon escaped. Ordinary text stays as it is.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_invisible(c) {
+            escaped.extend(c.escape_default());
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
 
 /// `text` between quotation marks, with whatever a terminal or a log would act upon escaped, and cut
 /// where it gets long.
@@ -82,6 +96,23 @@ pub(crate) fn long_teleport_user(bytes: usize) -> Refusal {
         format!(
             "The name of the Teleport user has {bytes} bytes; at most {} are accepted.",
             super::request::MAX_USER
+        ),
+    )
+}
+
+pub(crate) fn invisible_teleport_user() -> Refusal {
+    refuse(Reason::Policy, "The name of the Teleport user (TELEPORT_USERNAME) holds control characters or invisible ones; a name that looks like another's is not accepted.".to_owned())
+}
+
+pub(crate) fn other_reservation(plan: &Plan, login: &str, user: &str) -> Refusal {
+    refuse(
+        Reason::Policy,
+        format!(
+            "The login {} was admitted for the Teleport user {}, but the session is about to open as {} for {}; no PAM module may change either in between.",
+            quoted(&plan.given),
+            quoted(&plan.teleport_user),
+            quoted(login),
+            quoted(user)
         ),
     )
 }
@@ -219,6 +250,18 @@ pub(crate) fn is_a_group(given: &str, login: &Login) -> Refusal {
     )
 }
 
+pub(crate) fn differs_in_case(given: &str, twin: &str) -> Refusal {
+    refuse(
+        Reason::ProtectedName,
+        format!(
+            "The login {} differs only in case from the user {} of this node, and sudo takes one for the other; log in as {} if that is you, else choose another login.",
+            quoted(given),
+            quoted(twin),
+            quoted(twin)
+        ),
+    )
+}
+
 pub(crate) fn is_our_group(login: &Login) -> Refusal {
     refuse(
         Reason::ProtectedName,
@@ -285,6 +328,26 @@ pub(crate) fn exhausted(range: &RangeInclusive<u32>) -> Refusal {
             "No UID is free in uids.range ({}-{}); the administrator has to widen it.",
             range.start(),
             range.end()
+        ),
+    )
+}
+
+pub(crate) fn too_many_rounds(range: &RangeInclusive<u32>, rounds: usize) -> Refusal {
+    refuse(
+        Reason::Taken,
+        format!(
+            "No free UID was found in uids.range ({}-{}) in {rounds} rounds of questions, because so much of it is taken; the administrator has to widen it.",
+            range.start(),
+            range.end()
+        ),
+    )
+}
+
+pub(crate) fn live_id_in_sudoers(login: &Login, id: u32) -> Refusal {
+    refuse(
+        Reason::Taken,
+        format!(
+            "The login \"{login}\" is in use with the number {id}, which sudoers gives rights to by now; wait until its sessions have ended, then it gets another one."
         ),
     )
 }
@@ -373,114 +436,19 @@ pub(crate) fn internal(why: &str) -> Refusal {
     )
 }
 
-// Notes: what could not be granted. Never a refused login.
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-pub(crate) fn request_ignored(
-    variable: &str,
-    text: &str,
-    range: Option<&RangeInclusive<u32>>,
-) -> String {
-    match range {
-        Some(range) => format!(
-            "{variable} = {} is not honoured: it is not a number from {} to {} (uids.requested).",
-            quoted(text),
-            range.start(),
-            range.end()
-        ),
-        None => format!(
-            "{variable} = {} is not honoured: uids.requested is not set on this node.",
-            quoted(text)
-        ),
+    #[test]
+    fn what_a_log_would_act_upon_is_escaped_and_everything_else_is_left() {
+        assert_eq!(
+            escaped("maria@example.com Jürgen"),
+            "maria@example.com Jürgen"
+        );
+        assert_eq!(
+            escaped("eve\n<6>root: session opened\u{1b}[2J\u{202e}"),
+            "eve\\n<6>root: session opened\\u{1b}[2J\\u{202e}"
+        );
     }
-}
-
-pub(crate) fn repaired_without_sudo(given: &str, login: &Login) -> String {
-    format!(
-        "No sudo and no doas: the login {} had to be changed to \"{login}\", and names.repaired-may-sudo is false on this node.",
-        quoted(given)
-    )
-}
-
-pub(crate) fn repaired_without_group(given: &str, login: &Login, name: &GroupName) -> String {
-    format!(
-        "No membership in {name}: sudoers names it, the login {} had to be changed to \"{login}\", and names.repaired-may-sudo is false on this node.",
-        quoted(given)
-    )
-}
-
-pub(crate) fn sudo_withheld(pattern: &str) -> String {
-    format!(
-        "No sudo by the role {}: the journal of teleport-sessiond on this node says why.",
-        quoted(pattern)
-    )
-}
-
-pub(crate) fn own_group_denied(name: &GroupName, pattern: &str) -> String {
-    format!(
-        "No membership in {name}: deny-groups has {}.",
-        quoted(pattern)
-    )
-}
-
-pub(crate) fn too_many_groups(name: &GroupName, most: usize) -> String {
-    format!("No membership in {name}: a login has at most {most} groups.")
-}
-
-pub(crate) fn too_many_words(variable: &str, most: usize) -> String {
-    format!("Only the first {most} groups in {variable} are looked at.")
-}
-
-pub(crate) fn undecodable_template(variable: &str) -> String {
-    format!("No groups from {variable}: its value is not valid UTF-8.")
-}
-
-pub(crate) fn invalid_group(variable: &str, spelled: &str, why: NameError) -> String {
-    format!(
-        "No membership in {} (from {variable}): {why}.",
-        quoted(spelled)
-    )
-}
-
-pub(crate) fn group_not_templated(variable: &str, name: &GroupName) -> String {
-    format!("No membership in {name} (from {variable}): templated-groups does not list it.")
-}
-
-pub(crate) fn protected_group(variable: &str, name: &GroupName) -> String {
-    format!(
-        "No membership in {name} (from {variable}): the group does not exist, and the name is protected, so it is not made from a variable; a role may name it in groups."
-    )
-}
-
-pub(crate) fn group_is_a_login(name: &GroupName) -> String {
-    format!("No membership in {name}: a user of that name is logged in, whose private group it is.")
-}
-
-pub(crate) fn group_of_root(name: &GroupName) -> String {
-    format!("No membership in {name}: its GID is 0, the group of root.")
-}
-
-pub(crate) fn group_lookup_failed(name: &GroupName, source: &str, why: &str) -> String {
-    format!(
-        "No membership in {name}: whether the group exists could not be found out, because {} failed ({}).",
-        quoted(source),
-        quoted(why)
-    )
-}
-
-pub(crate) fn no_gid(name: &GroupName) -> String {
-    format!("No membership in {name}: no GID could be found for it in uids.range.")
-}
-
-pub(crate) fn home_is_not_ours(path: &str, owner: u32, uid: u32) -> String {
-    format!(
-        "The home is /: {} belongs to UID {owner}, not to UID {uid}.",
-        quoted(path)
-    )
-}
-
-pub(crate) fn environment_full(name: &str, most: usize) -> String {
-    format!(
-        "The variable {} is not set: a login carries at most {most} bytes of environment.",
-        quoted(name)
-    )
 }

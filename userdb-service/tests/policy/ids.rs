@@ -367,3 +367,55 @@ impl Node {
         }
     }
 }
+
+#[test]
+fn a_number_that_sudoers_names_is_nobodys_not_even_of_who_had_it() {
+    let toml = format!("{PLAIN}groups = [\"builders\"]\n");
+    let mut world = World::new(&toml);
+    let plan = world.plan(&login("alice", "dev"));
+    let gid = |plan: &Plan| {
+        let found = plan
+            .groups
+            .iter()
+            .find(|group| group.name.as_ref() == "builders");
+        found.map(|group| group.gid)
+    };
+    let builders = gid(&plan).expect("granted");
+    let named = |world: &World, id: u32| {
+        let mut world = world.clone();
+        world.host.sudoers_ids = [id].into();
+        world
+    };
+    // Before anybody has it, and after somebody had it.
+    for had in [false, true] {
+        if had {
+            world.open(&plan);
+            world.close_all();
+        }
+        let other = named(&world, plan.uid.get()).plan(&login("alice", "dev"));
+        assert_ne!(other.uid, plan.uid, "had {had}");
+        let other = named(&world, builders).plan(&login("alice", "dev"));
+        assert_eq!(other.uid, plan.uid, "had {had}");
+        assert!(gid(&other).is_some_and(|gid| gid != builders), "had {had}");
+    }
+    // While somebody has it: nobody joins what has got rights that no role gives.
+    world.open(&plan);
+    let refusal = named(&world, plan.uid.get()).refusal(&login("alice", "dev"));
+    assert_eq!(refusal.reason, Reason::Taken);
+    let joined = named(&world, builders).plan(&login("bea", "dev"));
+    assert_eq!(gid(&joined), None, "{joined:?}");
+    assert!(joined.notes.concat().contains("builders"), "{joined:?}");
+    // Nor by asking for it.
+    let mut requested = World::new(&format!("uids.requested = \"20000-59999\"\n{PLAIN}"));
+    requested.host.sudoers_ids = [20_001].into();
+    let request = with(login("alice", "dev"), "TELEPORT_UID", "20001");
+    assert_eq!(requested.refusal(&request).reason, Reason::Taken);
+}
+
+#[test]
+fn the_home_of_a_number_that_sudoers_names_is_not_moved_into() {
+    let mut world = World::new(&format!("home.mode = \"persistent\"\n{PLAIN}"));
+    world.host.homes = [("alice".to_owned(), 0x7000_0009)].into();
+    world.host.sudoers_ids = [0x7000_0009].into();
+    assert_eq!(world.refusal(&login("alice", "dev")).reason, Reason::Taken);
+}

@@ -7,6 +7,7 @@ mod explain;
 mod ids;
 mod names;
 mod page;
+mod reserved;
 mod rfd57;
 mod rights;
 mod sentences;

@@ -237,8 +237,98 @@ fn the_group_of_a_live_template_is_nobodys_login() {
         world.refusal(&login("team-a", "dev")).reason,
         Reason::ProtectedName
     );
+    // Nor while it has no member, and not before it ever had one.
     world.close_all();
-    world.plan(&login("team-a", "dev"));
+    assert_eq!(
+        world.refusal(&login("team-a", "dev")).reason,
+        Reason::ProtectedName
+    );
+    world.plan(&login("teams", "dev"));
+}
+
+#[test]
+fn a_group_that_a_role_denies_by_name_is_nobodys_login() {
+    let world = World::new(&format!(
+        "names.allow = [\"backup-op\"]\n{PLAIN}deny-groups = [\"backup-op\", \"web-*\"]\n"
+    ));
+    assert_eq!(
+        world.refusal(&login("backup-op", "dev")).reason,
+        Reason::ProtectedName
+    );
+    world.plan(&login("web-a", "dev"));
+}
+
+#[test]
+fn the_groups_by_which_teleport_knows_its_own_users_are_nobodys_login_whatever_is_allowed() {
+    let names = ["teleport-system", "teleport-keep", "teleport-static"];
+    let world = World::new(&format!("names.allow = {names:?}\n{PLAIN}"));
+    for name in names {
+        assert_eq!(
+            world.refusal(&login(name, "dev")).reason,
+            Reason::ProtectedName,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_real_user_with_the_number_of_ours_is_somebody_elses() {
+    let mut world = World::new(PLAIN);
+    let plan = world.plan(&login("alice", "dev"));
+    world.open(&plan);
+    let (uid, gid) = (plan.uid.get(), plan.gid.get());
+    // `useradd -u N alice`, while our alice is on.
+    let added = world.clone().with_user("alice", uid);
+    assert_eq!(added.decide(&login("alice", "dev")), Decision::Foreign);
+    // `groupadd -g N alice`: the name is a group's now, and the number is, for the next who comes.
+    let grouped = world.clone().with_group("alice", gid);
+    assert_eq!(
+        grouped.refusal(&login("alice", "dev")).reason,
+        Reason::ProtectedName
+    );
+    world.close_all();
+    for other in [
+        world.clone().with_user("alia", uid),
+        world.clone().with_group("alia", gid),
+    ] {
+        assert_ne!(other.plan(&login("alice", "dev")).uid, plan.uid);
+    }
+    // A group of ours, and one in /etc/group of that name and number: its members are those of others.
+    let toml = "[[role]]\nmatch = \"*\"\ncreate-user = true\ngroups = [\"builders\"]\n";
+    let mut world = World::new(toml);
+    let plan = world.plan(&login("alice", "dev"));
+    world.open(&plan);
+    let builders = plan
+        .groups
+        .iter()
+        .find(|group| group.name.as_ref() == "builders");
+    let gid = builders.expect("granted").gid;
+    let plan = world
+        .with_group("builders", gid)
+        .plan(&login("alice", "dev"));
+    let builders = plan
+        .groups
+        .iter()
+        .find(|group| group.name.as_ref() == "builders");
+    assert_eq!(
+        builders.expect("granted").origin,
+        userdb_service::policy::plan::GroupOrigin::ForeignFiles
+    );
+}
+
+#[test]
+fn a_login_that_differs_in_case_from_a_user_of_others_is_refused_whatever_is_allowed() {
+    let mut world = World::new(&format!("names.allow = [\"alice\"]\n{PLAIN}"));
+    world.host.case_twins = [("alice".to_owned(), "Alice".to_owned())].into();
+    for name in ["alice", "ALICE"] {
+        let refusal = world.refusal(&login(name, "dev"));
+        assert_eq!(refusal.reason, Reason::ProtectedName, "{name}");
+        assert!(refusal.message.contains("\"Alice\""), "{refusal:?}");
+    }
+    world.plan(&login("alicia", "dev"));
+    // The user itself goes on.
+    let itself = world.with_user("Alice", 1000);
+    assert_eq!(itself.decide(&login("Alice", "dev")), Decision::Foreign);
 }
 
 #[test]
@@ -291,9 +381,7 @@ fn a_cache_that_echoes_our_own_user_does_not_make_it_somebody_elses() {
     let plan = world.plan(&login("Bob", "dev"));
     world.open(&plan);
     for name in ["Bob", "bob"] {
-        world = world
-            .with_user(name, plan.uid.get())
-            .with_group(name, plan.gid.get());
+        world = world.with_echo(name, plan.uid.get(), plan.gid.get());
     }
     assert_eq!(world.plan(&login("Bob", "dev")).uid, plan.uid);
     // The echo may outlast the sessions.

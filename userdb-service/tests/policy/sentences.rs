@@ -1,7 +1,7 @@
 //! Every refusal and every note says what was wrong and what would be right.
 
-use userdb_service::policy::LoginRequest;
 use userdb_service::policy::decide::{Decision, Question};
+use userdb_service::policy::{LoginRequest, same_request, undecided};
 
 use crate::world::{PLAIN, World, login, with};
 
@@ -60,6 +60,12 @@ fn cases() -> Vec<(World, LoginRequest)> {
     in_sudoers.host.sudoers_names = ["ops".to_owned()].into();
     let many: Vec<String> = (0..100).map(|count| format!("\"g{count}\"")).collect();
     let tiny = World::new(&format!("uids.range = \"70000-70000\"\n{PLAIN}"));
+    let mut twin = plain();
+    twin.host.case_twins = [("alice".to_owned(), "Alice".to_owned())].into();
+    let mut live_in_sudoers = plain();
+    let plan = live_in_sudoers.plan(&alice());
+    live_in_sudoers.open(&plan);
+    live_in_sudoers.host.sudoers_ids = [plan.uid.get()].into();
     vec![
         // The request.
         (plain(), undecodable("TELEPORT_LOGIN")),
@@ -71,6 +77,7 @@ fn cases() -> Vec<(World, LoginRequest)> {
             plain(),
             with(alice(), "TELEPORT_USERNAME", &"u".repeat(2000)),
         ),
+        (plain(), with(alice(), "TELEPORT_USERNAME", "ann\u{fe0f}")),
         (plain(), login("alice", &"r".repeat(70_000))),
         (plain(), login("alice", "a\u{1b}[2J")),
         (
@@ -104,6 +111,7 @@ fn cases() -> Vec<(World, LoginRequest)> {
         (plain().with_user("bob", 1000), login("Bob", "dev")),
         (plain().with_group("bob", 1000), login("bob", "dev")),
         (plain().with_group("bob", 1000), login("Bob", "dev")),
+        (twin, alice()),
         (our_group, login("team-a", "dev")),
         (with_role("groups = [\"ops\"]"), login("ops", "dev")),
         (
@@ -127,6 +135,7 @@ fn cases() -> Vec<(World, LoginRequest)> {
             with(alice(), "TELEPORT_GID", "20001"),
         ),
         (live, with(alice(), "TELEPORT_UID", "20001")),
+        (live_in_sudoers, alice()),
         (home_of_another, login("Bob", "dev")),
         (home_taken, alice()),
         // Other sessions of the login.
@@ -153,6 +162,14 @@ fn cases() -> Vec<(World, LoginRequest)> {
         (teams(), undecodable("T")),
         (teams(), with(alice(), "T", "Team\u{1b}")),
         (teams(), with(alice(), "T", "git")),
+        (teams(), with(alice(), "T", "teleport-sudo")),
+        (
+            World::new(&format!(
+                "templated-groups = [\"*\"]\n{PLAIN}groups = [\"{{{{env.T}}}}\"]\n"
+            ))
+            .with_group("teleport-web", 500),
+            with(alice(), "T", "teleport-web"),
+        ),
         (teams().with_user("dave", 1000), with(alice(), "T", "dave")),
         (colleague, alice()),
         (
@@ -207,6 +224,23 @@ fn every_sentence_says_what_was_wrong_and_what_would_be_right() {
         }
     }
     assert!(said == SAID, "said now:\n{said}");
+}
+
+/// Sentences that a decision cannot end in by itself: the daemon says them around it.
+#[test]
+fn what_is_said_beside_a_decision_says_what_would_be_right_too() {
+    let exhausted = undecided(&World::new("uids.range = \"70000-79999\"\n").config);
+    assert_eq!(
+        exhausted.message,
+        "No free UID was found in uids.range (70000-79999) in 64 rounds of questions, because so much of it is taken; the administrator has to widen it."
+    );
+    let plan = World::new(PLAIN).plan(&login("alice", "dev"));
+    let other = with(login("alice", "dev"), "TELEPORT_USERNAME", "eve");
+    let refusal = same_request(&other, &plan).expect_err("another user");
+    assert_eq!(
+        refusal.message,
+        "The login \"alice\" was admitted for the Teleport user \"someone@example.com\", but the session is about to open as \"alice\" for \"eve\"; no PAM module may change either in between."
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use userdb_service::policy::decide::{Phase, Reason};
 use userdb_service::policy::plan::{Plan, SharedLogins, combine};
+use userdb_service::policy::{may_open, same_request};
 
 use crate::world::{World, login, with};
 
@@ -153,4 +154,62 @@ fn the_sessions_of_one_login_add_up_to_one_account() {
         combine(&[&other, &ops], SharedLogins::Union).unwrap().gecos,
         other.gecos
     );
+}
+
+#[test]
+fn a_live_login_goes_by_the_rule_it_came_into_being_under() {
+    let mut old = world("union");
+    let plan = old.plan(&by("ann", "ops"));
+    old.open(&plan);
+    let mut strict = World {
+        config: world("never").config,
+        ..old.clone()
+    };
+    assert_eq!(strict.plan(&by("bea", "web")).uid, plan.uid);
+    // The next to come into being goes by the new one.
+    strict.close_all();
+    let plan = strict.plan(&by("ann", "ops"));
+    strict.open(&plan);
+    assert_eq!(strict.refusal(&by("bea", "ops")).reason, Reason::Shared);
+}
+
+#[test]
+fn a_reservation_opens_for_the_same_login_and_teleport_user_only() {
+    let world = world("union");
+    let plan = world.plan(&by("ann", "ops"));
+    same_request(&by("ann", "ops"), &plan).expect("the same");
+    let other_user = same_request(&by("bea", "ops"), &plan).expect_err("another user");
+    let other_login = same_request(
+        &with(login("ops-1", "ops"), "TELEPORT_USERNAME", "ann"),
+        &plan,
+    )
+    .expect_err("another login");
+    for (refusal, named) in [(other_user, "\"bea\""), (other_login, "\"ops-1\"")] {
+        assert_eq!(refusal.reason, Reason::Policy);
+        assert!(
+            refusal.message.contains(named) && refusal.message.contains("\"ann\""),
+            "{refusal:?}"
+        );
+    }
+}
+
+#[test]
+fn a_reservation_does_not_open_beside_rights_that_have_come_to_differ() {
+    let mut world = world("refuse");
+    let (ops, web) = (world.plan(&by("ann", "ops")), world.plan(&by("ann", "web")));
+    world.open(&ops);
+    let occupant = world.occupancy.logins["deploy"].clone();
+    // Admitted as equal, while ann had a second session with more.
+    let beas = world.plan(&by("bea", "ops"));
+    may_open(&beas, &occupant).expect("equal");
+    let mut widened = web.clone();
+    widened.teleport_user = "bea".to_owned();
+    let refusal = may_open(&widened, &occupant).expect_err("they differ");
+    assert_eq!(refusal.reason, Reason::Shared);
+    // As many sessions as the limit have been counted at the reservation.
+    let limited = Plan {
+        max_sessions: Some(1),
+        ..beas
+    };
+    may_open(&limited, &occupant).expect("counted already");
 }

@@ -44,6 +44,23 @@ impl World {
         self
     }
 
+    /// What a cache repeats of our own: a user and a group that we have published.
+    pub fn with_echo(mut self, name: &str, uid: u32, gid: u32) -> World {
+        let source = || "systemd".to_owned();
+        self.users.push(FoundUser {
+            name: name.to_owned(),
+            uid,
+            gid,
+            source: source(),
+        });
+        self.groups.push(FoundGroup {
+            name: name.to_owned(),
+            gid,
+            source: source(),
+        });
+        self
+    }
+
     pub fn with_group(mut self, name: &str, gid: u32) -> World {
         self.groups.push(FoundGroup {
             name: name.to_owned(),
@@ -153,6 +170,7 @@ impl World {
                 teleport_users: BTreeMap::new(),
                 sessions: 0,
                 phase: Phase::Active,
+                shared: self.config.logins.shared,
             });
         occupant.sessions += 1;
         let grants = occupant

@@ -314,6 +314,7 @@ impl Case {
             .collect();
         world.host.busy_ids = [70_001].into();
         world.host.subids = vec![70_012..=70_013];
+        world.host.sudoers_ids = [70_014].into();
         world
     }
 

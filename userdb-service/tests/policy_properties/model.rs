@@ -90,9 +90,9 @@ fn groups(
                     .sudoers_names
                     .iter()
                     .any(|named| named.eq_ignore_ascii_case(&name));
-            let protected =
-                PROTECTED.contains(&name.as_str()) || name.starts_with("teleport-") || somebodys;
-            if exists(&name) || !(protected || live(&name)) {
+            let reserved = name.starts_with("teleport-");
+            let protected = PROTECTED.contains(&name.as_str()) || somebodys;
+            if !reserved && (exists(&name) || !(protected || live(&name))) {
                 groups.insert(name);
             }
         }
@@ -144,7 +144,26 @@ pub fn check_plan(
         );
     }
     prop_assert!(!PROTECTED.contains(&name) && !name.starts_with("teleport-"));
-    prop_assert!(!case.roles.iter().any(|role| role.groups.contains(&name)));
+    prop_assert!(
+        !case
+            .roles
+            .iter()
+            .any(|role| role.groups.contains(&name) || role.deny.contains(&name))
+    );
+    let templated = |pattern: &str| case.templated.contains(&pattern);
+    for role in &case.roles {
+        let is_team = name.len() > 5 && name.starts_with("team-");
+        let by_u = is_team && (templated("*") || templated("team-*"));
+        let by_t = (is_team && templated("team-*")) || (templated(name) && name != "*");
+        prop_assert!(
+            !(role.groups.contains(&"team-{{env.U}}") && by_u),
+            "{}",
+            name
+        );
+        prop_assert!(!(role.groups.contains(&"{{env.T}}") && by_t), "{}", name);
+    }
+    prop_assert!(![plan.uid.get(), plan.gid.get()].contains(&70_014));
+    prop_assert!(plan.groups.iter().all(|group| group.gid != 70_014));
     for (dot, _) in name.match_indices('.') {
         prop_assert!(
             !case.users.contains(&&name[..dot]),

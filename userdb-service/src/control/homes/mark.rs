@@ -11,6 +11,7 @@ use nix::sys::stat::Mode;
 use nix::time::{ClockId, clock_gettime};
 use serde_derive::{Deserialize, Serialize};
 
+use crate::policy::Config;
 use crate::policy::ids::{Gid, Uid};
 
 const FILE: &str = "owner";
@@ -22,6 +23,14 @@ pub(super) struct Mark {
     pub(super) gid: Gid,
     /// CLOCK_BOOTTIME, so that time asleep counts and the wall clock does not.
     pub(super) parked_usec: u64,
+    /// How long it is kept: what its user came under, whatever is configured by now. A daemon of before
+    /// wrote nothing down.
+    #[serde(default = "default_keep")]
+    pub(super) keep: Duration,
+}
+
+fn default_keep() -> Duration {
+    Config::default().home.keep
 }
 
 impl Mark {
@@ -41,8 +50,10 @@ impl Mark {
         serde_json::from_str(&text).ok()
     }
 
-    pub(super) fn waiting(&self) -> Duration {
-        Duration::from_micros(boot_usec().saturating_sub(self.parked_usec))
+    /// How long it is kept from now on.
+    pub(super) fn rest(&self) -> Duration {
+        let waited = Duration::from_micros(boot_usec().saturating_sub(self.parked_usec));
+        self.keep.saturating_sub(waited)
     }
 }
 

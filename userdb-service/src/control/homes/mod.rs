@@ -111,8 +111,8 @@ pub enum Provided {
 pub struct Parked {
     /// The login it is named like.
     pub login: Login,
-    /// How long it has been waiting: time asleep counts.
-    pub waiting: Duration,
+    /// How long it still waits, from now on: time asleep counts.
+    pub rest: Duration,
 }
 
 /// A folder of homes. To be opened for each piece of work: who holds it keeps it from being unmounted,
@@ -219,11 +219,12 @@ impl Homes {
         }
     }
 
-    /// Puts the home of an ended user out of reach and keeps it. False if there is none of its own.
+    /// Puts the home of an ended user out of reach and keeps it for that long. False if there is none of
+    /// its own.
     ///
     /// # Errors
     /// The home may still be in place: try again.
-    pub fn park(&self, tenant: &Tenant<'_>) -> Result<bool, HomeError> {
+    pub fn park(&self, tenant: &Tenant<'_>, keep: Duration) -> Result<bool, HomeError> {
         let name = tenant.login.as_ref();
         match self.stat(name)? {
             Some(stat) if is_home_of(&stat, tenant.uid) => {}
@@ -238,6 +239,7 @@ impl Homes {
             uid: tenant.uid,
             gid: tenant.gid,
             parked_usec: mark::boot_usec(),
+            keep,
         };
         mark.write(&inner)
             .map_err(|e| self.io("marking", &kept, e))?;
@@ -262,21 +264,21 @@ impl Homes {
             if let Some(mark) = self.mark_of(&name) {
                 parked.push(Parked {
                     login,
-                    waiting: mark.waiting(),
+                    rest: mark.rest(),
                 });
             }
         }
         Ok(parked)
     }
 
-    /// How long the home of `login` has been waiting, if it is kept.
+    /// How long the home of `login` still waits, if it is kept.
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn waiting(&self, login: &Login) -> Result<Option<Duration>, HomeError> {
+    pub fn rest(&self, login: &Login) -> Result<Option<Duration>, HomeError> {
         let kept = format!("{KEPT}{login}");
         Ok(match self.stat(&kept)? {
-            Some(_) => self.mark_of(&kept).map(|mark| mark.waiting()),
+            Some(_) => self.mark_of(&kept).map(|mark| mark.rest()),
             None => None,
         })
     }

@@ -65,8 +65,17 @@ pub fn absorb(facts: &mut Facts, later: Facts) {
     facts.answers.extend(later.answers);
     facts.host.subids = later.host.subids;
     facts.host.sudoers_names = later.host.sudoers_names;
+    facts.host.sudoers_ids = later.host.sudoers_ids;
+    facts.host.case_twins.extend(later.host.case_twins);
     facts.host.homes.extend(later.host.homes);
     facts.host.busy_ids.extend(later.host.busy_ids);
+}
+
+/// What sudoers names, kept from one batch to the next: it seldom changes.
+#[derive(Clone, Debug, Default)]
+struct Named {
+    names: BTreeSet<String>,
+    ids: BTreeSet<u32>,
 }
 
 /// Asks the other providers.
@@ -75,7 +84,7 @@ pub struct Lookups {
     settings: Settings,
     slots: Semaphore,
     idle: Mutex<Vec<Worker>>,
-    sudoers: Mutex<(Option<u64>, BTreeSet<String>)>,
+    sudoers: Mutex<(Option<u64>, Named)>,
     reported: Mutex<BTreeSet<String>>,
 }
 
@@ -132,7 +141,7 @@ impl Lookups {
             .acquire()
             .await
             .map_err(|e| failed("the lookup worker", e.to_string()))?;
-        let (sudoers_seen, sudoers_names) = lock(&self.sudoers).clone();
+        let (sudoers_seen, named) = lock(&self.sudoers).clone();
         let request = Request {
             questions: questions.to_vec(),
             home_base: home_base.map(|base| base.to_string_lossy().into_owned()),
@@ -161,7 +170,7 @@ impl Lookups {
             }
         };
         lock(&self.idle).push(worker);
-        self.collect(questions, results, sudoers_seen, sudoers_names)
+        self.collect(questions, results, sudoers_seen, named)
     }
 
     fn collect(
@@ -169,7 +178,7 @@ impl Lookups {
         questions: &[Question],
         results: Results,
         sudoers_seen: Option<u64>,
-        sudoers_names: BTreeSet<String>,
+        named: Named,
     ) -> Result<Facts, LookupFailed> {
         for service in results.not_installed {
             if lock(&self.reported).insert(service.clone()) {
@@ -186,9 +195,13 @@ impl Lookups {
         }
         let mut host = HostFacts::from(results.host);
         if sudoers_seen == Some(results.sudoers_version) {
-            host.sudoers_names = sudoers_names;
+            (host.sudoers_names, host.sudoers_ids) = (named.names, named.ids);
         } else {
-            *lock(&self.sudoers) = (Some(results.sudoers_version), host.sudoers_names.clone());
+            let named = Named {
+                names: host.sudoers_names.clone(),
+                ids: host.sudoers_ids.clone(),
+            };
+            *lock(&self.sudoers) = (Some(results.sudoers_version), named);
         }
         let answers = questions.iter().cloned().zip(results.answers).collect();
         Ok(Facts { answers, host })

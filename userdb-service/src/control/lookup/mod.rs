@@ -10,6 +10,7 @@ pub mod host_facts;
 pub(crate) mod nsswitch;
 pub mod remains;
 mod sudoers_names;
+mod twins;
 mod wire;
 pub mod worker;
 

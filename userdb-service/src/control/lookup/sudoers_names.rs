@@ -1,5 +1,5 @@
-//! Every name that sudo gives a meaning to outside our own files: who logs in under one of them would
-//! get what the administrator meant for somebody else. Finds names, does not judge sudoers.
+//! Every name and number that sudo gives a meaning to outside our own files: who logs in under one would
+//! get what the administrator meant for somebody else. Finds them, does not judge sudoers.
 //!
 //! Over-approximates on purpose: whatever stands where a user, a group, a run-as user or an alias can
 //! stand counts, in the spelling found and in lower case (sudo compares users regardless of case).
@@ -22,6 +22,8 @@ const LARGEST_FILE: u64 = 4 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Parsed {
     names: BTreeSet<String>,
+    /// `#UID` and `%#GID`.
+    ids: BTreeSet<u32>,
     includes: Vec<Include>,
 }
 
@@ -35,11 +37,20 @@ enum Include {
 #[derive(Debug)]
 pub(super) struct Scanner {
     roots: Vec<PathBuf>,
-    passwd: PathBuf,
     header: &'static str,
     files: BTreeMap<PathBuf, (Stamp, Parsed)>,
-    names: BTreeSet<String>,
-    version: Option<u64>,
+    named: Named,
+}
+
+/// What sudoers names at the moment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Named {
+    /// The same as long as no file has changed.
+    pub(super) version: u64,
+    /// Users, groups and members of aliases, as spelled and in lower case.
+    pub(super) names: BTreeSet<String>,
+    /// UIDs and GIDs.
+    pub(super) ids: BTreeSet<u32>,
 }
 
 impl Scanner {
@@ -47,27 +58,20 @@ impl Scanner {
     pub(super) fn new(header: &'static str) -> Scanner {
         // sudo-rs reads /etc/sudoers-rs instead, where there is one.
         let roots = ["/etc/sudoers", "/etc/sudoers-rs"];
-        Scanner::at(
-            roots.map(PathBuf::from).to_vec(),
-            PathBuf::from("/etc/passwd"),
-            header,
-        )
+        Scanner::at(roots.map(PathBuf::from).to_vec(), header)
     }
 
-    fn at(roots: Vec<PathBuf>, passwd: PathBuf, header: &'static str) -> Scanner {
-        let (files, names) = (BTreeMap::new(), BTreeSet::new());
+    fn at(roots: Vec<PathBuf>, header: &'static str) -> Scanner {
         Scanner {
             roots,
-            passwd,
             header,
-            files,
-            names,
-            version: None,
+            files: BTreeMap::new(),
+            named: Named::default(),
         }
     }
 
-    /// The names, and a number that is the same as long as no file has changed.
-    pub(super) fn read(&mut self) -> io::Result<(u64, &BTreeSet<String>)> {
+    /// Reads what has changed.
+    pub(super) fn read(&mut self) -> io::Result<&Named> {
         let mut walk = Walk {
             header: self.header,
             before: &self.files,
@@ -76,9 +80,7 @@ impl Scanner {
         for root in &self.roots {
             walk.file(root, 0)?;
         }
-        let passwd_stamp = Stamp::of(&self.passwd);
         let mut hasher = DefaultHasher::new(); // fixed keys: equal in every worker of one daemon
-        passwd_stamp.hash(&mut hasher);
         for (path, (stamp, parsed)) in &walk.after {
             // Our own files come and go with each login and say nothing.
             if *parsed != Parsed::default() {
@@ -87,34 +89,22 @@ impl Scanner {
         }
         let version = hasher.finish();
         self.files = walk.after;
-        if self.version != Some(version) {
-            self.names = self
-                .files
-                .values()
-                .flat_map(|(_, parsed)| parsed.names.clone())
-                .collect();
-            let folded: Vec<String> = self.names.iter().map(|name| name.to_lowercase()).collect();
-            self.names.extend(folded);
-            self.names.extend(capitalised_users(&self.passwd)?);
-            self.version = Some(version);
+        if self.named.version != version {
+            let files = self.files.values().map(|(_, parsed)| parsed);
+            let mut named = Named {
+                version,
+                ..Named::default()
+            };
+            for parsed in files {
+                named.ids.extend(&parsed.ids);
+                for name in &parsed.names {
+                    named.names.extend([name.clone(), name.to_lowercase()]);
+                }
+            }
+            self.named = named;
         }
-        Ok((version, &self.names))
+        Ok(&self.named)
     }
-}
-
-/// Local users spelled with capitals, in lower case: a rule for `alice` serves `Alice` as well.
-fn capitalised_users(passwd: &Path) -> io::Result<Vec<String>> {
-    let text = match std::fs::read(passwd) {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e),
-    };
-    Ok(String::from_utf8_lossy(&text)
-        .lines()
-        .filter_map(|line| line.split(':').next())
-        .filter(|name| name.chars().any(char::is_uppercase))
-        .map(str::to_lowercase)
-        .collect())
 }
 
 struct Walk<'a> {
@@ -218,15 +208,11 @@ fn parse(text: &str) -> Parsed {
             // Defaults:USERS or Defaults>RUNAS; the parameters behind the list count too.
             if let Some(user) = scope.strip_prefix([':', '>']) {
                 let list = words[1..].iter().map(String::as_str);
-                parsed
-                    .names
-                    .extend(std::iter::once(user).chain(list).flat_map(plain));
+                parsed.extend(std::iter::once(user).chain(list));
             }
         } else if first.ends_with("_Alias") {
             if matches!(first, "User_Alias" | "Runas_Alias") {
-                parsed
-                    .names
-                    .extend(words[1..].iter().flat_map(|word| plain(word)));
+                parsed.extend(words[1..].iter().map(String::as_str));
             }
         } else {
             // USERS HOSTS = (RUNAS : GROUPS) TAGS: COMMANDS
@@ -234,15 +220,23 @@ fn parse(text: &str) -> Parsed {
                 .iter()
                 .find(|(_, c)| *c == '=')
                 .map_or(words.len(), |(at, _)| *at);
-            parsed
-                .names
-                .extend(words[..equals].iter().flat_map(|word| plain(word)));
-            parsed
-                .names
-                .extend(in_brackets(&words, &punctuation).flat_map(plain));
+            parsed.extend(words[..equals].iter().map(String::as_str));
+            parsed.extend(in_brackets(&words, &punctuation));
         }
     }
     parsed
+}
+
+impl Parsed {
+    fn extend<'a>(&mut self, words: impl Iterator<Item = &'a str>) {
+        for word in words {
+            match meant(word) {
+                Some(Meant::Name(name)) => drop(self.names.insert(name)),
+                Some(Meant::Id(id)) => drop(self.ids.insert(id)),
+                None => {}
+            }
+        }
+    }
 }
 
 fn in_brackets<'a>(
@@ -316,14 +310,25 @@ fn tokens(line: &str) -> (Vec<String>, Vec<(usize, char)>) {
     (words, punctuation)
 }
 
-/// The name in a word: without negation and without the marks of groups and netgroups. Numeric IDs
-/// and `ALL` are not names.
-fn plain(word: &str) -> Option<String> {
-    let name = word
+/// Whom a word means.
+#[derive(Debug, PartialEq)]
+enum Meant {
+    Name(String),
+    Id(u32),
+}
+
+/// Whom a word means, without negation and without the marks of groups and netgroups. `ALL` means nobody
+/// in particular, a number without its mark is not understood by sudo.
+fn meant(word: &str) -> Option<Meant> {
+    let marked = word
         .trim_start_matches('!')
-        .trim_start_matches(['%', '+', ':', '#']);
-    let numeric = name.bytes().all(|b| b.is_ascii_digit());
-    (!numeric && name != "ALL").then(|| name.to_owned())
+        .trim_start_matches(['%', '+', ':']);
+    let name = marked.trim_start_matches('#');
+    if name.bytes().all(|b| b.is_ascii_digit()) {
+        let id = name.parse().ok().filter(|_| marked.starts_with('#'));
+        return id.map(Meant::Id);
+    }
+    (name != "ALL").then(|| Meant::Name(name.to_owned()))
 }
 
 #[cfg(test)]
@@ -348,6 +353,14 @@ mod tests {
             names("root ALL=(ALL:ALL) ALL # carol\n#1001 ALL=ALL\n# dave ALL=ALL\n"),
             ["root"]
         );
+    }
+
+    #[test]
+    fn numbers_of_users_and_groups_are_told_and_commands_have_none() {
+        let text = "#1001,%#2002, !#3003 ALL=(#4004 : #5005) /bin/kill #6, /bin/id 7007\nUser_Alias A = #8008\n\
+                    Defaults:#9009 !lecture\n1010 ALL=ALL\n\"#11011\" ALL=ALL\n#99999999999 ALL=ALL\n";
+        let ids: Vec<u32> = parse(text).ids.into_iter().collect();
+        assert_eq!(ids, [1001, 2002, 3003, 4004, 5005, 8008, 9009, 11011]);
     }
 
     #[test]
@@ -406,21 +419,23 @@ mod tests {
         std::fs::write(d.join("teleport-zed"), format!("{HEADER}\nzed ALL=ALL\n")).unwrap();
         std::fs::write(d.join("teleport-admins"), "eve ALL=ALL\n").unwrap();
         std::fs::write(d.join("old.bak"), "nobody1 ALL=ALL\n").unwrap();
-        std::fs::write(dir.join("passwd"), "root:x:0:0::/:\nBob:x:1:1::/:\n").unwrap();
-        let mut scanner = Scanner::at(vec![root, dir.join("absent")], dir.join("passwd"), HEADER);
+        let mut scanner = Scanner::at(vec![root, dir.join("absent")], HEADER);
         let read = |scanner: &mut Scanner| {
-            let (version, names) = scanner.read().unwrap();
-            (version, names.iter().cloned().collect::<Vec<_>>())
+            let named = scanner.read().unwrap();
+            (
+                named.version,
+                named.names.iter().cloned().collect::<Vec<_>>(),
+            )
         };
         let (first, found) = read(&mut scanner);
-        assert_eq!(found, ["Alice", "alice", "bob", "eve", "root"]);
+        assert_eq!(found, ["Alice", "alice", "eve", "root"]);
         // One of ours more or less is no change; one of the administrator's is.
         std::fs::write(d.join("teleport-yan"), format!("{HEADER}\nyan ALL=ALL\n")).unwrap();
         assert_eq!(read(&mut scanner).0, first);
         std::fs::write(d.join("admins"), "carol ALL=ALL\n").unwrap();
         let (second, found) = read(&mut scanner);
         assert_ne!(second, first);
-        assert_eq!(found, ["bob", "carol", "eve", "root"]);
+        assert_eq!(found, ["carol", "eve", "root"]);
         std::fs::remove_dir_all(&dir).unwrap();
     }
 
@@ -429,8 +444,8 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("sudoers-fifo-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         nix::unistd::mkfifo(&dir.join("trap"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let mut scanner = Scanner::at(vec![dir.join("trap")], dir.join("passwd"), HEADER);
-        assert!(scanner.read().unwrap().1.is_empty());
+        let mut scanner = Scanner::at(vec![dir.join("trap")], HEADER);
+        assert!(scanner.read().unwrap().names.is_empty());
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

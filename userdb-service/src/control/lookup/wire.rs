@@ -17,7 +17,7 @@ pub(super) struct Request {
     pub(super) questions: Vec<Question>,
     /// `home.base` where homes are persistent: who owns what in there?
     pub(super) home_base: Option<String>,
-    /// The version of the names in sudoers that the asker holds.
+    /// The version of what sudoers names that the asker holds.
     pub(super) sudoers_seen: Option<u64>,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Results {
     /// In the order of the questions.
     pub(super) answers: Vec<Answer>,
     pub(super) host: HostReport,
-    /// Version of the names in sudoers; they are in `host` if the asker's version is another one.
+    /// Version of what sudoers names; it is in `host` if the asker's version is another one.
     pub(super) sudoers_version: u64,
     /// A fact of the host that could not be read: nothing may be concluded from the others.
     pub(super) host_failure: Option<String>,
@@ -48,6 +48,8 @@ pub(super) struct Results {
 pub(super) struct HostReport {
     pub(super) subids: Vec<RangeInclusive<u32>>,
     pub(super) sudoers_names: BTreeSet<String>,
+    pub(super) sudoers_ids: BTreeSet<u32>,
+    pub(super) case_twins: BTreeMap<String, String>,
     pub(super) homes: BTreeMap<String, u32>,
     pub(super) busy_ids: BTreeSet<u32>,
 }
@@ -57,6 +59,8 @@ impl From<HostReport> for HostFacts {
         HostFacts {
             subids: report.subids,
             sudoers_names: report.sudoers_names,
+            sudoers_ids: report.sudoers_ids,
+            case_twins: report.case_twins,
             homes: report.homes,
             busy_ids: report.busy_ids,
         }

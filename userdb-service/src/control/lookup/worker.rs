@@ -19,6 +19,7 @@ use super::host_facts::{Homes, SubordinateIds};
 use super::nsswitch::{self, Services, Stamp};
 use super::remains;
 use super::sudoers_names::Scanner;
+use super::twins::{self, Capitalised};
 use super::wire::{HostReport, Reply, Request, Results};
 use crate::policy::decide::{Answer, FoundGroup, FoundUser, Question};
 
@@ -101,6 +102,7 @@ struct Worker {
     subids: SubordinateIds,
     homes: Homes,
     sudoers: Scanner,
+    capitalised: Capitalised,
 }
 
 impl Worker {
@@ -112,6 +114,7 @@ impl Worker {
             subids: SubordinateIds::default(),
             homes: Homes::default(),
             sudoers: Scanner::new(crate::policy::sudoers::HEADER),
+            capitalised: Capitalised::new("/etc/passwd"),
         }
     }
 
@@ -132,7 +135,13 @@ impl Worker {
                                 false => Ok(()),
                             }
                         })?;
-                    results.answers.push(answer);
+                    let twins = &mut results.host.case_twins;
+                    results.answers.push(match (question, answer) {
+                        (Question::User(name), Answer::User(None)) => {
+                            self.in_another_case(name, twins)
+                        }
+                        (_, answer) => answer,
+                    });
                 }
             }
             Err(e) => {
@@ -238,6 +247,31 @@ impl Worker {
         presence
     }
 
+    /// The answer to whether there is a user `name`, of whom nobody knows, once others than files were
+    /// asked for its other spellings: a user found so goes into `twins`, and who fails has not answered.
+    fn in_another_case(&mut self, name: &str, twins: &mut BTreeMap<String, String>) -> Answer {
+        // Files are read as a whole; names in systemd's user database are in lower case.
+        let elsewhere = |service: &String| !["files", "teleport", "systemd"].contains(&&**service);
+        for service in self.services.passwd.clone().into_iter().filter(elsewhere) {
+            if self.presence(&service) != Presence::Usable {
+                continue;
+            }
+            for spelling in twins::spellings(name) {
+                match glibc::ask(&service, &Question::User(spelling.clone())) {
+                    glibc::Reply::User { .. } => {
+                        twins.entry(name.to_owned()).or_insert(spelling);
+                    }
+                    glibc::Reply::Failed(why) => {
+                        let source = service;
+                        return Answer::Failed { source, why };
+                    }
+                    glibc::Reply::NotFound | glibc::Reply::Group { .. } => {}
+                }
+            }
+        }
+        Answer::User(None)
+    }
+
     fn host(&mut self, request: &Request, results: &mut Results) -> io::Result<()> {
         let mut names = BTreeSet::new();
         let mut uids = BTreeSet::new();
@@ -248,16 +282,20 @@ impl Worker {
                 Question::Group(_) | Question::GroupId(_) => {}
             }
         }
-        let (version, sudoers_names) = self.sudoers.read()?;
-        let known = request.sudoers_seen == Some(version);
-        results.sudoers_version = version;
+        let named = self.sudoers.read()?.clone();
+        let known = request.sudoers_seen == Some(named.version);
+        results.sudoers_version = named.version;
+        let (sudoers_names, sudoers_ids) = match known {
+            true => Default::default(),
+            false => (named.names, named.ids),
+        };
+        let mut case_twins = std::mem::take(&mut results.host.case_twins);
+        case_twins.extend(self.capitalised.twins(&names)?);
         results.host = HostReport {
             subids: self.subids.read()?.to_vec(),
-            sudoers_names: if known {
-                BTreeSet::new()
-            } else {
-                sudoers_names.clone()
-            },
+            sudoers_names,
+            sudoers_ids,
+            case_twins,
             homes: match &request.home_base {
                 Some(base) => self.homes.of(Path::new(base), &names, &uids)?,
                 None => BTreeMap::new(),

@@ -3,12 +3,46 @@
 //! Data and small questions about it; the transitions are in the registry.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::session::SessionId;
 use crate::control::clock::Boottime;
-use crate::policy::{Gid, GroupName, Login, SudoersSpec, Uid};
+use crate::policy::plan::SharedLogins;
+use crate::policy::{Config, Gid, GroupName, Login, SudoersSpec, Uid};
+
+/// The rules of the configuration that a login came into being under. They hold until nothing of it is
+/// left, whatever a reload or a restart brings.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Terms {
+    /// What holds between several Teleport users on it.
+    pub shared: SharedLogins,
+    /// From the last close to the first signal.
+    pub retire_delay: Duration,
+    /// From SIGTERM to SIGKILL for what it leaves running.
+    pub stop_timeout: Duration,
+    /// How long its ephemeral home outlives it.
+    pub home_keep: Duration,
+}
+
+impl From<&Config> for Terms {
+    fn from(config: &Config) -> Terms {
+        Terms {
+            shared: config.logins.shared,
+            retire_delay: config.retire_delay,
+            stop_timeout: config.stop_timeout,
+            home_keep: config.home.keep,
+        }
+    }
+}
+
+/// What holds where no configuration says otherwise.
+impl Default for Terms {
+    fn default() -> Terms {
+        Terms::from(&Config::default())
+    }
+}
 
 /// What is kept of a login for a restart, apart from its sessions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +65,9 @@ pub struct Standing {
     /// Whether it was given an ephemeral home since then: only such a one in place is its own.
     #[serde(default)]
     pub has_home: bool,
+    /// What it came into being under. A daemon of before wrote none down.
+    #[serde(default)]
+    pub terms: Terms,
 }
 
 /// How far the end of a login has come.

@@ -13,14 +13,15 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-pub use entry::{Phase, Standing};
+pub use entry::{Phase, Standing, Terms};
 pub use session::{NotASessionId, Session, SessionId, State};
 
 use self::entry::Entry;
 use self::occupancy::synthesized_groups;
 use crate::control::clock::Boottime;
 use crate::control::leader::LeaderId;
-use crate::policy::plan::{Home, SharedLogins};
+use crate::policy::decide::Occupant;
+use crate::policy::plan::Home;
 use crate::policy::{self, Gid, GroupName, Login, Occupancy, Plan, SudoersSpec, Uid};
 
 /// The group that marks all of our users. It grants nothing by itself.
@@ -69,6 +70,8 @@ pub struct Published {
     pub sessions: u32,
     /// When its first session came, microseconds of CLOCK_REALTIME.
     pub since_usec: u64,
+    /// How long it is left alone once its last session has ended.
+    pub retire_delay: Duration,
 }
 
 /// A login that was decided on and now comes in.
@@ -128,8 +131,8 @@ pub struct Registry {
     members: HashMap<GroupName, u32>,
     timers: BTreeSet<(Boottime, Timer)>,
     arrivals: u64,
-    retire_delay: Duration,
-    shared: SharedLogins,
+    /// What logins come into being under from now on.
+    terms: Terms,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,7 +144,7 @@ enum Timer {
 
 impl Registry {
     /// An empty registry.
-    pub fn new(retire_delay: Duration, shared: SharedLogins) -> Self {
+    pub fn new(terms: Terms) -> Self {
         Self {
             sessions: HashMap::new(),
             logins: BTreeMap::new(),
@@ -149,15 +152,13 @@ impl Registry {
             members: HashMap::new(),
             timers: BTreeSet::new(),
             arrivals: 0,
-            retire_delay,
-            shared,
+            terms,
         }
     }
 
-    /// Applies configuration that concerns the registry, for what ends or comes from now on.
-    pub fn configure(&mut self, retire_delay: Duration, shared: SharedLogins) {
-        self.retire_delay = retire_delay;
-        self.shared = shared;
+    /// Applies configuration that concerns the registry. What is there keeps what it came under.
+    pub fn configure(&mut self, terms: Terms) {
+        self.terms = terms;
     }
 
     /// What the policy needs to know of who is on.
@@ -244,8 +245,13 @@ impl Registry {
                 owners: BTreeSet::new(),
                 may_have_remains: false,
                 has_home: false,
+                terms: self.terms,
             })
         });
+        if entry.sessions.is_empty() {
+            // Somebody who comes back has kept nothing that a session was opened with.
+            entry.standing.terms = self.terms;
+        }
         entry.standing.phase = Phase::Live;
         entry.standing.owners.insert(plan.teleport_user.clone());
         entry.sessions.insert(order, id);
@@ -298,6 +304,15 @@ impl Registry {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.plan.home = Home::None;
         }
+    }
+
+    /// Who else is on the login of this reservation, for the policy to judge whether it may open. `None` if
+    /// there is no such reservation.
+    pub fn others(&self, id: SessionId) -> Option<Occupant> {
+        let session = self.sessions.get(&id)?;
+        let reserved = matches!(session.state, State::Reserved { .. });
+        let entry = self.logins.get(session.login()).filter(|_| reserved)?;
+        Some(self.occupant(entry, Some(id)))
     }
 
     /// The session phase: from now on its rights hold. Opening an open session again changes nothing.
@@ -405,7 +420,7 @@ impl Registry {
                 entry.standing.phase = Phase::Retiring { since: now };
                 effects.push(Effect::RememberLogin(login.clone()));
                 self.timers.insert((
-                    now + self.retire_delay,
+                    now + entry.standing.terms.retire_delay,
                     Timer::RetireDelayOver(login.clone()),
                 ));
                 self.note(login);
@@ -418,7 +433,7 @@ impl Registry {
             }
             Phase::Retiring { since } => {
                 self.timers.insert((
-                    since + self.retire_delay,
+                    since + entry.standing.terms.retire_delay,
                     Timer::RetireDelayOver(login.clone()),
                 ));
                 self.note(login);
@@ -432,9 +447,9 @@ impl Registry {
 
     /// What the sessions of the login grant together, if it has any.
     pub fn published(&self, login: &Login) -> Option<Published> {
-        let sessions: Vec<&Session> = self
-            .logins
-            .get(login)?
+        let entry = self.logins.get(login)?;
+        let terms = entry.standing.terms;
+        let sessions: Vec<&Session> = entry
             .sessions
             .values()
             .filter_map(|id| self.sessions.get(id))
@@ -445,10 +460,11 @@ impl Registry {
             .map(|session| &session.plan)
             .collect();
         sessions.first().map(|first| Published {
-            plan: policy::combine(&open, self.shared)
+            plan: policy::combine(&open, terms.shared)
                 .unwrap_or_else(|| without_rights(&first.plan)),
             sessions: u32::try_from(open.len()).unwrap_or(u32::MAX),
             since_usec: first.since_usec,
+            retire_delay: terms.retire_delay,
         })
     }
 
@@ -520,7 +536,8 @@ impl Registry {
         let Phase::Retiring { since } = entry.standing.phase else {
             return;
         };
-        if now.since(since) < self.retire_delay || !entry.departed.is_empty() {
+        let delay = entry.standing.terms.retire_delay;
+        if now.since(since) < delay || !entry.departed.is_empty() {
             return;
         }
         entry.standing.phase = Phase::Terminating;

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use super::entry::Phase;
-use super::session::State;
+use super::entry::{Entry, Phase};
+use super::session::{Session, SessionId, State};
 use super::{Effect, Registry};
 use crate::policy::decide::{self, Occupant};
 use crate::policy::plan::{Grants, GroupOrigin};
@@ -17,28 +17,37 @@ impl Registry {
         let Some(entry) = self.logins.get(login) else {
             return;
         };
-        let standing = &entry.standing;
+        let occupant = self.occupant(entry, None);
         self.occupancy
             .uids
-            .insert(standing.uid, standing.given.clone());
+            .insert(occupant.uid, occupant.given.clone());
+        self.occupancy.logins.insert(login.clone(), occupant);
+    }
+
+    /// What the policy is told of a login, with all of its sessions but one.
+    pub(super) fn occupant(&self, entry: &Entry, without: Option<SessionId>) -> Occupant {
+        let standing = &entry.standing;
+        let sessions: Vec<&Session> = entry
+            .sessions
+            .values()
+            .filter(|id| Some(**id) != without)
+            .filter_map(|id| self.sessions.get(id))
+            .collect();
         let mut occupant = Occupant {
             uid: standing.uid,
             gid: standing.gid,
             given: standing.given.clone(),
             aliases: Vec::new(),
             teleport_users: BTreeMap::new(),
-            sessions: u32::try_from(entry.sessions.len()).unwrap_or(u32::MAX),
+            sessions: u32::try_from(sessions.len()).unwrap_or(u32::MAX),
             phase: match standing.phase {
                 Phase::Live => decide::Phase::Reserved,
                 Phase::Retiring { .. } => decide::Phase::Retiring,
                 Phase::Terminating => decide::Phase::Terminating,
             },
+            shared: standing.terms.shared,
         };
-        for session in entry
-            .sessions
-            .values()
-            .filter_map(|id| self.sessions.get(id))
-        {
+        for session in sessions {
             let plan = &session.plan;
             if session.state == State::Open {
                 occupant.phase = decide::Phase::Active;
@@ -54,7 +63,7 @@ impl Registry {
                 .or_default();
             *grants = grants.union(&plan.grants());
         }
-        self.occupancy.logins.insert(login.clone(), occupant);
+        occupant
     }
 
     /// Counts the logins in each synthesized group; a group is there as long as it has a member, and

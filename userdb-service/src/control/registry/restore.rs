@@ -27,6 +27,7 @@ impl Registry {
             self.logins
                 .insert(standing.login.clone(), Entry::restored(standing));
         }
+        let terms = self.terms;
         sessions.sort_by_key(|session| session.order);
         let mut gone = Vec::new();
         let mut effects = Vec::new();
@@ -46,6 +47,7 @@ impl Registry {
                     may_have_remains: true,
                     // What is in place may be somebody else's: better a new home than a stranger's.
                     has_home: false,
+                    terms,
                 })
             });
             match session.state {

@@ -8,9 +8,19 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::plan::{Disposition, GrantedGroup, GroupOrigin, Resources, SudoMode};
+use crate::policy::plan::{
+    Disposition, GrantedGroup, GroupOrigin, Resources, SharedLogins, SudoMode,
+};
 
 const DELAY: Duration = Duration::from_secs(3);
+
+fn terms(shared: SharedLogins) -> Terms {
+    Terms {
+        shared,
+        retire_delay: DELAY,
+        ..Terms::default()
+    }
+}
 
 fn leader(pid: i32) -> LeaderId {
     LeaderId {
@@ -75,7 +85,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            registry: Registry::new(DELAY, SharedLogins::Union),
+            registry: Registry::new(terms(SharedLogins::Union)),
             now: Boottime::from_usec(1_000_000),
             published: BTreeMap::new(),
             sudoers: BTreeSet::new(),
@@ -196,7 +206,7 @@ impl World {
 
     /// The daemon is killed and started again; leaders in `dead` have exited meanwhile.
     fn restart(&mut self, dead: &BTreeSet<SessionId>) {
-        self.registry = Registry::new(DELAY, SharedLogins::Union);
+        self.registry = Registry::new(terms(SharedLogins::Union));
         self.watched.clear();
         let effects = self.registry.restore(
             self.now,
@@ -524,4 +534,59 @@ fn check(world: &World) -> Result<(), TestCaseError> {
         prop_assert_eq!(world.written.get(&session.id), Some(session));
     }
     Ok(())
+}
+
+#[test]
+fn a_live_login_keeps_what_it_came_under_over_reload_and_restart() {
+    let mut world = World::new();
+    let first = world.reserve(plan("dev", "alice", true), 10);
+    world.open(first);
+    let second = world.reserve(plan("dev", "bob", false), 11);
+    world.open(second);
+    assert!(world.has_sudo("dev"), "a union");
+    let strict = Terms {
+        retire_delay: Duration::from_secs(60),
+        ..terms(SharedLogins::Intersect)
+    };
+    let dev = Login::try_from("dev").expect("valid");
+    let rule = |world: &World| world.registry.occupancy().logins[&dev].shared;
+    world.registry.configure(strict);
+    for restarted in [false, true] {
+        if restarted {
+            world.restart(&BTreeSet::new());
+            world.registry.configure(strict);
+        }
+        let third = world.reserve(plan("dev", "bob", false), 12);
+        world.open(third);
+        world.close(third);
+        assert!(world.has_sudo("dev"), "restarted: {restarted}");
+        assert_eq!(rule(&world), SharedLogins::Union);
+        let shown = world.login("dev").expect("published");
+        assert_eq!(shown.retire_delay, DELAY);
+        world.leader_gone(third);
+    }
+    world.leader_gone(first);
+    world.leader_gone(second);
+    world.pass(DELAY);
+    assert!(!world.ending.is_empty(), "it ends by its own delay");
+    // Who comes next comes under what is configured now.
+    world.end_remains();
+    let next = world.reserve(plan("dev", "alice", true), 13);
+    world.open(next);
+    assert_eq!(rule(&world), SharedLogins::Intersect);
+    world.leader_gone(next);
+    world.pass(DELAY);
+    assert!(world.ending.is_empty());
+}
+
+#[test]
+fn the_others_on_a_login_do_not_count_the_reservation_itself() {
+    let mut world = World::new();
+    let first = world.reserve(plan("dev", "alice", true), 10);
+    let second = world.reserve(plan("dev", "bob", false), 11);
+    let others = world.registry.others(second).expect("reserved");
+    assert_eq!(others.sessions, 1);
+    assert_eq!(others.teleport_users.keys().collect::<Vec<_>>(), ["alice"]);
+    world.open(first);
+    assert!(world.registry.others(first).is_none(), "open already");
 }

@@ -5,6 +5,7 @@ use super::value::{Entry, Value};
 use super::{ConfigError, GroupTemplate, Role};
 use crate::policy::glob::Glob;
 use crate::policy::names::{GroupName, is_inner, is_invisible};
+use crate::policy::protected::is_reserved_group;
 use crate::policy::sudoers::SudoersSpec;
 
 const KEYS: &[&str] = &[
@@ -24,17 +25,6 @@ const KEYS: &[&str] = &[
     "cpu-weight",
     "umask",
     "environment",
-];
-
-/// Memberships that are given by `sudo` and `doas`, or that mean something to Teleport itself: its
-/// clean-up removes the members of `teleport-system`.
-const OWN: &[&str] = &[
-    "teleport-tmp",
-    "teleport-sudo",
-    "teleport-doas",
-    "teleport-system",
-    "teleport-keep",
-    "teleport-static",
 ];
 
 /// Longest value of one environment variable with its name, in bytes.
@@ -94,7 +84,7 @@ fn group(element: &Value<'_>, text: &str) -> Result<GroupTemplate, ConfigError> 
     let Some((prefix, rest)) = text.split_once("{{") else {
         let name = GroupName::try_from(text)
             .map_err(|why| element.wrong(&format!("a group cannot be called that: {why}")))?;
-        if OWN.contains(&name.as_str()) {
+        if is_reserved_group(name.as_str()) {
             return Err(element.wrong("this group is not given by hand: every user is in teleport-tmp, sudo = true and doas = true give the others, and teleport-system, teleport-keep and teleport-static are Teleport's own"));
         }
         return Ok(GroupTemplate::Literal(name));
