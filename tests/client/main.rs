@@ -1,6 +1,7 @@
 //! The child of a Teleport node, as far as libpam and the login user are concerned: a program for containers.
 //! What comes of a login is told on standard error, one JSON object a line; judging it is for the tests.
 
+mod fuse;
 mod old_kernel;
 mod pam;
 mod registry;
@@ -40,6 +41,15 @@ enum Kind {
     Relay(Relay),
     /// Connects many times, as many users, and stays.
     Crowd(Crowd),
+    /// Mounts a FUSE file system that never answers, as that of a user, and stays.
+    Hang {
+        /// Where.
+        #[arg(long)]
+        on: PathBuf,
+        /// Whose.
+        #[arg(long)]
+        uid: u32,
+    },
     /// Runs a program that will find no SO_PEERPIDFD, as on kernels before 6.5.
     OldKernel {
         /// The program and its arguments.
@@ -173,6 +183,10 @@ fn main() {
         Kind::Call(call) => registry::call(&call),
         Kind::Relay(socket) => relay::relay(&socket),
         Kind::Crowd(connections) => relay::crowd(&connections),
+        Kind::Hang { on, uid } => match fuse::hang(&on, uid) {
+            Ok(()) => 0,
+            Err(error) => session::broken(&format!("mounting on {}: {error}", on.display())),
+        },
         Kind::OldKernel { program } => {
             eprintln!("{}", old_kernel::exec(&program));
             255

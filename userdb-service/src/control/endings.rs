@@ -8,15 +8,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::spawn_local;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
 use super::clock::Boottime;
 use super::daemon::Daemon;
+use super::homes::HomeError;
 use super::leader::{Leader, LeaderError};
-use super::leftovers;
 use super::logind::Outcome;
 use super::lookup::remains;
+use super::mounts::Owner;
 use super::registry::{SessionId, Standing};
 use crate::policy::{Login, Uid};
 
@@ -24,6 +25,14 @@ use crate::policy::{Login, Uid};
 const ORPHAN_LOOK: Duration = Duration::from_millis(500);
 /// The longest pause between two attempts to end what refuses to.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// After how many attempts a mount that stays keeps a login from ending no longer.
+const ENOUGH: u32 = 5;
+/// How much longer than its stop delay logind may take to drop a user.
+const DROPPED: Duration = Duration::from_secs(3);
+/// How long taking mounts away may take.
+const UNMOUNTED: Duration = Duration::from_secs(5);
+/// Between two looks at whether they are gone.
+const LOOK: Duration = Duration::from_millis(20);
 
 impl Daemon {
     pub(super) fn watch(self: &Rc<Self>, id: SessionId) {
@@ -56,10 +65,12 @@ impl Daemon {
         let daemon = self.clone();
         spawn_local(async move {
             let mut pause = Duration::from_millis(200);
-            while let Err(why) = daemon.try_to_end(&standing).await {
+            let mut tries = 1;
+            while let Err(why) = daemon.try_to_end(&standing, tries).await {
                 warn!(TELEPORT_LOGIN = %login, TELEPORT_UID = %uid, "{login} has not ended yet: {why}");
                 sleep(pause).await;
                 pause = LONGEST_PAUSE.min(pause * 2);
+                tries += 1;
             }
             info!(TELEPORT_LOGIN = %login, TELEPORT_UID = %uid, "nothing of {login} is left");
             daemon.ending.borrow_mut().remove(&login);
@@ -68,37 +79,102 @@ impl Daemon {
         });
     }
 
-    async fn try_to_end(self: &Rc<Self>, standing: &Standing) -> Result<(), String> {
-        let (uid, gid) = (standing.uid, standing.gid);
-        // Fails once the record is gone, and then the file in leftovers does; a logind that still knows
+    /// Each step is made whatever came of the others. Who comes next under this login has the same UID, and
+    /// so everything that could work for him must be gone.
+    async fn try_to_end(self: &Rc<Self>, standing: &Standing, tries: u32) -> Result<(), String> {
+        let (login, uid, gid) = (&standing.login, standing.uid, standing.gid);
+        let mut left = Vec::new();
+        // Fails once the record is gone, and then the file among the leftovers does; a logind that still knows
         // the user may be about to start its manager again.
         let _ = self.logind.forbid_linger(uid.get()).await;
+        // A mount on the runtime directory would keep systemd from removing it.
+        let _ = self.unmount(standing).await;
+        let is_idle = || !remains::has_processes(uid.get());
         let asked = self
             .logind
-            .end_user(uid.get(), standing.terms.stop_timeout)
+            .end_user(uid.get(), standing.terms.stop_timeout, is_idle)
             .await;
         // Whatever logind says or does not say: it knows nothing of processes outside its slices.
-        let killed = self.janitor.kill(uid).await;
-        let freed = self.janitor.remove_ipc(uid, gid).await;
-        killed.and(freed).map_err(|error| error.to_string())?;
-        for (path, error) in leftovers::remove(&standing.login, uid) {
-            warn!(TELEPORT_LOGIN = %standing.login, "cannot remove {}: {error}", path.display());
+        left.extend(self.janitor.kill(uid).await.err().map(|e| e.to_string()));
+        // Nobody is left to mount anything anew.
+        let mounted = self.unmount(standing).await.err();
+        left.extend(
+            self.janitor
+                .remove_ipc(uid, gid)
+                .await
+                .err()
+                .map(|e| e.to_string()),
+        );
+        let removed = self.janitor.remove_leftovers(login, uid).await;
+        left.extend(removed.err().map(|e| e.to_string()));
+        if !is_idle() {
+            left.push("it has processes".to_owned());
+        }
+        let stays_mounted = mounted.is_some();
+        match mounted {
+            // It is out of our hands, and harmless: who served it is gone, and a home that is mounted upon is
+            // given to nobody.
+            Some(why) if tries >= ENOUGH && left.is_empty() => error!(
+                TELEPORT_LOGIN = %login,
+                TELEPORT_UID = %uid,
+                "{why}; {login} ends all the same, unmount it by hand"
+            ),
+            mounted => left.extend(mounted),
+        }
+        if !left.is_empty() {
+            return Err(left.join("; "));
+        }
+        match self.keep_home(standing).await {
+            Err(HomeError::Mounted(_)) if stays_mounted => {}
+            kept => {
+                kept.map_err(|error| format!("its home is still in place: {error}"))?;
+            }
+        }
+        // Last, since it takes longest: whoever had the UID next would get this user's runtime directory and limits.
+        let patience = standing.terms.retire_delay + DROPPED;
+        if !matches!(asked, Outcome::Ended | Outcome::Unavailable(_)) {
+            self.logind.dropped(uid.get(), patience).await;
         }
         if self.logind.holds(uid.get()) {
             return Err(match asked {
                 Outcome::Unavailable(why) => format!("logind cannot be asked: {why}"),
-                Outcome::Ended | Outcome::StillThere => {
-                    "logind still holds something of it".to_owned()
-                }
+                _ => "logind still holds something of it".to_owned(),
             });
         }
-        if remains::has_processes(uid.get()) {
-            return Err("it has processes".to_owned());
+        if !is_idle() {
+            return Err("it has processes again".to_owned());
         }
         self.logind.forget_failures(uid.get()).await;
-        self.keep_home(standing)
+        Ok(())
+    }
+
+    /// Has taken away what the user has mounted; a sentence if something stays.
+    async fn unmount(&self, standing: &Standing) -> Result<(), String> {
+        let owner = Owner {
+            uid: standing.uid,
+            login: standing.login.clone(),
+        };
+        let mounted = || {
+            let mounted = owner.mounted();
+            mounted.map_err(|error| format!("it cannot be seen what it has mounted: {error}"))
+        };
+        if mounted()?.is_empty() {
+            return Ok(());
+        }
+        self.logind
+            .start_unit(&owner.unit())
             .await
-            .map_err(|error| format!("its home is still in place: {error}"))
+            .map_err(|why| format!("{} cannot be started: {why}", owner.unit()))?;
+        let until = Instant::now() + UNMOUNTED;
+        loop {
+            let Some(first) = mounted()?.into_iter().next() else {
+                return Ok(());
+            };
+            if Instant::now() >= until {
+                return Err(format!("{} stays mounted", first.display()));
+            }
+            sleep(LOOK).await;
+        }
     }
 }
 

@@ -1,9 +1,12 @@
-//! Files outside its home that an ended user leaves in folders of the system's, named after it: they
-//! would work for whoever gets the name next. Entries of root's own folders only; unlinking follows
-//! no link, and what is inside is never read.
+//! Files outside its home that an ended user leaves in folders of the system's, named after it or owned by it: they
+//! would work for whoever gets the name or the UID next. Entries of the system's own folders only; unlinking
+//! follows no link, and what is inside is never read. Runs in a janitor: a disk may be slow.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use nix::unistd::{Uid as Id, seteuid, setgroups};
 
 use crate::policy::ids::Uid;
 use crate::policy::names::Login;
@@ -16,49 +19,124 @@ const BY_LOGIN: [&str; 6] = [
     "var/spool/cron",
     "run/sudo/ts",
     "var/lib/sudo/ts",
-    "var/lib/sudo/lectured",
+    LECTURED,
 ];
 /// Folders with an entry named like the UID: time stamps of sudo since 1.9.15 and of sudo-rs.
 const BY_UID: [&str; 3] = ["run/sudo/ts", "var/lib/sudo/ts", "run/sudo-rs/ts"];
+/// Folders with entries owned by the UID: jobs of `at` and what they are writing (Debian, then others).
+const OWNED: [&str; 4] = [
+    "var/spool/cron/atjobs",
+    "var/spool/cron/atspool",
+    "var/spool/at",
+    "var/spool/atjobs",
+];
+/// Works for nobody, so that it may stay where sudo was installed after we were started.
+const LECTURED: &str = "var/lib/sudo/lectured";
 
-/// Removes them; returns what could not be removed, for the journal. Absent ones are no failure.
-pub fn remove(login: &Login, uid: Uid) -> Vec<(PathBuf, io::Error)> {
+/// What could not be removed, and why.
+pub(super) type Left = Vec<(PathBuf, io::Error)>;
+
+/// Removes them, as root without any capability but that to become others. Absent ones are no failure.
+pub(super) fn remove(login: &Login, uid: Uid) -> Left {
     remove_below(Path::new("/"), login, uid)
 }
 
-fn remove_below(root: &Path, login: &Login, uid: Uid) -> Vec<(PathBuf, io::Error)> {
+fn remove_below(root: &Path, login: &Login, uid: Uid) -> Left {
+    let mut left = Left::new();
     let by_login = BY_LOGIN
         .iter()
         .map(|folder| root.join(folder).join(login.as_ref()));
     let by_uid = BY_UID
         .iter()
         .map(|folder| root.join(folder).join(uid.to_string()));
-    by_login
-        .chain(by_uid)
-        .filter_map(|path| match std::fs::remove_file(&path) {
-            Ok(()) => None,
-            // /var/spool/cron is the parent of `crontabs` on some systems and holds files on others.
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::IsADirectory
-                ) =>
-            {
-                None
+    for path in by_login.chain(by_uid) {
+        let failed = remove_named(&path).err();
+        left.extend(failed.map(|error| (path, error)));
+    }
+    left.retain(|(path, _)| !path.starts_with(root.join(LECTURED)));
+    for folder in OWNED {
+        let folder = root.join(folder);
+        let failed = remove_owned(&folder, uid).err();
+        left.extend(failed.map(|error| (folder, error)));
+    }
+    left
+}
+
+fn remove_named(path: &Path) -> io::Result<()> {
+    // Looked at first: unlinking what is absent fails on a read-only file system, and on no other.
+    match path.symlink_metadata() {
+        // /var/spool/cron is the parent of `crontabs` on some systems and holds files on others.
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => present(std::fs::remove_file(path)),
+        Err(error) => present(Err(error)),
+    }
+}
+
+/// Entries of a folder that belong to the UID. As the folder's owner: Debian's jobs are daemon's, and
+/// root without capabilities may not enter there.
+fn remove_owned(folder: &Path, uid: Uid) -> io::Result<()> {
+    let owner = match folder.symlink_metadata() {
+        Ok(found) if found.is_dir() => found.uid(),
+        Ok(_) => return Ok(()),
+        Err(error) => return present(Err(error)),
+    };
+    if owner == uid.get() {
+        return Err(io::Error::other("the folder itself belongs to the user"));
+    }
+    // The real UID stays root's, so that processes of the owner cannot stop us.
+    let ourselves = nix::unistd::geteuid();
+    if owner != ourselves.as_raw() {
+        setgroups(&[])?;
+        seteuid(Id::from_raw(owner))?;
+    }
+    let removed = (|| {
+        let mut failure = None;
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let theirs = entry
+                .metadata()
+                .is_ok_and(|found| found.uid() == uid.get() && !found.is_dir());
+            if theirs && let Err(error) = present(std::fs::remove_file(entry.path())) {
+                failure = Some(error);
             }
-            Err(e) => Some((path, e)),
-        })
-        .collect()
+        }
+        failure.map_or(Ok(()), Err)
+    })();
+    seteuid(ourselves)?;
+    removed
+}
+
+/// What is gone already is as good as removed.
+fn present(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    fn bench(name: &str) -> PathBuf {
+        let root = std::env::temp_dir().join(format!("leftovers-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&root).unwrap();
+        std::fs::set_permissions(&root, PermissionsExt::from_mode(0o755)).unwrap();
+        root
+    }
+
+    fn zed() -> (Login, Uid) {
+        (
+            Login::try_from("zed").unwrap(),
+            Uid::try_from(0x7000_0401).unwrap(),
+        )
+    }
 
     #[test]
     fn what_is_named_after_the_user_goes_and_nothing_else() {
-        let root = std::env::temp_dir().join(format!("leftovers-{}", std::process::id()));
-        let uid = Uid::try_from(0x7000_0401).unwrap();
+        let root = bench("named");
+        let (login, uid) = zed();
         let file = |folder: &str, name: &str| {
             std::fs::create_dir_all(root.join(folder)).unwrap();
             std::fs::write(root.join(folder).join(name), "").unwrap();
@@ -70,13 +148,35 @@ mod tests {
             .chain(BY_UID.iter().map(|folder| file(folder, &uid.to_string())))
             .collect();
         let other = file("var/spool/cron/crontabs", "zeddy");
-        let login = Login::try_from("zed").unwrap();
         assert!(remove_below(&root, &login, uid).is_empty());
         assert!(mine.iter().all(|path| !path.exists()) && other.exists());
         // A login named like a folder of the system's does not take it away.
         let crontabs = Login::try_from("crontabs").unwrap();
         assert!(remove_below(&root, &crontabs, uid).is_empty());
         assert!(other.exists());
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+
+    // That the folder may be another user's is tested on a booted machine: it takes a process of its own.
+    #[test]
+    fn jobs_go_by_whom_they_belong_to() {
+        let root = bench("owned");
+        let (login, uid) = zed();
+        let other = 0x7000_0403;
+        let folder = root.join(OWNED[0]);
+        std::fs::create_dir_all(&folder).unwrap();
+        let job = |name: &str, owner: u32| {
+            std::fs::write(folder.join(name), "").unwrap();
+            chown(folder.join(name), Some(owner), None).expect("this test needs root");
+            folder.join(name)
+        };
+        let jobs = [job("a1", uid.get()), job("=b2", uid.get())];
+        let others = job("a3", other);
+        std::os::unix::fs::symlink(&others, folder.join("link")).unwrap();
+        std::os::unix::fs::lchown(folder.join("link"), Some(uid.get()), None).unwrap();
+        let left = remove_below(&root, &login, uid);
+        assert!(left.is_empty(), "{left:?}");
+        assert!(jobs.iter().all(|job| !job.exists()) && others.exists());
         std::fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -13,6 +13,8 @@ use tokio::time::{Instant, sleep, timeout};
 use zbus::connection::Builder;
 use zbus::{Connection, OwnedObjectPath, proxy};
 
+use super::look::is_there;
+
 /// Where the system bus listens. Not from the environment: the daemon has no other bus.
 const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
 /// How long any one call, connecting included, may take.
@@ -43,6 +45,7 @@ trait Login {
     default_path = "/org/freedesktop/systemd1"
 )]
 trait Systemd {
+    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
@@ -53,6 +56,8 @@ trait Systemd {
 pub enum Outcome {
     /// Neither logind nor systemd holds anything of the UID.
     Ended,
+    /// It has no processes any more. logind keeps the user for its stop delay, see [`Logind::dropped`].
+    Idle,
     /// Something is left after SIGKILL and a wait: try again later, keep the UID taken.
     StillThere,
     /// logind could not be asked; the reason is for the journal. What the UID has must be ended
@@ -86,8 +91,13 @@ impl Logind {
     }
 
     /// Ends every session and process of the user that logind knows of: SIGTERM, after `stop_timeout`
-    /// SIGKILL. Takes at most `stop_timeout` and some ten seconds.
-    pub async fn end_user(&self, uid: u32, stop_timeout: Duration) -> Outcome {
+    /// SIGKILL, until `is_idle`. Takes at most `stop_timeout` and some ten seconds.
+    pub async fn end_user(
+        &self,
+        uid: u32,
+        stop_timeout: Duration,
+        is_idle: impl Fn() -> bool,
+    ) -> Outcome {
         match self
             .login(async |login| login.terminate_user(uid).await)
             .await
@@ -98,8 +108,8 @@ impl Logind {
             }
             Err(failure) => return Outcome::Unavailable(failure.to_string()),
         }
-        if self.dropped(uid, stop_timeout).await {
-            return Outcome::Ended;
+        if gone(stop_timeout, || is_idle() || !self.holds(uid)).await {
+            return self.idle(uid).await;
         }
         match self
             .login(async |login| login.kill_user(uid, libc::SIGKILL).await)
@@ -109,9 +119,16 @@ impl Logind {
             Err(Failure::Named(name)) if name == NO_SUCH_USER => {}
             Err(failure) => return Outcome::Unavailable(failure.to_string()),
         }
-        match self.dropped(uid, KILLED).await {
-            true => Outcome::Ended,
+        match gone(KILLED, || is_idle() || !self.holds(uid)).await {
+            true => self.idle(uid).await,
             false => Outcome::StillThere,
+        }
+    }
+
+    async fn idle(&self, uid: u32) -> Outcome {
+        match self.dropped(uid, Duration::ZERO).await {
+            true => Outcome::Ended,
+            false => Outcome::Idle,
         }
     }
 
@@ -146,29 +163,28 @@ impl Logind {
         }
     }
 
+    /// Has systemd start a unit; does not wait for what it does.
+    ///
+    /// # Errors
+    /// A sentence for the journal.
+    pub async fn start_unit(&self, unit: &str) -> Result<(), String> {
+        self.systemd(async |s| s.start_unit(unit, "replace").await.map(drop))
+            .await
+            .map_err(|failure| failure.to_string())
+    }
+
     /// Whether logind or systemd holds anything of the UID, as far as their files tell.
     pub fn holds(&self, uid: u32) -> bool {
-        self.run
-            .join(format!("systemd/users/{uid}"))
-            .symlink_metadata()
-            .is_ok()
-            || self.leftover(uid)
+        is_there(&self.run.join(format!("systemd/users/{uid}"))) || self.leftover(uid)
     }
 
     /// What a logind that was restarted without the user record has left behind.
     fn leftover(&self, uid: u32) -> bool {
         let slice = format!("user.slice/user-{uid}.slice");
-        self.run
-            .join(format!("user/{uid}"))
-            .symlink_metadata()
-            .is_ok()
-            || self.cgroups.join(&slice).symlink_metadata().is_ok()
-            || self
-                .cgroups
-                .join("systemd")
-                .join(&slice)
-                .symlink_metadata()
-                .is_ok()
+        // Not asked of what may be mounted there: the folder is the user's.
+        is_there(&self.run.join(format!("user/{uid}")))
+            || is_there(&self.cgroups.join(&slice))
+            || is_there(&self.cgroups.join("systemd").join(&slice))
     }
 
     async fn end_forgotten(&self, uid: u32, stop_timeout: Duration) -> Outcome {
@@ -200,8 +216,8 @@ impl Logind {
         }
     }
 
-    /// Waits until logind has dropped the user.
-    async fn dropped(&self, uid: u32, limit: Duration) -> bool {
+    /// Waits until logind has dropped the user: its stop delay after the end of the last session.
+    pub async fn dropped(&self, uid: u32, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -290,8 +306,8 @@ enum Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Failure::Named(name) => write!(f, "logind refuses: {name}"),
-            Failure::Other(why) => write!(f, "logind cannot be asked: {why}"),
+            Failure::Named(name) => write!(f, "refused: {name}"),
+            Failure::Other(why) => f.write_str(why),
         }
     }
 }

@@ -181,7 +181,9 @@ async fn a_user_that_obeys_is_ended_at_once() {
     assert!(logind.holds(UID));
     let begun = Instant::now();
     assert_eq!(
-        logind.end_user(UID, Duration::from_secs(20)).await,
+        logind
+            .end_user(UID, Duration::from_secs(20), || false)
+            .await,
         Outcome::Ended
     );
     assert!(begun.elapsed() < Duration::from_secs(2));
@@ -193,7 +195,10 @@ async fn what_ignores_sigterm_is_killed_after_the_stop_timeout() {
     let bench = Bench::new("kill");
     let _served = bench.serve(Manner::NeedsKill).await;
     let begun = Instant::now();
-    assert_eq!(bench.logind().end_user(UID, SHORT).await, Outcome::Ended);
+    assert_eq!(
+        bench.logind().end_user(UID, SHORT, || false).await,
+        Outcome::Ended
+    );
     assert!(begun.elapsed() >= SHORT && !bench.user().exists());
 }
 
@@ -203,10 +208,10 @@ async fn what_a_restarted_logind_has_forgotten_is_stopped_through_systemd() {
     let _served = bench.serve(Manner::Forgot).await;
     let logind = bench.logind();
     assert!(logind.holds(UID));
-    assert_eq!(logind.end_user(UID, SHORT).await, Outcome::Ended);
+    assert_eq!(logind.end_user(UID, SHORT, || false).await, Outcome::Ended);
     assert!(!logind.holds(UID));
     // And a user of whom nothing is left is simply ended.
-    assert_eq!(logind.end_user(UID, SHORT).await, Outcome::Ended);
+    assert_eq!(logind.end_user(UID, SHORT, || false).await, Outcome::Ended);
 }
 
 #[tokio::test]
@@ -214,7 +219,7 @@ async fn a_logind_that_hangs_holds_nobody_up() {
     let bench = Bench::new("hangs");
     let _served = bench.serve(Manner::Hangs).await;
     let begun = Instant::now();
-    let outcome = bench.logind().end_user(UID, SHORT).await;
+    let outcome = bench.logind().end_user(UID, SHORT, || false).await;
     assert!(
         matches!(&outcome, Outcome::Unavailable(why) if why.contains("no answer")),
         "{outcome:?}"
@@ -225,10 +230,10 @@ async fn a_logind_that_hangs_holds_nobody_up() {
 #[tokio::test]
 async fn a_masked_logind_an_absent_bus_and_a_dead_one_are_unavailable() {
     let bench = Bench::new("masked");
-    let masked = bench.logind().end_user(UID, SHORT).await;
+    let masked = bench.logind().end_user(UID, SHORT, || false).await;
     assert!(matches!(masked, Outcome::Unavailable(_)), "{masked:?}");
     let absent = Logind::at("unix:path=/no/such/bus", "/nowhere", "/nowhere")
-        .end_user(UID, SHORT)
+        .end_user(UID, SHORT, || false)
         .await;
     assert!(matches!(absent, Outcome::Unavailable(_)), "{absent:?}");
     // One that accepts connections and never says a word.
@@ -237,7 +242,7 @@ async fn a_masked_logind_an_absent_bus_and_a_dead_one_are_unavailable() {
     let address = format!("unix:path={}", mute.display());
     let begun = Instant::now();
     let dead = Logind::at(&address, "/nowhere", "/nowhere")
-        .end_user(UID, SHORT)
+        .end_user(UID, SHORT, || false)
         .await;
     assert!(matches!(dead, Outcome::Unavailable(_)), "{dead:?}");
     assert!(begun.elapsed() < CALL + Duration::from_secs(1));
@@ -248,11 +253,11 @@ async fn after_the_bus_has_been_restarted_logind_is_reached_again() {
     let mut bench = Bench::new("again");
     let served = bench.serve(Manner::Obeys).await;
     let logind = bench.logind();
-    assert_eq!(logind.end_user(UID, SHORT).await, Outcome::Ended);
+    assert_eq!(logind.end_user(UID, SHORT, || false).await, Outcome::Ended);
     drop(served);
     let _ = bench.bus.kill();
     let _ = bench.bus.wait();
-    let lost = logind.end_user(UID, SHORT).await;
+    let lost = logind.end_user(UID, SHORT, || false).await;
     assert!(matches!(lost, Outcome::Unavailable(_)), "{lost:?}");
     let path = Path::new(bench.address.strip_prefix("unix:path=").unwrap()).to_owned();
     let _ = std::fs::remove_file(&path);
@@ -267,5 +272,20 @@ async fn after_the_bus_has_been_restarted_logind_is_reached_again() {
     std::fs::create_dir_all(bench.dir.join("cgroup/user.slice")).unwrap();
     std::fs::create_dir_all(bench.dir.join(format!("run/user/{UID}"))).unwrap();
     let _served = bench.serve(Manner::Obeys).await;
-    assert_eq!(logind.end_user(UID, SHORT).await, Outcome::Ended);
+    assert_eq!(logind.end_user(UID, SHORT, || false).await, Outcome::Ended);
+}
+
+#[tokio::test]
+async fn a_user_without_processes_is_left_to_the_stop_delay() {
+    let bench = Bench::new("idle");
+    let _served = bench.serve(Manner::NeedsKill).await;
+    let logind = bench.logind();
+    let begun = Instant::now();
+    let outcome = logind.end_user(UID, Duration::from_secs(20), || true).await;
+    assert_eq!(outcome, Outcome::Idle);
+    assert!(begun.elapsed() < Duration::from_secs(2) && bench.user().exists());
+    assert!(!logind.dropped(UID, SHORT).await);
+    std::fs::remove_file(bench.user()).unwrap();
+    std::fs::remove_dir(bench.dir.join(format!("run/user/{UID}"))).unwrap();
+    assert!(logind.dropped(UID, SHORT).await);
 }

@@ -10,7 +10,7 @@ use account_table::{Trust, Writer};
 
 use super::sudoers_check::{SudoersCheck, Withheld};
 use super::sudoers_files::SudoersFiles;
-use super::{children, config_files, daemon};
+use super::{children, config_files, daemon, mounts};
 use crate::runtime::journal;
 
 const USAGE: &str = "\
@@ -20,6 +20,7 @@ Owns the login sessions of this node and publishes their users. Started by syste
 
   --check    read the configuration, say what is wrong with it, and exit (0: good, 1: wrong)
   --sweep    remove every sudoers file that teleport-sessiond has written, and exit
+  --unmount  UID-LOGIN: detach what that user has mounted, and exit; for teleport-unmount@.service
   --retire   withdraw every account and remove the published table, and exit; only while no daemon runs
   --version  print the version, and exit
   --help     print this, and exit
@@ -52,6 +53,7 @@ pub fn main() -> ExitCode {
         ["--check"] => check(),
         ["--sweep"] => sweep(),
         ["--retire"] => retire(),
+        ["--unmount", instance] => unmount(instance),
         ["--version"] => {
             println!("teleport-sessiond {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
@@ -104,6 +106,17 @@ fn sweep() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// When a login has ended, in a unit of its own: the daemon has neither the right nor the host's view of mounts.
+fn unmount(instance: &str) -> ExitCode {
+    match mounts::run(instance) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE

@@ -13,7 +13,6 @@ mod mark;
 mod trash;
 
 use std::collections::BTreeSet;
-use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -23,11 +22,12 @@ use std::time::Duration;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat, renameat2};
-use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fstatat, mkdirat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fchownat, unlinkat};
 
 use self::mark::Mark;
 use super::janitor::{Janitor, mount_id};
+use super::look::{Seen, look, look_at};
 use crate::policy::ids::{Gid, Uid};
 use crate::policy::names::Login;
 
@@ -48,6 +48,8 @@ pub enum HomeError {
     Unsafe(PathBuf),
     /// The file system that ephemeral homes are to be on is not mounted.
     NotMounted(PathBuf),
+    /// Something is mounted on the home. What serves it may hang, so nothing is done to it.
+    Mounted(PathBuf),
     /// The system refused.
     Io {
         /// What was being done, with the path.
@@ -75,6 +77,9 @@ impl fmt::Display for HomeError {
                 )
             }
             HomeError::NotMounted(path) => write!(f, "nothing is mounted on {}", path.display()),
+            HomeError::Mounted(path) => {
+                write!(f, "something is mounted on {}", path.display())
+            }
             HomeError::Io { what, error } => write!(f, "{what}: {error}"),
         }
     }
@@ -185,7 +190,7 @@ impl Homes {
     /// There is none. What was there before is unreachable or as it was.
     pub async fn provide_again(&self, tenant: &Tenant<'_>) -> Result<Provided, HomeError> {
         match self.stat(tenant.login.as_ref())? {
-            Some(stat) if is_home_of(&stat, tenant.uid) => Ok(Provided::Present),
+            Some(seen) if !seen.is_mount && is_home_of(&seen, tenant.uid) => Ok(Provided::Present),
             _ => self.provide(tenant).await,
         }
     }
@@ -210,10 +215,10 @@ impl Homes {
     /// There is none, or it is somebody else's.
     pub async fn provide_lasting(&self, tenant: &Tenant<'_>) -> Result<Provided, HomeError> {
         match self.stat(tenant.login.as_ref())? {
-            Some(stat) if is_home_of(&stat, tenant.uid) => Ok(Provided::Present),
-            Some(stat) => Err(HomeError::NotTheirs {
+            Some(seen) if is_home_of(&seen, tenant.uid) => Ok(Provided::Present),
+            Some(seen) => Err(HomeError::NotTheirs {
                 path: self.path.join(tenant.login.as_ref()),
-                owner: stat.st_uid,
+                owner: seen.uid,
             }),
             None => self.make(tenant).await,
         }
@@ -227,7 +232,7 @@ impl Homes {
     pub fn park(&self, tenant: &Tenant<'_>, keep: Duration) -> Result<bool, HomeError> {
         let name = tenant.login.as_ref();
         match self.stat(name)? {
-            Some(stat) if is_home_of(&stat, tenant.uid) => {}
+            Some(seen) if !seen.is_mount && is_home_of(&seen, tenant.uid) => {}
             _ => return Ok(false),
         }
         self.discard(tenant.login)?;
@@ -436,21 +441,24 @@ impl Homes {
     /// A folder in ours, as a mere path: opening it for reading would need a capability.
     fn enter(&self, name: &str) -> Result<OwnedFd, HomeError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        openat(&self.folder, name, flags, Mode::empty()).map_err(|e| self.io("opening", name, e))
+        let folder = openat(&self.folder, name, flags, Mode::empty())
+            .map_err(|e| self.io("opening", name, e))?;
+        let seen = look_at(&folder).map_err(|e| self.io("looking at", name, e))?;
+        // What is done to it next would be asked of whoever serves the mount.
+        if seen.is_mount {
+            return Err(HomeError::Mounted(self.path.join(name)));
+        }
+        Ok(folder)
     }
 
-    fn stat(&self, name: &str) -> Result<Option<FileStat>, HomeError> {
-        match fstatat(&self.folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(stat)),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(e) => Err(self.io("looking at", name, e)),
-        }
+    fn stat(&self, name: &str) -> Result<Option<Seen>, HomeError> {
+        look(&self.folder, name).map_err(|e| self.io("looking at", name, e))
     }
 
     /// The mark of a parked home; `None` if it is not whole.
     fn mark_of(&self, kept: &str) -> Option<Mark> {
         let inner = self.enter(kept).ok()?;
-        fstatat(&inner, c"home" as &CStr, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+        look(&inner, c"home").ok()??;
         Mark::read(&inner)
     }
 
@@ -475,12 +483,8 @@ impl Homes {
     }
 }
 
-fn is_folder(stat: &FileStat) -> bool {
-    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR
-}
-
-fn is_home_of(stat: &FileStat, uid: Uid) -> bool {
-    is_folder(stat) && stat.st_uid == uid.get()
+fn is_home_of(seen: &Seen, uid: Uid) -> bool {
+    seen.is_folder && seen.uid == uid.get()
 }
 
 fn has_entries(path: &Path) -> bool {

@@ -8,7 +8,7 @@ use nix::fcntl::{OFlag, RenameFlags, openat, renameat2};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::{HomeError, Homes, is_folder};
+use super::{HomeError, Homes};
 use crate::policy::ids::{Gid, Uid};
 
 const TRASH: &str = ".trash";
@@ -36,16 +36,19 @@ impl Homes {
 
     /// Puts an entry where nobody reaches it, still under the UID that the janitor is to become.
     pub(super) fn throw_away(&self, name: &str) -> Result<(), HomeError> {
-        let Some(stat) = self.stat(name)? else {
+        let Some(seen) = self.stat(name)? else {
             return Ok(());
         };
+        if seen.is_mount {
+            return Err(HomeError::Mounted(self.path.join(name)));
+        }
         let failed = |e| self.io("throwing away", name, e);
-        if !is_folder(&stat) {
+        if !seen.is_folder {
             return unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir).map_err(failed);
         }
         self.take(name)?;
         let (trash, number) = self.trash()?.receive(&self.folder, name).map_err(failed)?;
-        trash.give(&number, stat.st_uid, stat.st_gid).map(drop)
+        trash.give(&number, seen.uid, seen.gid).map(drop)
     }
 
     pub(super) fn trash(&self) -> Result<Trash, HomeError> {
@@ -69,18 +72,18 @@ impl Homes {
     }
 
     async fn burn(&self, name: &str) -> Result<(), HomeError> {
-        let Some(stat) = self.stat(name)? else {
+        let Some(seen) = self.stat(name)? else {
             return Ok(());
         };
         let remove = |flags| unlinkat(&self.folder, name, flags);
-        if !is_folder(&stat) {
+        if !seen.is_folder {
             return remove(UnlinkatFlags::NoRemoveDir).map_err(|e| self.io("removing", name, e));
         }
         if remove(UnlinkatFlags::RemoveDir).is_ok() {
             return Ok(());
         }
         let inner = self.enter(name)?;
-        if let (Ok(uid), Ok(gid)) = (Uid::try_from(stat.st_uid), Gid::try_from(stat.st_gid)) {
+        if let (Ok(uid), Ok(gid)) = (Uid::try_from(seen.uid), Gid::try_from(seen.gid)) {
             // What it leaves is not the user's to remove; then root does it.
             let _ = self.janitor.wipe(uid, gid, inner.as_fd()).await;
         }

@@ -16,8 +16,10 @@ use nix::unistd::{
 };
 
 use super::{Task, ipc, skel, wipe};
+use crate::control::leftovers;
 use crate::control::lookup::remains::has_processes;
 use crate::policy::ids::is_usable;
+use crate::policy::names::Login;
 
 /// Real and saved UID of a janitor, whose effective UID is the user's: this plus its PID.
 ///
@@ -38,10 +40,16 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<(), String> 
             .and_then(|argument| argument.into_string().ok())
     };
     let name = next().unwrap_or_default();
+    if name == Task::Leftovers.name() {
+        return leave_nothing(next(), next());
+    }
     let task = Task::ALL.into_iter().find(|task| task.name() == name);
     let number = |text: Option<String>| text.and_then(|text| text.parse::<u32>().ok());
     let (Some(task), Some(uid), Some(gid)) = (task, number(next()), number(next())) else {
-        return Err("usage: --janitor kill|ipc|skel|wipe|wipe-as-root UID GID".to_owned());
+        return Err(
+            "usage: --janitor kill|ipc|skel|wipe|wipe-as-root UID GID, or leftovers UID LOGIN"
+                .to_owned(),
+        );
     };
     let said = |what: &str, e: io::Error| format!("{what}: {e}");
     if task == Task::WipeAsRoot {
@@ -54,6 +62,7 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<(), String> 
     match task {
         Task::Kill => kill_all(uid).map_err(|e| said("kill", e)),
         Task::Ipc => ipc::remove_all(uid).map_err(|e| said("ipc", e)),
+        Task::Leftovers => Err("leftovers are named by their login".to_owned()),
         Task::Skel => folder()
             .and_then(|home| skel::copy(Path::new("/etc/skel"), &home))
             .map_err(|e| said("skel", e)),
@@ -63,6 +72,26 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<(), String> 
         Task::WipeAsRoot => folder()
             .and_then(|folder| wipe::wipe(&folder, true))
             .map_err(|e| said("wipe", e)),
+    }
+}
+
+/// `leftovers UID LOGIN`: as root, which works on folders of the system's.
+fn leave_nothing(uid: Option<String>, login: Option<String>) -> Result<(), String> {
+    let uid = uid.and_then(|uid| crate::policy::Uid::try_from(uid.parse::<u32>().ok()?).ok());
+    let login = login.and_then(|login| Login::try_from(login.as_str()).ok());
+    let (Some(uid), Some(login)) = (uid, login) else {
+        return Err("usage: --janitor leftovers UID LOGIN".to_owned());
+    };
+    prctl::set_no_new_privs().map_err(|e| format!("no_new_privs: {e}"))?;
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| format!("parent death signal: {e}"))?;
+    let left: Vec<String> = leftovers::remove(&login, uid)
+        .into_iter()
+        .map(|(path, error)| format!("{}: {error}", path.display()))
+        .collect();
+    if left.is_empty() {
+        Ok(())
+    } else {
+        Err(left.join("; "))
     }
 }
 
@@ -140,7 +169,7 @@ pub(super) fn readable(fd: &OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// `/proc/self/fd/N`: the way to change the mode of what was opened as a mere path.
-pub(super) fn magic_link(fd: &impl std::os::fd::AsRawFd) -> String {
+pub(in crate::control) fn magic_link(fd: &impl std::os::fd::AsRawFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 

@@ -2,11 +2,12 @@
 
 use std::io;
 
-use nix::sys::stat::{Mode, SFlag, fstatat};
+use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::child::names;
 use super::wipe::wipe;
+use crate::control::look::look;
 use crate::control::lookup::remains::{POSIX_IPC_FOLDERS, SYSV_TABLES, sysv_objects};
 
 /// Everything of `uid`, which is our effective UID: the kernel lets us remove nothing else.
@@ -18,7 +19,9 @@ pub(super) fn remove_all(uid: u32) -> io::Result<()> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             Err(e) => return Err(e),
         };
-        for object in sysv_objects(&text).filter(|object| object.owners.contains(&uid)) {
+        for object in
+            sysv_objects(&text).filter(|object| object.owner == uid || object.creator == uid)
+        {
             match remove_sysv(table, object.id) {
                 // Gone meanwhile, as shared memory goes with its last process.
                 Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EIDRM)) => {}
@@ -53,7 +56,7 @@ fn remove_sysv(table: &str, id: i32) -> io::Result<()> {
 }
 
 fn remove_posix(folder: &str, uid: u32) -> io::Result<()> {
-    use nix::fcntl::{AtFlags, OFlag, open, openat};
+    use nix::fcntl::{OFlag, open, openat};
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let folder = match open(folder, flags, Mode::empty()) {
         Ok(folder) => folder,
@@ -63,14 +66,14 @@ fn remove_posix(folder: &str, uid: u32) -> io::Result<()> {
     let mut failure = None;
     for name in names(&folder)? {
         let name = name.as_c_str();
-        let Ok(stat) = fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) else {
+        let Ok(Some(seen)) = look(&folder, name) else {
             continue;
         };
-        if stat.st_uid != uid {
+        // What is mounted there is no object of the folder's, and unmounted apart.
+        if seen.uid != uid || seen.is_mount {
             continue;
         }
-        let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
-        let removed = if kind == SFlag::S_IFDIR {
+        let removed = if seen.is_folder {
             openat(&folder, name, OFlag::O_PATH | flags, Mode::empty())
                 .map_err(io::Error::from)
                 .and_then(|inner| wipe(&inner, false))

@@ -21,9 +21,10 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::policy::ids::{Gid, Uid};
+use crate::policy::names::Login;
 
-pub(super) use child::mount_id;
 pub use child::run;
+pub(super) use child::{magic_link, mount_id};
 
 /// The first argument with which our own binary is run again as a janitor.
 pub const JANITOR_ARGUMENT: &str = "--janitor";
@@ -33,15 +34,17 @@ pub const JANITOR_ARGUMENT: &str = "--janitor";
 enum Task {
     Kill,
     Ipc,
+    Leftovers,
     Skel,
     Wipe,
     WipeAsRoot,
 }
 
 impl Task {
-    const ALL: [Task; 5] = [
+    const ALL: [Task; 6] = [
         Task::Kill,
         Task::Ipc,
+        Task::Leftovers,
         Task::Skel,
         Task::Wipe,
         Task::WipeAsRoot,
@@ -51,6 +54,7 @@ impl Task {
         match self {
             Task::Kill => "kill",
             Task::Ipc => "ipc",
+            Task::Leftovers => "leftovers",
             Task::Skel => "skel",
             Task::Wipe => "wipe",
             Task::WipeAsRoot => "wipe-as-root",
@@ -128,6 +132,20 @@ impl Janitor {
         .await
     }
 
+    /// Removes crontab, `at` jobs, linger file and sudo's time stamps of a user: still in a child, which works on
+    /// folders of the system's as their owners.
+    ///
+    /// # Errors
+    /// Some may be left.
+    pub async fn remove_leftovers(&self, login: &Login, uid: Uid) -> Result<(), JanitorError> {
+        self.start(
+            &[Task::Leftovers.name(), &uid.to_string(), login.as_ref()],
+            Stdio::null(),
+            Duration::from_secs(5),
+        )
+        .await
+    }
+
     /// Copies `/etc/skel` into an empty folder that belongs to `uid`.
     ///
     /// # Errors
@@ -169,7 +187,8 @@ impl Janitor {
     }
 
     /// Removes what [`Janitor::wipe`] could not, such as root's own files: still in a child, and only
-    /// for a folder that no process of a user can reach any more.
+    /// for a folder that nobody can find any more. A process of another user may still stand in it and
+    /// rearrange what it may write to; every step is relative to a folder that is held, so that this leads nowhere.
     ///
     /// # Errors
     /// Something may be left, for example a mount.
@@ -201,14 +220,20 @@ impl Janitor {
             ),
             None => Stdio::null(),
         };
+        let arguments = [task.name(), &uid.to_string(), &gid.to_string()];
+        self.start(&arguments, stdin, limit).await
+    }
+
+    async fn start(
+        &self,
+        arguments: &[&str],
+        stdin: Stdio,
+        limit: Duration,
+    ) -> Result<(), JanitorError> {
         let mut child = Command::new(&self.program)
             .arg0("teleport-sessiond-janitor")
-            .args([
-                JANITOR_ARGUMENT,
-                task.name(),
-                &uid.to_string(),
-                &gid.to_string(),
-            ])
+            .arg(JANITOR_ARGUMENT)
+            .args(arguments)
             .current_dir("/")
             .env_clear()
             .stdin(stdin)

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::process::{Uid, getpriority_user};
+
+use crate::control::look::{is_there, look};
 
 /// Where the host shows SysV IPC objects, a table each.
 pub(crate) const SYSV_TABLES: [&str; 3] = [
@@ -31,7 +32,7 @@ pub fn known_to_logind(uid: u32) -> bool {
         format!("/run/user/{uid}"),
     ]
     .iter()
-    .any(|path| Path::new(path).symlink_metadata().is_ok())
+    .any(|path| is_there(Path::new(path)))
 }
 
 /// Those of `candidates` that something of the host still belongs to.
@@ -42,7 +43,7 @@ pub(super) fn busy(candidates: &BTreeSet<u32>) -> io::Result<BTreeSet<u32>> {
     let mut owners = BTreeSet::new();
     for table in SYSV_TABLES {
         match std::fs::read_to_string(table) {
-            Ok(text) => owners.extend(sysv_objects(&text).flat_map(|object| object.owners)),
+            Ok(text) => owners.extend(sysv_objects(&text).map(|object| object.creator)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {} // a kernel without SysV IPC
             Err(e) => return Err(io::Error::new(e.kind(), format!("{table}: {e}"))),
         }
@@ -62,8 +63,10 @@ pub(super) fn busy(candidates: &BTreeSet<u32>) -> io::Result<BTreeSet<u32>> {
 pub(crate) struct SysvObject {
     /// What shmctl, semctl and msgctl take.
     pub(crate) id: i32,
-    /// UIDs of owner and creator: either may remove it.
-    pub(crate) owners: Vec<u32>,
+    /// UID of the owner, who may give it to anybody; whose it is counts for nothing but removing it.
+    pub(crate) owner: u32,
+    /// UID of the creator, which nobody can change. It may remove it, too.
+    pub(crate) creator: u32,
 }
 
 /// The objects in a table of `/proc/sysvipc`, whose first line names the columns.
@@ -74,25 +77,23 @@ pub(crate) fn sysv_objects(table: &str) -> impl Iterator<Item = SysvObject> {
         .unwrap_or_default()
         .split_ascii_whitespace()
         .collect();
-    let id = head
-        .iter()
-        .position(|name| matches!(*name, "shmid" | "semid" | "msqid"));
-    let owners: Vec<usize> = (0..head.len())
-        .filter(|at| matches!(head[*at], "uid" | "cuid"))
-        .collect();
+    let column = |name: &str| head.iter().position(|head| *head == name);
+    let id = ["shmid", "semid", "msqid"].into_iter().find_map(column);
+    let (owner, creator) = (column("uid"), column("cuid"));
     lines.filter_map(move |line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        let owner = |at: &usize| fields.get(*at)?.parse().ok();
+        let number = |at: Option<usize>| fields.get(at?)?.parse().ok();
         Some(SysvObject {
             id: fields.get(id?)?.parse().ok()?,
-            owners: owners.iter().filter_map(owner).collect(),
+            owner: number(owner)?,
+            creator: number(creator)?,
         })
     })
 }
 
 fn owners_of_entries(folder: &Path) -> io::Result<BTreeSet<u32>> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
+    let held = match std::fs::File::open(folder) {
+        Ok(held) => held,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
         Err(e) => {
             return Err(io::Error::new(
@@ -102,10 +103,13 @@ fn owners_of_entries(folder: &Path) -> io::Result<BTreeSet<u32>> {
         }
     };
     let mut owners = BTreeSet::new();
-    for entry in entries {
-        // DirEntry::metadata does not follow links; what vanishes meanwhile is nobody's.
-        if let Ok(metadata) = entry?.metadata() {
-            owners.insert(metadata.uid());
+    for entry in std::fs::read_dir(folder)? {
+        // What vanishes meanwhile is nobody's.
+        // Whoever serves a mounted file system says what he likes of its owner.
+        if let Ok(Some(seen)) = look(&held, entry?.file_name().as_os_str())
+            && !seen.is_mount
+        {
+            owners.insert(seen.uid);
         }
     }
     Ok(owners)
@@ -125,13 +129,13 @@ mod tests {
                    0          1  1600                524288  1211  1300      2  1000  1000  1001  1001\n";
         let found = |table| {
             sysv_objects(table)
-                .map(|o| (o.id, o.owners))
+                .map(|o| (o.id, o.owner, o.creator))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(found(shm), [(1, vec![1000, 1001])]);
+        assert_eq!(found(shm), [(1, 1000, 1001)]);
         let sem = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n\
                    5          0   600          3 70000     0     0     0          0 1700000000\n";
-        assert_eq!(found(sem), [(0, vec![70000, 0])]);
+        assert_eq!(found(sem), [(0, 70000, 0)]);
         assert!(found("key shmid\n1\n").is_empty());
         assert!(found("").is_empty());
     }

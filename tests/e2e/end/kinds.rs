@@ -1,0 +1,173 @@
+//! Everything that a session can leave behind: without root at once, gone in time, its command's exit status unharmed.
+
+use rig::Machine;
+
+use crate::{NOTHING_LEFT, ends, is_withdrawn, node};
+
+/// A session with the right to be root that leaves something behind, to its very end.
+#[track_caller]
+fn leaves(login: &str, leaving: &str) {
+    leaves_and(login, leaving, |_, _| {});
+}
+
+#[track_caller]
+fn leaves_and(login: &str, leaving: &str, planted: impl FnOnce(&Machine, &str)) {
+    let node = node();
+    let session = node
+        .login(login)
+        .roles("admin")
+        .hold("open")
+        .hold("command")
+        .hold("close")
+        // It goes on only when it is there, and what it left behind is at work.
+        .command(&format!(
+            "{leaving}\nuntil test -e /var/tmp/{login}.go; do sleep 0.1; done; exit 7"
+        ));
+    let mut session = session.start();
+    session.reach("open");
+    let uid = crate::uid(&node, login);
+    session.go_on();
+    session.reach("command");
+    session.go_on();
+    planted(&node, &uid);
+    node.sh(&format!("touch /var/tmp/{login}.go")).must();
+    session.reach("close");
+    let closed = std::time::Instant::now();
+    assert!(is_withdrawn(&node, login), "known after its last close");
+    // What began before may have written since; from now on nothing may.
+    node.sh(&format!(
+        "sleep 0.3; rm -f /var/tmp/{login}.root /var/tmp/{login}.group"
+    ))
+    .must();
+    let ended = session.finish();
+    ended.ran.must_end_with(7);
+    ends(&node, login, &uid, closed, NOTHING_LEFT);
+    for right in ["root", "group"] {
+        let had = node.sh(&format!("test -e /var/tmp/{login}.{right}"));
+        assert!(
+            !had.succeeded(),
+            "a process left behind had the right {right}"
+        );
+    }
+}
+
+/// Waits until what was left behind is at work, with its rights.
+#[track_caller]
+fn at_work(machine: &Machine, name: &str) {
+    machine.within(
+        std::time::Duration::from_secs(20),
+        "what is left behind has begun, and is root",
+        |machine| {
+            machine
+                .sh(&format!(
+                    "test -e /var/tmp/{name}.root && test -e /var/tmp/{name}.group"
+                ))
+                .succeeded()
+        },
+    );
+}
+
+#[test]
+fn nohup() {
+    leaves_and("nora", "nohup left nora >/dev/null 2>&1 &", |node, _| {
+        at_work(node, "nora");
+    });
+}
+
+#[test]
+fn a_session_of_its_own() {
+    leaves_and(
+        "sven",
+        "setsid -f left sven </dev/null >/dev/null 2>&1",
+        |node, _| {
+            at_work(node, "sven");
+        },
+    );
+}
+
+#[test]
+fn a_double_fork() {
+    leaves_and(
+        "dora",
+        "(setsid sh -c 'left dora & exit' </dev/null >/dev/null 2>&1 &) &",
+        |node, _| at_work(node, "dora"),
+    );
+}
+
+#[test]
+fn a_process_that_ignores_every_signal_it_can() {
+    leaves_and(
+        "igor",
+        "setsid -f left igor TERM INT QUIT USR1 USR2 </dev/null >/dev/null 2>&1",
+        |node, _| at_work(node, "igor"),
+    );
+}
+
+#[test]
+fn a_process_outside_of_everything_that_logind_knows() {
+    leaves_and("otis", ":", |node, uid| {
+        // As one that cron, at or a container manager has started.
+        node.sh(&format!(
+            "setsid -f setpriv --reuid={uid} --regid={uid} --init-groups left otis TERM </dev/null >/dev/null 2>&1"
+        ))
+        .must();
+        at_work(node, "otis");
+    });
+}
+
+#[test]
+fn a_service_of_its_user_manager() {
+    leaves_and(
+        "susi",
+        "systemd-run --user --quiet left susi TERM",
+        |node, _| {
+            at_work(node, "susi");
+        },
+    );
+}
+
+#[test]
+fn lingering() {
+    leaves_and(
+        "lina",
+        "setsid -f left lina </dev/null >/dev/null 2>&1",
+        |node, _| {
+            at_work(node, "lina");
+            // Where logind cannot, in a container, the file says it.
+            node.sh("loginctl enable-linger lina || touch /var/lib/systemd/linger/lina")
+                .must();
+        },
+    );
+}
+
+#[test]
+fn a_crontab_and_jobs_of_at() {
+    leaves_and(
+        "cora",
+        "echo '* * * * * left cora' | crontab - && echo 'left cora' | at now + 1 minute 2>/dev/null",
+        |node, uid| {
+            node.within(
+                std::time::Duration::from_secs(10),
+                "crontab and job are there",
+                |node| {
+                    node.sh(&format!(
+                        "test -e /var/spool/cron/crontabs/cora && find /var/spool/cron/atjobs -uid {uid} | grep -q ."
+                    ))
+                    .succeeded()
+                },
+            );
+        },
+    );
+    // Past the minute at which both would have run.
+    let node = node();
+    std::thread::sleep(std::time::Duration::from_secs(61));
+    assert!(!node.sh("test -e /var/tmp/cora.alive").succeeded());
+}
+
+#[test]
+fn ipc_objects() {
+    leaves(
+        "ipke",
+        "ipcmk -M 4096 -Q -S 1 && echo x >/dev/shm/ipke && mkdir /dev/shm/ipke.d && : >/dev/shm/ipke.d/x && : >/dev/mqueue/ipke",
+    );
+}

@@ -1,0 +1,100 @@
+//! A file system that never answers, mounted by a user on, in and beside its home: nobody waits for it.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use rig::Machine;
+
+use crate::{BASE, IN_THE_END, ends, node};
+
+/// Mounts on `point` what never answers, as the user's.
+#[track_caller]
+fn hang(machine: &Machine, point: &str, uid: &str) -> Child {
+    // The machine's /dev lacks it, and only its host may make it.
+    let device = machine.root().join("dev/fuse");
+    if !device.exists() {
+        let made = std::process::Command::new("mknod")
+            .args(["-m", "0666"])
+            .arg(&device)
+            .args(["c", "10", "229"])
+            .status();
+        assert!(made.is_ok_and(|made| made.success()) || device.exists());
+    }
+    let mut child = machine
+        .command(&["teleport-child", "hang", "--on", point, "--uid", uid])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("entering the machine: {error}"));
+    let mut line = String::new();
+    if let Some(stderr) = child.stderr.take() {
+        let _ = BufReader::new(stderr).read_line(&mut line);
+    }
+    assert!(line.contains("mounted"), "{line}");
+    child
+}
+
+#[track_caller]
+fn ends_with_a_mount(login: &str, folder: &str) {
+    let node = node();
+    let mut session = node.login(login).hold("open").hold("close").start();
+    session.reach("open");
+    let uid = crate::uid(&node, login);
+    let point = folder.replace("HOME", &format!("{BASE}/{login}"));
+    if !point.ends_with(login) || point.starts_with("/dev") {
+        node.sh(&format!(
+            "setpriv --reuid={uid} --regid={uid} --clear-groups mkdir -p {point}"
+        ))
+        .must();
+    }
+    let mut server = hang(&node, &point, &uid);
+    // Others come and go meanwhile, also while this one is ended.
+    let other = node.login("bystander").command("true").run();
+    other.ran.must();
+    assert!(other.ran.elapsed < Duration::from_secs(4), "{other:?}");
+    session.go_on();
+    session.reach("close");
+    let closed = std::time::Instant::now();
+    session.finish();
+    for _ in 0..5 {
+        let other = node.login("bystander").command("true").run();
+        other.ran.must();
+        assert!(other.ran.elapsed < Duration::from_secs(4), "{other:?}");
+    }
+    ends(&node, login, &uid, closed, IN_THE_END);
+    let _ = server.wait();
+    let again = node.login(login).command("pwd").run();
+    assert_eq!(again.must_write(), format!("{BASE}/{login}"));
+}
+
+#[test]
+fn on_the_home_itself() {
+    ends_with_a_mount("frida", "HOME");
+}
+
+#[test]
+fn deep_in_the_home() {
+    ends_with_a_mount("felix", "HOME/a/b");
+}
+
+#[test]
+fn in_dev_shm() {
+    ends_with_a_mount("fabia", "/dev/shm/fabia");
+}
+
+#[test]
+fn on_the_runtime_directory() {
+    let node = node();
+    let mut session = node.login("fiona").hold("open").hold("close").start();
+    session.reach("open");
+    let uid = crate::uid(&node, "fiona");
+    let mut server = hang(&node, &format!("/run/user/{uid}"), &uid);
+    let (uid, closed, _) = {
+        session.go_on();
+        session.reach("close");
+        (uid, std::time::Instant::now(), session.finish())
+    };
+    ends(&node, "fiona", &uid, closed, IN_THE_END);
+    let _ = server.wait();
+}
