@@ -11,6 +11,7 @@ mod storm;
 mod tell;
 mod terminal;
 mod user;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -35,6 +36,8 @@ enum Kind {
     Networking(Login),
     /// Many logins at once, each a process, each looking itself up after account, open and close.
     Storm(Storm),
+    /// Looks users up by NSS and by userdb again and again, and counts when one is not found.
+    Watch(Watch),
     /// Calls a method of the registry (or of another varlink service) and prints the answer.
     Call(Call),
     /// Passes bytes on between standard input and output and a unix socket.
@@ -124,6 +127,20 @@ struct Storm {
     /// What the logins begin with.
     #[arg(long, default_value = "storm")]
     prefix: String,
+    /// Instead of a number of rounds: until this file is there.
+    #[arg(long)]
+    until: Option<PathBuf>,
+}
+
+/// Lookups of users who are there all the time.
+#[derive(Args)]
+struct Watch {
+    /// Goes on until this file is there.
+    #[arg(long)]
+    until: PathBuf,
+    /// The logins.
+    #[arg(required = true)]
+    logins: Vec<String>,
 }
 
 /// One call, answered once.
@@ -180,6 +197,7 @@ fn main() {
         Kind::Exec(login) => session::run(&login, false),
         Kind::Networking(login) => session::run(&login, true),
         Kind::Storm(storm) => storm::run(&storm),
+        Kind::Watch(watch) => watch::run(&watch),
         Kind::Call(call) => registry::call(&call),
         Kind::Relay(socket) => relay::relay(&socket),
         Kind::Crowd(connections) => relay::crowd(&connections),

@@ -46,6 +46,11 @@ pub(crate) fn call(call: &Call) -> i32 {
     }
 }
 
+/// One question on a connection of its own.
+pub(crate) fn ask(socket: &Path, message: &Value) -> io::Result<Value> {
+    exchange(&mut connected(socket)?, message)
+}
+
 fn connected(socket: &Path) -> io::Result<UnixStream> {
     let connection = UnixStream::connect(socket)?;
     connection.set_read_timeout(Some(Duration::from_secs(10)))?;

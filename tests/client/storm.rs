@@ -16,7 +16,14 @@ const SHOWN: usize = 8;
 pub(crate) fn run(storm: &Storm) -> i32 {
     let began = Instant::now();
     let mut failures = Vec::new();
-    for round in 0..storm.rounds {
+    let mut rounds = 0;
+    let more = |round: usize| match &storm.until {
+        Some(file) => !file.exists(),
+        None => round < storm.rounds,
+    };
+    while more(rounds) {
+        let round = rounds;
+        rounds += 1;
         failures.extend(
             one_round(storm)
                 .into_iter()
@@ -27,7 +34,7 @@ pub(crate) fn run(storm: &Storm) -> i32 {
     println!(
         "{}",
         json!({
-            "sessions": storm.logins * storm.rounds, "failures": failures.len(), "first_failures": shown,
+            "sessions": storm.logins * rounds, "failures": failures.len(), "first_failures": shown,
             "seconds": began.elapsed().as_secs_f64(),
         })
     );

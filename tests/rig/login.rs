@@ -161,6 +161,16 @@ impl LoginBuilder<'_> {
 }
 
 impl Login {
+    /// Waits until the client stops at `point`; false if it ends before.
+    pub fn try_reach(&mut self, point: &str) -> bool {
+        while let Some(event) = self.next_event() {
+            if event["event"] == "reached" {
+                return event["point"] == point;
+            }
+        }
+        false
+    }
+
     /// Waits until the client stops at `point`. Panics with what it said if it ends or stops elsewhere before.
     #[track_caller]
     pub fn reach(&mut self, point: &str) -> &mut Self {

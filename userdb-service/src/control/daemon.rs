@@ -25,9 +25,11 @@ use super::messages;
 use super::passwd_lock::PasswdLock;
 use super::registry::{Registry, Session, SessionId, Terms};
 use super::server;
-use super::state::StateDir;
+use super::state::{Loaded, StateDir};
+use super::stranded;
 use super::sudoers_check::SudoersCheck;
 use super::sudoers_files::SudoersFiles;
+use super::written::Note;
 use crate::policy::{Config, Login};
 use crate::runtime::stop::{self, Stop};
 use crate::runtime::{self, activation, notify};
@@ -37,6 +39,9 @@ pub(super) const TABLE: &str = "/run/teleport-userdb/accounts";
 const STATE: &str = "/run/teleport-sessiond";
 pub(super) const SUDOERS: &str = "/etc/sudoers.d";
 const PASSWD_LOCK: &str = "/etc/.pwd.lock";
+
+/// How often more a leader is looked for that the kernel did not say anything of.
+const TRIES: usize = 3;
 
 /// What `systemctl status` says while all is well.
 const READY: &str = "Sessions are kept and their users published.";
@@ -59,6 +64,8 @@ pub(super) struct Daemon {
     pub(super) doors: RefCell<Doors>,
     pub(super) leaders: RefCell<HashMap<SessionId, Rc<Leader>>>,
     pub(super) watches: RefCell<HashMap<SessionId, AbortHandle>>,
+    /// What is written down wrong, or not at all, because that has failed.
+    pub(super) unwritten: RefCell<BTreeSet<Note>>,
     /// Logins whose remains are being ended.
     pub(super) ending: RefCell<BTreeSet<Login>>,
     /// The registry's next deadline may have changed.
@@ -138,6 +145,7 @@ impl Daemon {
             doors: RefCell::default(),
             leaders: RefCell::default(),
             watches: RefCell::default(),
+            unwritten: RefCell::default(),
             ending: RefCell::default(),
             deadline_moved: Notify::new(),
             settled: Notify::new(),
@@ -148,20 +156,20 @@ impl Daemon {
     /// After a restart: sessions whose leaders live go on, the others end, and nothing else of ours is
     /// left in the table or in sudoers.d. All of it before the first call is answered.
     fn take_up_where_it_was_left(self: &Rc<Self>) {
-        let loaded = self.state.load().unwrap_or_else(|error| {
+        let mut loaded = self.state.load().unwrap_or_else(|error| {
             error!(%error, "cannot read the state of before the restart; starting without");
             Default::default()
         });
         for (path, why) in &loaded.damaged {
-            error!(
-                MESSAGE_ID = messages::STATE_UNUSABLE,
-                "{} is set aside: {why}",
-                path.display()
-            );
+            warn!("{} is set aside: {why}", path.display());
             if let Err(error) = self.state.set_aside(path) {
                 error!(path = %path.display(), %error, "cannot set it aside");
             }
         }
+        let damaged = loaded.damaged.len();
+        self.keep_used_ids_used(&loaded);
+        let strays = stranded::strays(&loaded.standings, &loaded.sessions);
+        loaded.standings.extend(strays);
         let effects = self.registry.borrow_mut().restore(
             Boottime::now(),
             loaded.standings,
@@ -170,28 +178,65 @@ impl Daemon {
             |session| self.find_leader_again(session),
         );
         self.carry_out(effects);
-        let live: BTreeSet<Login> = self
-            .registry
-            .borrow()
+        let registry = self.registry.borrow();
+        let stranded: BTreeSet<Login> = registry.lingering().cloned().collect();
+        let live: BTreeSet<Login> = registry
             .list()
             .iter()
             .map(|session| session.login().clone())
             .collect();
+        drop(registry);
+        for login in &stranded {
+            self.write_down_in_time(Note::Login(login.clone()));
+        }
         let sudoers: BTreeSet<Login> = self.registry.borrow().sudoers().cloned().collect();
         if let Err(error) = self.sudoers.sweep(&sudoers) {
             error!(%error, "cannot remove stale sudoers files");
         }
-        self.table
-            .borrow_mut()
-            .retain(|login| Login::try_from(login).is_ok_and(|login| live.contains(&login)));
+        self.table.borrow_mut().retain(|login| {
+            Login::try_from(login)
+                .is_ok_and(|login| live.contains(&login) || stranded.contains(&login))
+        });
         self.take_over_homes();
         if !live.is_empty() {
             info!("{} logins go on after a restart", live.len());
         }
+        if damaged > 0 || !stranded.is_empty() {
+            let names: Vec<&str> = stranded.iter().map(AsRef::as_ref).collect();
+            error!(
+                MESSAGE_ID = messages::STATE_UNUSABLE,
+                "{damaged} files of the saved sessions cannot be used; {} logins have no sudo rights and no groups any \
+                 more, and each ends with its last process: {}",
+                names.len(),
+                names.join(" ")
+            );
+        }
+    }
+
+    /// Of a damaged note about a used ID only the ID is known. Written down anew, it stays so.
+    fn keep_used_ids_used(self: &Rc<Self>, loaded: &Loaded) {
+        for (uid, name) in &loaded.quarantine.uids {
+            if name.is_empty() {
+                self.write_down_in_time(Note::UsedUid(*uid, name.clone()));
+            }
+        }
+        for (gid, name) in &loaded.quarantine.gids {
+            if name.is_empty() {
+                self.write_down_in_time(Note::UsedGid(*gid, name.clone()));
+            }
+        }
     }
 
     fn find_leader_again(&self, session: &Session) -> bool {
-        match Leader::reidentify(&session.leader) {
+        let mut found = Leader::reidentify(&session.leader);
+        for _ in 0..TRIES {
+            // Not to be read now does not mean gone: a session would end for it.
+            if !matches!(found, Err(LeaderError::Unknown(_))) {
+                break;
+            }
+            found = Leader::reidentify(&session.leader);
+        }
+        match found {
             Ok(leader) => {
                 self.leaders
                     .borrow_mut()

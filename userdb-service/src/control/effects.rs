@@ -14,10 +14,11 @@ use super::daemon::Daemon;
 use super::messages;
 use super::publish;
 use super::registry::{Effect, Published, SessionId, State};
+use super::written::Note;
 use crate::policy::{Login, SudoersSpec};
 
 /// How often what has failed is tried again.
-const RETRY: Duration = Duration::from_millis(500);
+pub(super) const RETRY: Duration = Duration::from_millis(500);
 
 /// What came of a grant.
 #[derive(Debug, Default)]
@@ -46,14 +47,20 @@ impl Daemon {
     /// step that fails keeps none of the others from being made.
     pub(super) fn carry_out(self: &Rc<Self>, effects: Vec<Effect>) {
         for effect in effects {
-            let login = match &effect {
-                Effect::Publish(published) => Some(published.plan.login.clone()),
-                _ => None,
+            let (login, watched) = match &effect {
+                Effect::Publish(published) => (Some(published.plan.login.clone()), None),
+                Effect::Watch(id) => (None, Some(*id)),
+                _ => (None, None),
             };
             if let Err(why) = self.carry_out_one(effect, &mut Vec::new()) {
                 error!("{why}");
                 if let Some(login) = login {
                     self.withdraw_until_published(login);
+                }
+                if let Some(id) = watched {
+                    // Not now: the effects that follow were meant for a session that goes on.
+                    let daemon = self.clone();
+                    spawn_local(async move { daemon.leader_gone(id) });
                 }
             }
         }
@@ -91,26 +98,23 @@ impl Daemon {
             Effect::RememberSession(id) => return self.remember_session(id),
             Effect::ForgetSession(id) => {
                 self.leaders.borrow_mut().remove(&id);
-                or_log(self.state.forget_session(id), "forgetting a session");
+                self.write_down_in_time(Note::Session(id));
             }
-            Effect::RememberLogin(login) => {
-                if let Some(standing) = self.registry.borrow().standing(&login) {
-                    or_log(self.state.save_login(standing), "writing a login down");
-                }
-            }
-            Effect::ForgetLogin(login) => {
-                or_log(self.state.forget_login(&login), "forgetting a login");
+            Effect::RememberLogin(login) | Effect::ForgetLogin(login) => {
+                self.write_down_in_time(Note::Login(login));
             }
             Effect::Quarantine(uid, given) => {
-                or_log(self.state.save_uid(uid, &given), "writing a used UID down");
+                self.write_down_in_time(Note::UsedUid(uid, given));
             }
             Effect::QuarantineGroup(gid, name) => {
-                or_log(self.state.save_gid(gid, &name), "writing a used GID down");
+                self.write_down_in_time(Note::UsedGid(gid, name));
             }
             Effect::Sudoers(login, specs) => self.sudoers(&login, &specs, messages),
             Effect::Publish(published) => return self.publish(&published),
             Effect::Withdraw(login) => self.withdraw(&login),
-            Effect::Watch(id) => self.watch(id),
+            Effect::Lock(login) => self.lock(&login),
+            Effect::AwaitProcesses(login, uid) => self.await_processes(login, uid),
+            Effect::Watch(id) => return self.watch(id),
             Effect::Unwatch(id) => {
                 if let Some(watch) = self.watches.borrow_mut().remove(&id) {
                     watch.abort();
@@ -121,19 +125,22 @@ impl Daemon {
         Ok(())
     }
 
-    fn remember_session(&self, id: SessionId) -> Result<(), String> {
-        let registry = self.registry.borrow();
-        let Some(session) = registry.session(id) else {
-            return Ok(());
-        };
-        match self.state.save_session(session) {
-            Ok(()) => Ok(()),
+    fn remember_session(self: &Rc<Self>, id: SessionId) -> Result<(), String> {
+        let state = self
+            .registry
+            .borrow()
+            .session(id)
+            .map(|session| session.state);
+        match state {
+            None => Ok(()),
             // The end of a session does not wait for its being written down.
-            Err(error) if matches!(session.state, State::Departed { .. }) => {
-                error!(%error, "cannot write down that a session has ended");
+            Some(State::Departed { .. }) => {
+                self.write_down_in_time(Note::Session(id));
                 Ok(())
             }
-            Err(error) => Err(format!("the session cannot be written down: {error}")),
+            Some(_) => self
+                .write_down(&Note::Session(id))
+                .map_err(|error| format!("the session cannot be written down: {error}")),
         }
     }
 
@@ -188,7 +195,7 @@ impl Daemon {
             .map_err(|error| format!("the user cannot be published: {error}"))
     }
 
-    fn withdraw(&self, login: &Login) {
+    pub(super) fn withdraw(&self, login: &Login) {
         match self.table.borrow_mut().withdraw(login.as_ref()) {
             Ok(true) => info!(
                 MESSAGE_ID = messages::WITHDRAWN,
@@ -198,11 +205,5 @@ impl Daemon {
             Ok(false) => {}
             Err(error) => error!(TELEPORT_LOGIN = %login, %error, "cannot withdraw a user"),
         }
-    }
-}
-
-fn or_log(result: std::io::Result<()>, what: &str) {
-    if let Err(error) = result {
-        error!(%error, "{what} failed");
     }
 }

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 use super::clock::Boottime;
 use super::daemon::Daemon;
 use super::homes::HomeError;
-use super::leader::{Leader, LeaderError};
+use super::leader::{Exit, Leader, LeaderError};
 use super::logind::Outcome;
 use super::lookup::remains;
 use super::mounts::Owner;
@@ -35,23 +35,31 @@ const UNMOUNTED: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(20);
 
 impl Daemon {
-    pub(super) fn watch(self: &Rc<Self>, id: SessionId) {
+    /// Sees to it that the session ends with its leader.
+    ///
+    /// # Errors
+    /// The leader cannot be watched, so it cannot keep a session: it would never end.
+    pub(super) fn watch(self: &Rc<Self>, id: SessionId) -> Result<(), String> {
         let Some(leader) = self.leaders.borrow().get(&id).cloned() else {
-            return;
+            return Ok(());
         };
+        let (exit, parent) = watched(&leader)
+            .map_err(|error| format!("the session's leader cannot be watched: {error}"))?;
         let daemon = self.clone();
         let watch = spawn_local(async move {
-            // A leader that cannot be watched cannot keep a session: it would never end.
-            if let Err(error) = over(&leader).await {
-                error!(TELEPORT_SESSION = %id, %error, "the session's leader cannot be watched");
+            if let Err(error) = over(&leader, exit, parent).await {
+                error!(TELEPORT_SESSION = %id, %error, "the session's leader can no longer be watched");
             }
-            let effects = daemon
-                .registry
-                .borrow_mut()
-                .leader_gone(Boottime::now(), id);
-            daemon.carry_out(effects);
+            daemon.leader_gone(id);
         });
         self.watches.borrow_mut().insert(id, watch.abort_handle());
+        Ok(())
+    }
+
+    /// The session's leader has exited, or might as well have.
+    pub(super) fn leader_gone(self: &Rc<Self>, id: SessionId) {
+        let effects = self.registry.borrow_mut().leader_gone(Boottime::now(), id);
+        self.carry_out(effects);
     }
 
     pub(super) fn end_remains(self: &Rc<Self>, login: Login, uid: Uid) {
@@ -178,21 +186,25 @@ impl Daemon {
     }
 }
 
+/// What is waited for: the end of the leader and that of its parent, if it has one.
+fn watched(leader: &Leader) -> io::Result<(Exit, Option<Exit>)> {
+    let exit = leader.watch()?;
+    match leader.parent() {
+        Ok(Some(parent)) => Ok((exit, Some(parent.watch()?))),
+        // A leader that has ended meanwhile is told of by its own pidfd.
+        Ok(None) | Err(LeaderError::Gone) => Ok((exit, None)),
+        Err(LeaderError::Unknown(error)) => Err(error),
+    }
+}
+
 /// Waits until the session that `leader` leads is over: it has exited, or nobody is left to speak for
 /// it. Teleport's forwarding process becomes the user and is then the user's own to stop, so it counts
 /// only as long as its parent, Teleport, lives.
-async fn over(leader: &Leader) -> io::Result<()> {
-    let exit = leader.watch()?;
-    let parent = match leader.parent() {
-        Ok(parent) => parent,
-        Err(LeaderError::Gone) => return Ok(()),
-        Err(LeaderError::Unknown(error)) => return Err(error),
-    };
+async fn over(leader: &Leader, exit: Exit, parent: Option<Exit>) -> io::Result<()> {
     if let Some(parent) = parent {
-        let parent_exit = parent.watch()?;
         tokio::select! {
             gone = exit.ended() => return gone,
-            gone = parent_exit.ended() => gone?,
+            gone = parent.ended() => gone?,
         }
     }
     loop {

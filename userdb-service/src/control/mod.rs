@@ -27,8 +27,10 @@ pub mod registry;
 mod server;
 mod start;
 pub mod state;
+mod stranded;
 pub mod sudoers_check;
 pub mod sudoers_files;
+mod written;
 
 pub(crate) use arrivals::home_base;
 pub use start::main;

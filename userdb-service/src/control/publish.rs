@@ -2,7 +2,7 @@
 //!
 //! All of it is public. Roles, addresses and session handles do not enter.
 
-use account_table::{AccountSpec, GroupOrigin, GroupSpec};
+use account_table::{Account, AccountSpec, GroupOrigin, GroupSpec};
 
 use super::registry::Published;
 use crate::policy::plan::{self, Disposition};
@@ -45,5 +45,30 @@ pub(super) fn account(published: &Published) -> AccountSpec {
                 },
             })
             .collect(),
+    }
+}
+
+/// What is published already, locked and without memberships: all that is known of a user whose sessions
+/// cannot be read any more.
+pub(super) fn locked(account: &Account) -> AccountSpec {
+    AccountSpec {
+        login: account.login().to_owned(),
+        aliases: account.aliases().map(str::to_owned).collect(),
+        uid: account.uid(),
+        gid: account.gid(),
+        gecos: account.gecos().to_owned(),
+        home: account.home().to_owned(),
+        shell: account.shell().to_owned(),
+        locked: true,
+        since_usec: account.since_usec(),
+        sessions: 0,
+        stop_delay_usec: account.stop_delay_usec(),
+        disposition: account.disposition(),
+        tasks_max: account.tasks_max(),
+        memory_max: account.memory_max(),
+        cpu_weight: account.cpu_weight(),
+        umask: account.umask(),
+        environment: account.environment().map(str::to_owned).collect(),
+        groups: Vec::new(),
     }
 }

@@ -17,7 +17,9 @@ use siphasher::sip::SipHasher24;
 use super::registry::{Quarantine, Session, SessionId, Standing};
 use crate::policy::{Gid, Login, Uid};
 
-/// Raised when a change of the contents could be misread by an older daemon.
+/// Raised when a change of the contents could be misread by an older daemon. Whoever raises it reads what its
+/// predecessor wrote, so that an upgrade costs no session; any other version is treated as damage, since a
+/// downgrade cannot know what the newer one meant.
 const VERSION: u32 = 1;
 
 const SESSIONS: &str = "sessions";
@@ -98,9 +100,11 @@ impl StateDir {
         loaded.damaged.extend(damaged);
         let (used, damaged) = self.read_folder::<Used<Uid>>(UIDS)?;
         loaded.quarantine.uids = used.into_iter().map(|used| (used.id, used.name)).collect();
+        loaded.quarantine.uids.extend(nameless(&damaged));
         loaded.damaged.extend(damaged);
         let (used, damaged) = self.read_folder::<Used<Gid>>(GIDS)?;
         loaded.quarantine.gids = used.into_iter().map(|used| (used.id, used.name)).collect();
+        loaded.quarantine.gids.extend(nameless(&damaged));
         loaded.damaged.extend(damaged);
         Ok(loaded)
     }
@@ -202,6 +206,15 @@ impl StateDir {
     }
 }
 
+/// Used IDs whose files are damaged: the names of the files are left. No login is called "", so they go to
+/// nobody.
+fn nameless<Id: TryFrom<u32>>(damaged: &[(PathBuf, String)]) -> impl Iterator<Item = (Id, String)> {
+    damaged.iter().filter_map(|(path, _)| {
+        let id: u32 = path.file_name()?.to_str()?.parse().ok()?;
+        Some((Id::try_from(id).ok()?, String::new()))
+    })
+}
+
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let envelope: Envelope<'_> =
         serde_json::from_slice(bytes).map_err(|error| format!("not a state file: {error}"))?;
@@ -265,7 +278,12 @@ mod tests {
         ] {
             fs::write(&path, &bad).expect("written");
             let loaded = state.load().expect("read");
-            assert!(loaded.quarantine.uids.is_empty(), "believed {bad:?}");
+            // The ID itself stays used, by a name that nobody has.
+            assert_eq!(
+                loaded.quarantine.uids,
+                vec![(uid, String::new())],
+                "{bad:?}"
+            );
             assert_eq!(loaded.damaged.len(), 1, "{bad:?}");
         }
         state.set_aside(&path).expect("renamed");

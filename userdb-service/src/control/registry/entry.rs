@@ -81,6 +81,8 @@ pub enum Phase {
         /// When the last session ended.
         since: Boottime,
     },
+    /// No session is left, and its processes end by themselves: published, locked and without rights.
+    Lingering,
     /// Its processes and other remains are being ended; nobody joins it.
     Terminating,
 }

@@ -4,6 +4,7 @@
 //! effects out in the order in which they are returned.
 
 mod entry;
+mod lingering;
 mod occupancy;
 mod restore;
 mod session;
@@ -49,6 +50,10 @@ pub enum Effect {
     Publish(Box<Published>),
     /// Withdraw name, aliases, IDs and memberships of the login.
     Withdraw(Login),
+    /// Leave what is published of the login as it is, but locked and without memberships.
+    Lock(Login),
+    /// Report when no process of the UID is left.
+    AwaitProcesses(Login, Uid),
     /// Report the exit of the session's leader.
     Watch(SessionId),
     /// No longer.
@@ -217,7 +222,9 @@ impl Registry {
             Some(entry) => match entry.standing.phase {
                 Phase::Live => Joinable::Now,
                 Phase::Retiring { .. } if entry.is_owned_by(teleport_user) => Joinable::Now,
-                Phase::Retiring { .. } | Phase::Terminating => Joinable::AfterRemains,
+                Phase::Retiring { .. } | Phase::Lingering | Phase::Terminating => {
+                    Joinable::AfterRemains
+                }
             },
         }
     }
@@ -438,6 +445,10 @@ impl Registry {
                 ));
                 self.note(login);
             }
+            Phase::Lingering => {
+                effects.push(Effect::AwaitProcesses(login.clone(), entry.standing.uid));
+                self.note(login);
+            }
             Phase::Terminating => {
                 effects.push(Effect::EndRemains(login.clone(), entry.standing.uid));
                 self.note(login);
@@ -485,10 +496,12 @@ impl Registry {
             entry.sudoers = Some(specs.clone());
             effects.push(Effect::Sudoers(login.clone(), specs));
         }
+        let lingers = entry.standing.phase == Phase::Lingering;
         let before = std::mem::replace(&mut entry.groups, groups.clone());
         self.count_groups(&before, groups, effects);
         match published {
             Some(published) => effects.push(Effect::Publish(Box::new(published))),
+            None if lingers => effects.push(Effect::Lock(login.clone())),
             None => effects.push(Effect::Withdraw(login.clone())),
         }
         self.note(login);

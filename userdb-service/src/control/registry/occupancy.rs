@@ -43,6 +43,7 @@ impl Registry {
             phase: match standing.phase {
                 Phase::Live => decide::Phase::Reserved,
                 Phase::Retiring { .. } => decide::Phase::Retiring,
+                Phase::Lingering => decide::Phase::Lingering,
                 Phase::Terminating => decide::Phase::Terminating,
             },
             shared: standing.terms.shared,

@@ -12,7 +12,8 @@ use crate::policy::Login;
 
 impl Registry {
     /// Takes back what was written down before a restart. `alive` tells which leaders still live;
-    /// sessions of the others end as if their leaders had exited now.
+    /// sessions of the others end as if their leaders had exited now. A login that had sessions of which
+    /// none is written down any more lingers: nobody can say which of them live.
     pub fn restore(
         &mut self,
         now: Boottime,
@@ -31,6 +32,20 @@ impl Registry {
         sessions.sort_by_key(|session| session.order);
         let mut gone = Vec::new();
         let mut effects = Vec::new();
+        let accounted: BTreeSet<Login> = sessions
+            .iter()
+            .map(|session| session.login().clone())
+            .collect();
+        for (login, entry) in &mut self.logins {
+            let standing = &mut entry.standing;
+            if standing.phase == Phase::Live
+                && standing.may_have_remains
+                && !accounted.contains(login)
+            {
+                standing.strand();
+                effects.push(Effect::RememberLogin(login.clone()));
+            }
+        }
         for session in sessions {
             let (id, order) = (session.id, session.order);
             self.arrivals = self.arrivals.max(order);
@@ -57,11 +72,15 @@ impl Registry {
                         .insert((at + DEPARTURE, Timer::DepartureOverdue(id)));
                 }
                 State::Reserved { at } => {
+                    entry.standing.phase = Phase::Live;
                     entry.sessions.insert(order, id);
                     self.timers
                         .insert((at + RESERVATION, Timer::ReservationExpires(id)));
                 }
+                // The standing may be older than the session, where writing it down had failed.
                 State::Open => {
+                    entry.standing.phase = Phase::Live;
+                    entry.standing.may_have_remains = true;
                     entry.sessions.insert(order, id);
                 }
             }

@@ -80,6 +80,7 @@ struct World {
     group_ids: BTreeMap<Gid, String>,
     watched: BTreeSet<SessionId>,
     ending: BTreeSet<Login>,
+    awaited: BTreeSet<Login>,
 }
 
 impl World {
@@ -95,6 +96,7 @@ impl World {
             group_ids: BTreeMap::new(),
             watched: BTreeSet::new(),
             ending: BTreeSet::new(),
+            awaited: BTreeSet::new(),
         }
     }
 
@@ -130,6 +132,15 @@ impl World {
                 }
                 Effect::Withdraw(login) => {
                     self.published.remove(&login);
+                }
+                Effect::Lock(login) => {
+                    if let Some(published) = self.published.get_mut(&login) {
+                        published.plan.groups.clear();
+                        published.sessions = 0;
+                    }
+                }
+                Effect::AwaitProcesses(login, _) => {
+                    self.awaited.insert(login);
                 }
                 Effect::Watch(id) => {
                     self.watched.insert(id);
@@ -224,11 +235,58 @@ impl World {
             .list()
             .iter()
             .map(|session| session.login().clone())
+            .chain(self.registry.lingering().cloned())
             .collect();
         self.published.retain(|login, _| live.contains(login));
         let sudoers: BTreeSet<&Login> = self.registry.sudoers().collect();
         self.sudoers.retain(|login| sudoers.contains(login));
     }
+}
+
+#[test]
+fn a_login_whose_sessions_cannot_be_read_any_more_lingers_without_rights_until_its_processes_end() {
+    let mut world = World::new();
+    let login = Login::try_from("dev").expect("valid");
+    let id = world.reserve(plan("dev", "alice", true), 10);
+    world.open(id);
+    world.written.clear();
+    world.restart(&BTreeSet::new());
+    let left = world.login("dev").expect("still published");
+    assert!(
+        left.plan.groups.is_empty() && left.sessions == 0,
+        "{left:?}"
+    );
+    assert!(!world.has_sudo("dev"));
+    // Not even the same person: who it was is not known.
+    assert_eq!(
+        world.registry.joinable(&login, "alice"),
+        Joinable::AfterRemains
+    );
+    // It still is so after another restart.
+    world.restart(&BTreeSet::new());
+    assert!(world.login("dev").is_some() && world.awaited.contains(&login));
+    world.pass(Duration::from_secs(700));
+    assert!(world.login("dev").is_some() && world.ending.is_empty());
+
+    let effects = world.registry.processes_ended(&login);
+    world.believe(effects);
+    assert!(world.login("dev").is_none());
+    world.end_remains();
+    assert!(world.standings.is_empty());
+    assert_eq!(world.registry.joinable(&login, "bob"), Joinable::Now);
+}
+
+#[test]
+fn a_login_of_which_one_session_can_be_read_goes_on_with_that_one() {
+    let mut world = World::new();
+    let lost = world.reserve(plan("dev", "alice", true), 10);
+    world.open(lost);
+    let read = world.reserve(plan("dev", "alice", false), 11);
+    world.open(read);
+    world.written.remove(&lost);
+    world.restart(&BTreeSet::new());
+    assert_eq!(world.login("dev").map(|dev| dev.sessions), Some(1));
+    assert!(!world.has_sudo("dev"));
 }
 
 #[test]

@@ -1,0 +1,115 @@
+//! Restarts under load: a loop of logins and lookups that must not notice. `make soak` does a thousand of each.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rig::Machine;
+use serde_json::Value;
+
+use crate::{SESSIOND, SOON, admin, has_sudo, is_known, listed, node_alone};
+
+const USERDBD: &str = "teleport-userdbd.service";
+/// Rounds where nothing else is asked for.
+const SOME: usize = 12;
+
+/// How often each daemon is restarted.
+fn rounds() -> usize {
+    std::env::var("TELEPORT_USERDB_SOAK")
+        .ok()
+        .and_then(|rounds| rounds.parse().ok())
+        .unwrap_or(SOME)
+}
+
+/// How a daemon ends: asked to, or killed.
+fn end(node: &Machine, unit: &str, round: usize) {
+    let verbs: &[&[&str]] = match round % 3 {
+        0 => &[&["restart"]],
+        1 => &[&["kill", "-s", "KILL"]],
+        _ => &[&["stop"], &["start"]],
+    };
+    for verb in verbs {
+        node.run(&[&["systemctl"], *verb, &[unit]].concat()).must();
+    }
+}
+
+#[test]
+fn restarts_of_either_daemon_under_logins_and_lookups_lose_no_session_and_no_answer() {
+    let node = node_alone();
+    let keepers = ["ruben", "runa"];
+    let sessions: Vec<_> = keepers.iter().map(|login| admin(&node, login)).collect();
+    node.run(&["rm", "-f", "/run/soaked"]).must();
+    let spawn = |arguments: &[&str]| {
+        node.command(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("entering the machine")
+    };
+    // One process looks the keepers up by NSS and by userdb, another logs people in and out.
+    let lookups = spawn(&[
+        "/usr/local/bin/teleport-child",
+        "watch",
+        "--until",
+        "/run/soaked",
+        keepers[0],
+        keepers[1],
+    ]);
+    let logins = spawn(&[
+        "/usr/local/bin/teleport-child",
+        "storm",
+        "--logins",
+        "2",
+        "--prefix",
+        "rush",
+        "--until",
+        "/run/soaked",
+    ]);
+    let began = Instant::now();
+    for round in 0..rounds() {
+        for unit in [SESSIOND, USERDBD] {
+            end(&node, unit, round);
+        }
+        // Not always at the same place of a login.
+        std::thread::sleep(Duration::from_millis(
+            u64::try_from(round * 37 % 150).unwrap_or(0),
+        ));
+    }
+    let took = began.elapsed();
+    node.run(&["touch", "/run/soaked"]).must();
+    let told: BTreeMap<&str, Value> = [("lookups", lookups), ("logins", logins)]
+        .into_iter()
+        .map(|(name, child)| {
+            let output = child.wait_with_output().expect("its output");
+            let told = String::from_utf8_lossy(&output.stdout).into_owned();
+            (
+                name,
+                serde_json::from_str(told.trim()).unwrap_or(Value::String(told)),
+            )
+        })
+        .collect();
+    println!(
+        "{} restarts of each daemon in {took:.1?}: {told:?}",
+        rounds()
+    );
+    for (name, told) in &told {
+        assert_eq!(told["failures"], 0, "{name}: {told}");
+    }
+    assert!(told["lookups"]["lookups"].as_u64() > Some(100), "{told:?}");
+    assert!(told["logins"]["sessions"].as_u64() > Some(10), "{told:?}");
+    for login in keepers {
+        assert_eq!(
+            listed(&node, login).unwrap_or_default()["sessions"],
+            1,
+            "{login}"
+        );
+        node.within(SOON, "sudo is there after the last restart", |node| {
+            has_sudo(node, login)
+        });
+    }
+    for session in sessions {
+        session.finish().ran.must();
+    }
+    for login in keepers {
+        assert!(!is_known(&node, login), "{login}");
+    }
+}

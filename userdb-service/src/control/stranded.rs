@@ -1,0 +1,101 @@
+//! Users whose sessions cannot be read after a restart: kept without rights until their processes have ended.
+//!
+//! All that is known of them is what is published. What becomes of them is the registry's to say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use account_table::{Account, Cursor, DEFAULT_PATH, Lookup, Table, Trust};
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+use tracing::{error, info};
+
+use super::daemon::Daemon;
+use super::lookup::remains;
+use super::publish;
+use super::registry::{Phase, Session, Standing, Terms};
+use crate::policy::{Gid, Login, Uid};
+
+/// How often a user is looked at whose processes are waited for.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Standings for published users of whom nothing is written down: neither a session nor how far their end
+/// has come.
+pub(super) fn strays(standings: &[Standing], sessions: &[Session]) -> Vec<Standing> {
+    let known: BTreeSet<&Login> = standings
+        .iter()
+        .map(|standing| &standing.login)
+        .chain(sessions.iter().map(Session::login))
+        .collect();
+    published()
+        .into_iter()
+        .filter(|(login, _)| !known.contains(login))
+        .filter_map(|(login, account)| {
+            Some(Standing {
+                // A repaired login has its original spelling, which its UID was derived from, as an alias.
+                given: account
+                    .aliases()
+                    .next()
+                    .unwrap_or(account.login())
+                    .to_owned(),
+                uid: Uid::try_from(account.uid()).ok()?,
+                gid: Gid::try_from(account.gid()).ok()?,
+                login,
+                phase: Phase::Lingering,
+                owners: BTreeSet::new(),
+                may_have_remains: true,
+                has_home: false,
+                terms: Terms::default(),
+            })
+        })
+        .collect()
+}
+
+/// What the daemon before this one has published. Nobody writes now, so nothing is ever busy.
+fn published() -> BTreeMap<Login, Account> {
+    let mut found = BTreeMap::new();
+    let Some(table) = Table::open(DEFAULT_PATH, Trust::Root) else {
+        return found;
+    };
+    let mut cursor = Cursor::default();
+    while let Lookup::Found(account) = table.next_user(&mut cursor) {
+        if let Ok(login) = Login::try_from(account.login()) {
+            found.insert(login, account);
+        }
+    }
+    found
+}
+
+impl Daemon {
+    /// Leaves the login published as it is, locked and without memberships.
+    pub(super) fn lock(&self, login: &Login) {
+        let Some(account) = published().remove(login) else {
+            return;
+        };
+        if account.locked() && account.groups().next().is_none() {
+            return;
+        }
+        if let Err(error) = self.table.borrow_mut().publish(&publish::locked(&account)) {
+            error!(TELEPORT_LOGIN = %login, %error, "cannot take a user's groups away; the user is withdrawn");
+            self.withdraw(login);
+        }
+    }
+
+    /// Waits for the end of the last process of `uid`.
+    pub(super) fn await_processes(self: &Rc<Self>, login: Login, uid: Uid) {
+        if !self.ending.borrow_mut().insert(login.clone()) {
+            return;
+        }
+        let daemon = self.clone();
+        spawn_local(async move {
+            while remains::has_processes(uid.get()) {
+                sleep(LOOK).await;
+            }
+            info!(TELEPORT_LOGIN = %login, TELEPORT_UID = %uid, "the last process of {login} has ended");
+            daemon.ending.borrow_mut().remove(&login);
+            let effects = daemon.registry.borrow_mut().processes_ended(&login);
+            daemon.carry_out(effects);
+        });
+    }
+}
