@@ -10,12 +10,19 @@ use crate::record::{Disposition, user};
 
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 
-/// How many bytes of a word are 0.
+/// A word with a 1 in each byte where the given one has a 0 byte.
 #[inline]
-fn zero_bytes(word: u64) -> usize {
+fn zero_bytes(word: u64) -> u64 {
     // A byte's high bit survives in neither term only if all its bits are 0.
-    let zero = !(((word & !HIGH_BITS) + !HIGH_BITS) | word) & HIGH_BITS;
-    ((zero >> 7).wrapping_mul(0x0101_0101_0101_0101) >> 56) as usize
+    (!(((word & !HIGH_BITS) + !HIGH_BITS) | word) & HIGH_BITS) >> 7
+}
+
+/// The sum of the eight bytes of a word.
+#[inline]
+fn sum_of_bytes(word: u64) -> usize {
+    const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
+    let pairs = (word & EVEN) + (word >> 8 & EVEN);
+    (pairs.wrapping_mul(0x0001_0001_0001_0001) >> 48) as usize
 }
 
 /// A private, checked copy of one account, about 4 KiB: nobody changes it any more. All strings are UTF-8 without NUL.
@@ -126,9 +133,14 @@ impl Account {
             }
         }
         let (mut high_bits, mut found) = (0, 0);
-        for &word in words {
-            high_bits |= word;
-            found += zero_bytes(word);
+        // So few words at a time that no byte of the counter overflows.
+        for words in words.chunks(255) {
+            let mut columns = 0;
+            for &word in words {
+                high_bits |= word;
+                columns += zero_bytes(word);
+            }
+            found += sum_of_bytes(columns);
         }
         let is_text = high_bits & HIGH_BITS == 0
             || bytes
@@ -192,7 +204,13 @@ impl Account {
     /// Whether `name` is the login or an alias.
     #[inline]
     pub fn is_called(&self, name: &[u8]) -> bool {
-        self.raw(0) == name || (self.counts().0 > 0 && self.has_alias(name))
+        self.raw(0) == name || (self.has_aliases() && self.has_alias(name))
+    }
+
+    /// Whether there are aliases at all.
+    #[inline]
+    pub(crate) fn has_aliases(&self) -> bool {
+        self.counts().0 > 0
     }
 
     fn has_alias(&self, name: &[u8]) -> bool {
@@ -356,4 +374,21 @@ pub struct MembershipRef {
     /// GID of the group.
     pub gid: u32,
     pub(crate) slot: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_bytes_are_counted_at_every_place_and_up_to_a_full_counter() {
+        for zeros in 0..=0xff_u64 {
+            let bytes: [u8; 8] =
+                core::array::from_fn(|at| if zeros >> at & 1 == 1 { 0 } else { 0x80 >> at });
+            let word = u64::from_le_bytes(bytes);
+            let count = zeros.count_ones() as usize;
+            assert_eq!(sum_of_bytes(zero_bytes(word)), count);
+            assert_eq!(sum_of_bytes(255 * zero_bytes(word)), 255 * count);
+        }
+    }
 }

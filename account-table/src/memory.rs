@@ -6,7 +6,9 @@ use core::fmt;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 
-use crate::layout::{Geometry, MAGIC, MAX_RECORD_WORDS, PAGE, VERSION, WORD, header};
+use crate::layout::{
+    Geometry, LINE_WORDS, MAGIC, MAX_LINES, MAX_RECORD_WORDS, PAGE, VERSION, WORD, header,
+};
 
 /// Loads a word and everything its writer did before storing it. A relaxed load and a fence, because only relaxed loads are
 /// promised to work on memory that is mapped read-only.
@@ -299,14 +301,22 @@ impl Buffer {
         }
     }
 
-    /// Copies words that the writer may be changing meanwhile; the caller finds out afterwards whether it did.
+    /// Copies whole lines that the writer may be changing meanwhile; the caller finds out afterwards whether it did.
     #[inline]
     pub(crate) fn fill(&mut self, source: &[AtomicU64]) {
-        let count = source.len().min(MAX_RECORD_WORDS);
+        let count = source.len().min(MAX_RECORD_WORDS) / LINE_WORDS * LINE_WORDS;
         let words = self.words.as_mut_ptr().cast::<u64>();
-        for (index, from) in source.iter().take(count).enumerate() {
-            // SAFETY: index < count, which is within the array.
-            unsafe { words.add(index).write(from.load(Ordering::Relaxed)) };
+        // Line by line, for the compiler to unroll: records are copied in whole lines.
+        let lines = source.chunks_exact(LINE_WORDS);
+        for (line, cells) in lines.take(MAX_LINES as usize).enumerate() {
+            for (index, from) in cells.iter().enumerate() {
+                // SAFETY: line < MAX_LINES and index < LINE_WORDS, so the word is within the array.
+                unsafe {
+                    words
+                        .add(LINE_WORDS * line + index)
+                        .write(from.load(Ordering::Relaxed));
+                }
+            }
         }
         self.filled = count;
     }

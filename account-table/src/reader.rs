@@ -303,20 +303,69 @@ impl Table {
         )
     }
 
-    /// The user whose private group has this name, that is, the one with this login; its gid is the group's.
+    /// Finds a user by what the beginning of the record says: login, IDs and groups.
+    #[inline]
+    fn find_beginning(
+        &self,
+        index: Index,
+        hash: u64,
+        account: &mut Account,
+        is_it: impl Fn(&Account) -> bool,
+    ) -> Lookup<()> {
+        self.probe(
+            index,
+            hash,
+            |slot| match self.read_membership(slot, account) {
+                Slot::Copied(_) if is_it(account) => Verdict::Hit(()),
+                Slot::Copied(_) | Slot::Empty => Verdict::Other,
+                Slot::Busy => Verdict::Busy,
+            },
+            || None,
+        )
+    }
+
+    /// The user whose private group has this name, that is, the one with this login. Of `account` login and gid are to be used,
+    /// which are the group's, and nothing else.
     #[inline]
     pub fn find_private_group_by_name(&self, name: &[u8], account: &mut Account) -> Lookup<()> {
         let hash = hash_name(self.seed(), name);
-        self.find_user(Index::Names, hash, account, |account| {
+        self.find_beginning(Index::Names, hash, account, |account| {
             account.login_bytes() == name
         })
     }
 
-    /// The user whose private group has this gid.
+    /// The user whose private group has this gid; otherwise as [`Table::find_private_group_by_name`].
     #[inline]
     pub fn find_private_group_by_gid(&self, gid: u32, account: &mut Account) -> Lookup<()> {
         let hash = hash_id(self.seed(), gid);
-        self.find_user(Index::Ids, hash, account, |account| account.gid() == gid)
+        self.find_beginning(Index::Ids, hash, account, |account| account.gid() == gid)
+    }
+
+    /// The user with this login or alias, for the sake of the groups: nothing else of `account` is to be used.
+    #[inline]
+    pub fn find_memberships_by_name(&self, name: &[u8], account: &mut Account) -> Lookup<()> {
+        let hash = hash_name(self.seed(), name);
+        self.probe(
+            Index::Names,
+            hash,
+            |slot| {
+                let beginning = self.read_membership(slot, account);
+                if matches!(beginning, Slot::Copied(_)) && account.login_bytes() == name {
+                    return Verdict::Hit(());
+                }
+                // Aliases stand at the end of a record.
+                let all = match beginning {
+                    Slot::Copied(_) if account.has_aliases() => self.read_user(slot, account),
+                    other => other,
+                };
+                match all {
+                    Slot::Copied(_) if account.is_called(name) => Verdict::Hit(()),
+                    Slot::Copied(_) | Slot::Empty => Verdict::Other,
+                    Slot::Busy => Verdict::Busy,
+                }
+            },
+            || None,
+        )
     }
 
     /// The shared group with this name; of several, a synthesized one.

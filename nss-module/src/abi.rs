@@ -180,7 +180,7 @@ unsafe extern "C" fn _nss_teleport_initgroups_dyn(
             return Outcome::NotFound;
         };
         let mut account = Account::empty();
-        match Outcome::from(table.find_user_by_name(user, &mut account)) {
+        match Outcome::from(table.find_memberships_by_name(user, &mut account)) {
             Outcome::Success => (),
             outcome => return outcome,
         }

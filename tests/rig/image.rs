@@ -79,10 +79,15 @@ impl Suite {
 
 /// Folder with the root of `suite`, made now if it is not there yet (some 20 s).
 pub(crate) fn image(suite: Suite) -> Result<PathBuf> {
+    image_with(suite, &[])
+}
+
+/// As [`image`], an image of its own with further packages in it. To be mounted over, never to be changed.
+pub fn image_with(suite: Suite, further: &[&str]) -> Result<PathBuf> {
     let cache = cache();
     fs::create_dir_all(&cache)
         .map_err(|error| Trouble::failed(format!("making {}", cache.display()), error))?;
-    let root = cache.join(format!("{}-{:016x}", suite.name(), recipe(suite)));
+    let root = cache.join(format!("{}-{:016x}", suite.name(), recipe(suite, further)));
     let lock = cache.join(format!("{}.lock", suite.name()));
     // Test binaries may start side by side: one makes the image, the others wait for it.
     let file = File::create(&lock)
@@ -90,7 +95,7 @@ pub(crate) fn image(suite: Suite) -> Result<PathBuf> {
     let _held = Flock::lock(file, FlockArg::LockExclusive)
         .map_err(|(_, error)| Trouble::failed(format!("locking {}", lock.display()), error))?;
     if !root.exists() {
-        make(suite, &root)?;
+        make(suite, further, &root)?;
     }
     Ok(root)
 }
@@ -102,13 +107,16 @@ pub(crate) fn cache() -> PathBuf {
 }
 
 /// Changes with everything that decides what is in the image.
-fn recipe(suite: Suite) -> u64 {
+fn recipe(suite: Suite, further: &[&str]) -> u64 {
     let mut hasher = DefaultHasher::new();
     (suite.name(), PACKAGES).hash(&mut hasher);
+    if !further.is_empty() {
+        further.hash(&mut hasher);
+    }
     hasher.finish()
 }
 
-fn make(suite: Suite, root: &Path) -> Result<()> {
+fn make(suite: Suite, further: &[&str], root: &Path) -> Result<()> {
     let mirror = debian_mirror()?;
     let half = root.with_extension("half");
     let _ = fs::remove_dir_all(&half);
@@ -117,7 +125,10 @@ fn make(suite: Suite, root: &Path) -> Result<()> {
         .args(["--mode=root", "--variant=minbase", "--format=directory"])
         // A mirror that stands still is good enough for tests, its signatures are checked all the same.
         .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
-        .arg(format!("--include={}", PACKAGES.join(",")));
+        .arg(format!(
+            "--include={}",
+            [PACKAGES, further].concat().join(",")
+        ));
     if suite == Suite::Sid {
         command.arg(format!("--keyring={}", current_keys()?.display()));
     }

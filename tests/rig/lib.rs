@@ -17,7 +17,7 @@ mod trouble;
 
 pub use command::Ran;
 pub use etc::Etc;
-pub use image::Suite;
+pub use image::{Suite, image_with};
 pub use journal::Journal;
 pub use login::{Ended, Event, Login, LoginBuilder};
 pub use machine::Machine;
