@@ -251,6 +251,14 @@ impl Daemon {
         }
     }
 
+    /// Most files of ours in sudoers.d, as configured.
+    pub(super) fn max_sudoers_files(&self) -> u32 {
+        match &*self.config.borrow() {
+            Ok(config) => config.sudo.max_files,
+            Err(_) => Config::default().sudo.max_files,
+        }
+    }
+
     async fn keep_time(self: Rc<Self>) {
         loop {
             let deadline = self.registry.borrow().next_deadline();

@@ -14,7 +14,9 @@ use super::daemon::Daemon;
 use super::messages;
 use super::publish;
 use super::registry::{Effect, Published, SessionId, State};
+use super::sudo_rs;
 use super::written::Note;
+use crate::policy::room::{self, Room};
 use crate::policy::{Login, SudoersSpec};
 
 /// How often what has failed is tried again.
@@ -149,6 +151,16 @@ impl Daemon {
             self.remove_sudoers(login);
             return;
         }
+        if let Err(why) = self.has_room_for(login) {
+            warn!(
+                MESSAGE_ID = messages::NO_SUDO,
+                TELEPORT_LOGIN = %login,
+                "{login} goes without sudo: {why}"
+            );
+            messages.push(why);
+            self.registry.borrow_mut().sudoers_not_written(login);
+            return;
+        }
         if let Err(error) = self.sudoers.write(login, specs) {
             warn!(
                 MESSAGE_ID = messages::NO_SUDO,
@@ -162,6 +174,28 @@ impl Daemon {
             self.remove_sudoers(login);
             self.registry.borrow_mut().sudoers_not_written(login);
         }
+    }
+
+    /// May the login have a file, if it has none yet? What is in place may be changed at any time.
+    fn has_room_for(&self, login: &Login) -> Result<(), String> {
+        if self.sudoers.has(login) {
+            return Ok(());
+        }
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let registry = self.registry.borrow();
+        let (ours, of_user, teleport_user) = registry.sudoers_beside(login);
+        let sudo_rs = sudo_rs::is_installed();
+        let others = match sudo_rs {
+            true => self.sudoers.read_by_sudo().saturating_sub(ours),
+            false => 0,
+        };
+        let room = Room {
+            ours: count(ours),
+            of_user: count(of_user),
+            others: count(others),
+            sudo_rs,
+        };
+        room::for_one_more(self.max_sudoers_files(), room, teleport_user)
     }
 
     /// A grant that cannot be taken away now is taken away as soon as the file system allows it, unless

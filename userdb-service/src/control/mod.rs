@@ -28,6 +28,7 @@ mod server;
 mod start;
 pub mod state;
 mod stranded;
+mod sudo_rs;
 pub mod sudoers_check;
 pub mod sudoers_files;
 mod written;

@@ -109,6 +109,29 @@ impl SudoersFiles {
         self.sync(&folder)
     }
 
+    /// Whether there is a file of ours for `login`. One that cannot be looked at counts as none.
+    pub fn has(&self, login: &Login) -> bool {
+        let found = self
+            .open_if_present()
+            .ok()
+            .flatten()
+            .map(|folder| self.inspect(&folder, &file_name(login)));
+        matches!(found, Some(Ok(Found::Ours(_))))
+    }
+
+    /// Number of the files that sudo reads, ours and others'. A folder that cannot be read counts as full.
+    pub fn read_by_sudo(&self) -> usize {
+        let names = match self.open_if_present() {
+            Ok(Some(folder)) => self.names(&folder),
+            Ok(None) => return 0,
+            Err(error) => Err(error),
+        };
+        names.map_or(usize::MAX, |names| {
+            let read = |name: &&String| !name.contains('.') && !name.ends_with('~');
+            names.iter().filter(read).count()
+        })
+    }
+
     /// Takes away whatever was granted to `login`.
     ///
     /// # Errors

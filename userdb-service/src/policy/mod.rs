@@ -16,6 +16,7 @@ pub mod repair;
 mod request;
 mod rights;
 mod roles;
+pub mod room;
 mod sentences;
 mod shortfalls;
 pub mod sudoers;

@@ -210,6 +210,32 @@ impl Registry {
             .map(|entry| &entry.standing.login)
     }
 
+    /// How many other logins have a sudoers file, and how many of those are of the Teleport user who has
+    /// fewest of all that are on `login`, with that user's name.
+    pub fn sudoers_beside(&self, login: &Login) -> (usize, usize, &str) {
+        let with_file: Vec<&Login> = self.sudoers().filter(|have| *have != login).collect();
+        let of = |user: &str| {
+            let is_on = |login: &&&Login| self.open_users(login).any(|have| have == user);
+            with_file.iter().filter(is_on).count()
+        };
+        let least = self
+            .open_users(login)
+            .map(|user| (of(user), user))
+            .min()
+            .unwrap_or_default();
+        (with_file.len(), least.0, least.1)
+    }
+
+    /// The Teleport users with an open session on the login, each as often as it has one.
+    fn open_users(&self, login: &Login) -> impl Iterator<Item = &str> {
+        let ids = self.logins.get(login).map(|entry| entry.sessions.values());
+        ids.into_iter()
+            .flatten()
+            .filter_map(|id| self.sessions.get(id))
+            .filter(|session| session.state == State::Open)
+            .map(|session| session.plan.teleport_user.as_str())
+    }
+
     /// When [`Registry::tick`] next has something to do.
     pub fn next_deadline(&self) -> Option<Boottime> {
         self.timers.first().map(|(at, _)| *at)
