@@ -82,6 +82,9 @@ struct Login {
     /// No pam_putenv: the variables are in the environment of the process only.
     #[arg(long)]
     process_env_only: bool,
+    /// libpam gets login and variables in ISO 8859-1.
+    #[arg(long)]
+    latin1: bool,
     /// Calls pam_authenticate between account and open, as `use_pam_auth` does.
     #[arg(long)]
     auth: bool,

@@ -4,6 +4,7 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt;
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Ends a PAM code that says everything is well.
 pub(crate) const SUCCESS: Code = Code(0);
@@ -278,9 +279,16 @@ impl Handle {
     }
 }
 
+/// Whether libpam gets text in ISO 8859-1: then what is beyond ASCII is not UTF-8, as some client may send it.
+pub(crate) static LATIN1: AtomicBool = AtomicBool::new(false);
+
 /// Strings come from the command line, where NUL cannot stand.
 fn c_string(text: &str) -> CString {
-    CString::new(text).unwrap_or_default()
+    let bytes = match LATIN1.load(Ordering::Relaxed) {
+        true => text.chars().map(|c| c as u8).collect(),
+        false => text.as_bytes().to_vec(),
+    };
+    CString::new(bytes).unwrap_or_default()
 }
 
 struct Shared(Conversation);

@@ -4,7 +4,9 @@
 use serde_json::json;
 
 use crate::Login;
-use crate::pam::{Code, Handle, Library, SUCCESS};
+use std::sync::atomic::Ordering;
+
+use crate::pam::{self, Code, Handle, Library, SUCCESS};
 use crate::tell;
 use crate::user::{self, Identity};
 
@@ -64,6 +66,7 @@ struct Session<'l> {
 
 impl Session<'_> {
     fn opened(&mut self, library: Library) -> Result<(), i32> {
+        pam::LATIN1.store(self.login.latin1, Ordering::Relaxed);
         for index in 0..self.login.handles {
             let handle = Handle::start(library, &self.login.service, &self.login.login)
                 .map_err(|code| broken(&format!("pam_start: {code}")))?;

@@ -35,6 +35,14 @@ const PACKAGES: &[&str] = &[
     "util-linux",
 ];
 
+/// Kept in the image as package files, for [`Machine::install`](crate::Machine::install): what would change
+/// a machine that does not ask for it.
+const SHELVED: &[&str] = &["opendoas"];
+/// The same for Debian unstable only.
+const SHELVED_ON_SID: &[&str] = &["sudo-rs"];
+/// Where they are.
+pub(crate) const SHELF: &str = "/var/cache/rig";
+
 /// A Debian release to boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
@@ -109,11 +117,19 @@ pub(crate) fn cache() -> PathBuf {
 /// Changes with everything that decides what is in the image.
 fn recipe(suite: Suite, further: &[&str]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (suite.name(), PACKAGES).hash(&mut hasher);
+    (suite.name(), PACKAGES, shelved(suite)).hash(&mut hasher);
     if !further.is_empty() {
         further.hash(&mut hasher);
     }
     hasher.finish()
+}
+
+fn shelved(suite: Suite) -> Vec<&'static str> {
+    let more = match suite {
+        Suite::Sid => SHELVED_ON_SID,
+        Suite::Bookworm | Suite::Trixie => &[],
+    };
+    [SHELVED, more].concat()
 }
 
 fn make(suite: Suite, further: &[&str], root: &Path) -> Result<()> {
@@ -128,6 +144,11 @@ fn make(suite: Suite, further: &[&str], root: &Path) -> Result<()> {
         .arg(format!(
             "--include={}",
             [PACKAGES, further].concat().join(",")
+        ))
+        .arg(format!(
+            "--customize-hook=mkdir -p \"$1\"{SHELF} && cd \"$1\"{SHELF} && \
+             APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" apt-get --option APT::Sandbox::User=root download {}",
+            shelved(suite).join(" ")
         ));
     if suite == Suite::Sid {
         command.arg(format!("--keyring={}", current_keys()?.display()));

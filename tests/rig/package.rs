@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::image::SHELF;
 use crate::{Machine, Ran, Result, Trouble};
 
 /// Where the container client is in every machine.
@@ -55,6 +56,12 @@ impl Machine {
         let path = "/var/tmp/teleport-userdb.deb";
         self.copy_in(&package_file()?, path)?;
         Ok(self.run(&["dpkg", "-i", path]))
+    }
+
+    /// Installs a package that the image keeps as a file.
+    #[track_caller]
+    pub fn install(&self, package: &str) {
+        self.sh(&format!("dpkg -i {SHELF}/{package}_*.deb")).must();
     }
 
     /// Puts the container client in, and PAM stacks to use it with: `sshd` (ours alone), `local` (without us)

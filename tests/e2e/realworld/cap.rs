@@ -1,0 +1,131 @@
+//! A host with sudo-rs, which reads 128 files of sudoers.d and no more: the administrator's last one has to be among them.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use rig::{Login, Machine, Result, Suite, boot_node};
+
+use crate::{ROLES, configure, may, must_be_content, sudoers, uid};
+
+/// Sessions with sudo at once, of one greedy Teleport user and of as many others as it takes.
+const GREEDY: usize = 40;
+const ALL: usize = 200;
+/// Sessions that are opened side by side.
+const LANES: usize = 4;
+
+#[track_caller]
+fn ours(machine: &Machine) -> usize {
+    let listed = machine.sh("ls /etc/sudoers.d | grep -c ^teleport- || :");
+    listed.must().parse().unwrap_or_default()
+}
+
+/// Opens a session with sudo for each (login, Teleport user); told is who has none.
+fn open(machine: &Machine, people: &[(String, String)]) -> (Vec<Login>, BTreeSet<String>) {
+    let (sessions, without) = (Mutex::new(Vec::new()), Mutex::new(BTreeSet::new()));
+    std::thread::scope(|scope| {
+        for lane in people.chunks(people.len().div_ceil(LANES)) {
+            let (sessions, without) = (&sessions, &without);
+            scope.spawn(move || {
+                for (login, user) in lane {
+                    let mut session = machine
+                        .login(login)
+                        .user(user)
+                        .roles("admin")
+                        .hold("open")
+                        .start();
+                    session.reach("open");
+                    let told = format!("{:?}", session.events());
+                    if told.contains("no sudo rights") {
+                        without.lock().expect("no panic").insert(login.clone());
+                    }
+                    sessions.lock().expect("no panic").push(session);
+                }
+            });
+        }
+    });
+    let without = without.into_inner().expect("no panic");
+    (sessions.into_inner().expect("no panic"), without)
+}
+
+#[test]
+fn two_hundred_sudo_users_leave_the_administrators_last_file_effective_beside_sudo_rs() -> Result<()>
+{
+    let machine = boot_node(Suite::Sid)?;
+    machine.install("sudo-rs");
+    configure(&machine, "10-roles", ROLES);
+    sudoers(&machine, "zz-last", "walter ALL=(root) NOPASSWD: ALL\n");
+    let walter = uid(&machine, "walter");
+    let others: usize = machine
+        .sh("ls /etc/sudoers.d | wc -l")
+        .must()
+        .parse()
+        .unwrap_or(0);
+    assert!(may(&machine, &walter, "sudo-rs") && ours(&machine) == 0);
+
+    // One person has a quarter of what there may be, and no more.
+    let most = 128 - 8 - others;
+    let greedy: Vec<(String, String)> = (0..GREEDY)
+        .map(|n| (format!("greedy{n}"), "gier".to_owned()))
+        .collect();
+    let (first, without) = open(&machine, &greedy);
+    assert_eq!(ours(&machine), most.div_ceil(4));
+    assert_eq!(without.len(), GREEDY - most.div_ceil(4), "{without:?}");
+
+    let rest: Vec<(String, String)> = (GREEDY..ALL)
+        .map(|n| (format!("user{n}"), format!("person{n}")))
+        .collect();
+    let (second, without) = open(&machine, &rest);
+    assert_eq!(first.len() + second.len(), ALL);
+    assert_eq!(ours(&machine), most);
+    assert_eq!(without.len(), ALL - GREEDY - (most - most.div_ceil(4)));
+    let asked = crate::as_uid(&machine, &walter, &["sudo-rs", "-n", "id", "-u"]);
+    assert_eq!(asked.must(), "0");
+    assert_eq!(
+        asked.stderr, "",
+        "sudo-rs has something to say of our files"
+    );
+    must_be_content(&machine);
+    // Who has a file may, who has none may not, as it was told.
+    for (login, _) in rest.iter().step_by(16) {
+        let uid = uid(&machine, login);
+        assert_eq!(
+            may(&machine, &uid, "sudo-rs"),
+            !without.contains(login),
+            "{login}"
+        );
+    }
+
+    // What has ended makes room, and sudo-rs follows.
+    let held = uid(&machine, "greedy0");
+    let had = may(&machine, &held, "sudo-rs");
+    std::thread::scope(|scope| {
+        for session in first {
+            scope.spawn(|| session.finish().ran.must().len());
+        }
+    });
+    assert!(had && !may(&machine, &held, "sudo-rs"));
+    let (third, without) = open(&machine, &[("late".to_owned(), "late".to_owned())]);
+    assert!(without.is_empty());
+    assert!(may(&machine, &uid(&machine, "late"), "sudo-rs"));
+    std::thread::scope(|scope| {
+        for session in second.into_iter().chain(third) {
+            scope.spawn(|| session.finish().ran.must().len());
+        }
+    });
+    assert_eq!(ours(&machine), 0);
+
+    // And by membership, for as many as like.
+    sudoers(
+        &machine,
+        "by-group",
+        "%teleport-sudo ALL=(ALL) NOPASSWD: ALL\n",
+    );
+    configure(&machine, "20-mode", "sudo.mode = \"group\"\n");
+    let mut session = machine.login("member").roles("admin").hold("open").start();
+    session.reach("open");
+    let member = uid(&machine, "member");
+    assert!(may(&machine, &member, "sudo-rs") && ours(&machine) == 0);
+    session.finish().ran.must();
+    assert!(!may(&machine, &member, "sudo-rs"));
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! Several Teleport users on one login: what the configuration says, asked when one is admitted and again when a session opens.
+
+use rig::{Ended, Machine};
+
+use crate::{configure, forget, node, node_alone};
+
+const FILE: &str = "30-shared";
+
+/// What a second Teleport user is told, or which rights it then has beside the first.
+#[track_caller]
+fn second(node: &Machine, login: &str, roles: &str) -> Ended {
+    node.login(login)
+        .user("bea")
+        .roles(roles)
+        .command("id -Gn | tr ' ' '\\n' | grep -x builders; sudo -n id -un 2>/dev/null; true")
+        .run()
+}
+
+#[test]
+fn two_teleport_users_on_a_login_have_what_the_configuration_says() {
+    let node = node_alone();
+    // The first has sudo and no group, the second the group and no sudo.
+    for (rule, equal, differing) in [
+        ("refuse", Some("root"), None),
+        ("never", None, None),
+        ("intersect", Some("root"), Some("")),
+        ("union", Some("root"), Some("builders\nroot")),
+    ] {
+        configure(&node, FILE, &format!("logins.shared = \"{rule}\"\n"));
+        let login = format!("both-{rule}");
+        let mut first = node
+            .login(&login)
+            .user("ann")
+            .roles("admin")
+            .hold("open")
+            .start();
+        first.reach("open");
+        for (roles, expected) in [("admin", equal), ("crew", differing)] {
+            let ended = second(&node, &login, roles);
+            match expected {
+                Some(written) => assert_eq!(ended.must_write(), written, "{rule} {roles}"),
+                None => {
+                    assert_eq!(
+                        ended.code("account"),
+                        Some("PERM_DENIED"),
+                        "{rule} {ended:?}"
+                    );
+                    let told = ended.messages().join(" ");
+                    assert!(
+                        told.contains(&login) && told.contains("another Teleport user"),
+                        "{told}"
+                    );
+                }
+            }
+        }
+        // The same Teleport user may have several role sets, and they add up.
+        let again = node
+            .login(&login)
+            .user("ann")
+            .roles("crew")
+            .command("id -Gn | tr ' ' '\\n' | grep -x builders; sudo -n id -un")
+            .run();
+        assert_eq!(again.must_write(), "builders\nroot", "{rule}");
+        first.finish().ran.must();
+    }
+    forget(&node, FILE);
+}
+
+#[test]
+fn who_was_admitted_as_an_equal_does_not_open_beside_rights_that_differ_by_then() {
+    let node = node();
+    let by = |user: &str, roles: &str, hold: &str| {
+        let mut login = node
+            .login("tessa")
+            .user(user)
+            .roles(roles)
+            .hold(hold)
+            .start();
+        login.reach(hold);
+        login
+    };
+    let first = by("ann", "dev", "open");
+    let more = by("ann", "admin", "open");
+    let late = by("bea", "dev admin", "account");
+    more.finish().ran.must();
+    // Ann has no sudo any more; bea would.
+    let ended = late.finish();
+    assert_eq!(ended.code("account"), Some("SUCCESS"), "{ended:?}");
+    assert_eq!(ended.code("open"), Some("SESSION_ERR"), "{ended:?}");
+    assert!(ended.messages().join(" ").contains("differ"), "{ended:?}");
+    assert!(
+        !node
+            .run(&["test", "-e", "/etc/sudoers.d/teleport-tessa"])
+            .succeeded()
+    );
+    first.finish().ran.must();
+    assert!(!node.run(&["id", "tessa"]).succeeded());
+}
+
+/// Calls the registry several times from one process, so that all calls are of one leader: a method, the login, the
+/// Teleport user, each. Prints an answer a line.
+const CALLS: &str = r#"
+use IO::Socket::UNIX;
+my $s = IO::Socket::UNIX->new(Peer => "/run/teleport-userdb/sessions") or die "cannot connect: $!";
+while (@ARGV) {
+    my ($method, $login, $user) = splice(@ARGV, 0, 3);
+    my $environment = qq({"TELEPORT_LOGIN":"$login","TELEPORT_USERNAME":"$user","TELEPORT_ROLES":"dev"});
+    my $handle = "5b0f4a1e-3c52-4c0e-9a7f-2f6f1d9a7c31";
+    print $s qq({"method":"com.goteleport.Sessions.$method","parameters":{"session":"$handle","login":"$login",) .
+        qq("service":"teleport","environment":$environment,"undecodable":[]}}), "\0";
+    local $/ = "\0";
+    my $reply = <$s>;
+    chop $reply;
+    print "$reply\n";
+}
+"#;
+
+#[test]
+fn the_handle_of_a_reservation_opens_nothing_for_another_login_or_teleport_user() {
+    let node = node();
+    node.write("/tmp/calls.pl", CALLS);
+    let steps = [
+        ["Reserve", "tobias", "ann"],
+        ["Open", "tobias", "bea"],
+        ["Open", "tilman", "ann"],
+        ["Open", "tobias", "ann"],
+    ];
+    let words = [&["perl", "/tmp/calls.pl"][..], &steps.concat()].concat();
+    let ran = node.run(&words);
+    let answers: Vec<&str> = ran.must().lines().collect();
+    assert_eq!(answers.len(), steps.len(), "{ran}");
+    for (answer, refused) in answers.iter().zip([false, true, true, false]) {
+        assert_eq!(answer.contains("Sessions.Refused"), refused, "{ran}");
+        assert_eq!(
+            answer.contains("admitted for the Teleport user"),
+            refused,
+            "{ran}"
+        );
+    }
+    assert!(!node.run(&["id", "tilman"]).succeeded());
+}
