@@ -21,6 +21,8 @@ struct Stored {
     kept: Option<Kept>,
     /// Those of the last phase: the clean-up at pam_end gets none.
     settings: Settings,
+    /// To be taken back at the end.
+    terminal: Option<tty::Lasting>,
 }
 
 /// A transaction during one phase.
@@ -41,7 +43,15 @@ pub(crate) fn open_session(call: &mut Call<'_>) -> Code {
 
 /// Session phase, closing.
 pub(crate) fn close_session(call: &mut Call<'_>) -> Code {
-    phase(call, "close_session", Code::Success, phases::close_session)
+    let code = phase(call, "close_session", Code::Success, phases::close_session);
+    if let Some(Ok(mut stored)) = call
+        .handle
+        .data::<Stored>()
+        .map(|data| data.try_borrow_mut())
+    {
+        stored.take_terminal_back(&call.handle);
+    }
+    code
 }
 
 /// Carries a phase out; `broken` is answered where the handle cannot keep anything.
@@ -77,7 +87,14 @@ fn phase(
         decide(&mut transaction, &mut stored.kept)
     };
     if let Some(uid) = verdict.terminal {
-        transaction.give_terminal(uid);
+        let lasting = transaction.give_terminal(uid);
+        if let Some(Ok(mut stored)) = call
+            .handle
+            .data::<Stored>()
+            .map(|data| data.try_borrow_mut())
+        {
+            stored.terminal = lasting;
+        }
     }
     transaction.log(&verdict);
     transaction.debug(|| format!("{name}: {:?}", verdict.code));
@@ -89,8 +106,21 @@ fn phase(
     verdict.code
 }
 
+impl Stored {
+    fn take_terminal_back(&mut self, handle: &Handle<'_>) {
+        let taken = self.terminal.take().map(|given| tty::take_back(&given));
+        if let Some(Err(error)) = taken {
+            let text = format!("the terminal could not be taken back: {error}");
+            handle.log(Priority::Warning, &printable(&text));
+        }
+    }
+}
+
 impl ModuleData for Stored {
     fn end(&mut self, handle: &Handle<'_>, ending: Ending) {
+        if ending == Ending::Over {
+            self.take_terminal_back(handle);
+        }
         let (Ending::Over, Some(kept)) = (ending, &mut self.kept) else {
             return;
         };
@@ -118,18 +148,21 @@ impl Transaction<'_, '_> {
         }
     }
 
-    fn give_terminal(&self, uid: u32) {
+    /// The terminal, if it has to be taken back.
+    fn give_terminal(&self, uid: u32) -> Option<tty::Lasting> {
         match tty::give(self.handle.tty().as_deref(), uid) {
-            Ok(given) => self.debug(|| match given {
-                Some(device) => format!("terminal {device} given to uid {uid}"),
-                None => "no terminal to give".to_owned(),
-            }),
-            Err(error) => self.handle.log(
-                Priority::Warning,
-                &printable(&format!(
-                    "the terminal could not be given to uid {uid}: {error}"
-                )),
-            ),
+            Ok(given) => {
+                self.debug(|| match &given {
+                    Some(given) => format!("terminal {} given to uid {uid}", given.device),
+                    None => "no terminal to give".to_owned(),
+                });
+                given?.lasting
+            }
+            Err(error) => {
+                let text = format!("the terminal could not be given to uid {uid}: {error}");
+                self.handle.log(Priority::Warning, &printable(&text));
+                None
+            }
         }
     }
 

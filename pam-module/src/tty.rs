@@ -17,27 +17,78 @@ const OTHER_NAMES: u32 = 5;
 /// What the owner of a terminal may do with it, and the group tty: as login(1) leaves it.
 const MODE: Mode = Mode::from_raw_mode(0o620);
 
+/// What it has when nobody is logged in on it.
+const FREE: Mode = Mode::from_raw_mode(0o600);
+
+/// A terminal that was given.
+#[derive(Debug)]
+pub(crate) struct Given {
+    /// Major and minor number, for the log.
+    pub(crate) device: String,
+    /// A terminal that outlives the login, such as ttyS0: a pseudo terminal goes with it.
+    pub(crate) lasting: Option<Lasting>,
+}
+
+/// A terminal that has to be taken back.
+#[derive(Debug)]
+pub(crate) struct Lasting {
+    /// As PAM_TTY named it.
+    name: Vec<u8>,
+    /// The device, so that nothing else of that name is taken for it.
+    number: u64,
+    user: u32,
+    /// The process that has given it: a copy of the PAM handle in a child must not take it back.
+    process: u32,
+}
+
 /// Gives the terminal PAM_TTY names or, without one, the one open in this process to `uid`. The group stays
 /// what it is. Answers which it was, None where there is none to give.
-pub(crate) fn give(named: Option<&[u8]>, uid: u32) -> io::Result<Option<String>> {
+pub(crate) fn give(named: Option<&[u8]>, uid: u32) -> io::Result<Option<Given>> {
     let terminal = match named {
-        Some(name) if !name.is_empty() => named_terminal(name)?,
+        Some(name) if !name.is_empty() => named_terminal(name, 0)?,
         _ => only_terminal()?,
     };
     let Some((terminal, stat)) = terminal else {
         return Ok(None);
     };
-    let user = Uid::from_raw(uid);
-    rustix::fs::chownat(&terminal, "", Some(user), None, AtFlags::EMPTY_PATH)?;
-    // The descriptor is O_PATH, which has no side effects on a device and which fchmod does not take.
-    let link = format!("/proc/self/fd/{}", terminal.as_raw_fd());
-    rustix::fs::chmodat(CWD, link, MODE, AtFlags::empty())?;
+    set(&terminal, uid, MODE)?;
     let (major, minor) = device(&stat);
-    Ok(Some(format!("{major}:{minor}")))
+    let lasting = named
+        .filter(|_| !PTY_SLAVES.contains(&major))
+        .map(|name| Lasting {
+            name: name.to_vec(),
+            number: stat.st_rdev,
+            user: uid,
+            process: std::process::id(),
+        });
+    Ok(Some(Given {
+        device: format!("{major}:{minor}"),
+        lasting,
+    }))
 }
 
-/// The terminal of that name, if it is one and root's. A name is a path in /dev or relative to it.
-fn named_terminal(name: &[u8]) -> io::Result<Option<(OwnedFd, Stat)>> {
+/// Makes a terminal root's again, if it still is of the user it was given to: whoever opens it next must not
+/// share it with a process that the user has left.
+pub(crate) fn take_back(given: &Lasting) -> io::Result<()> {
+    if given.process != std::process::id() {
+        return Ok(());
+    }
+    match named_terminal(&given.name, given.user)? {
+        Some((terminal, stat)) if stat.st_rdev == given.number => set(&terminal, 0, FREE),
+        _ => Ok(()),
+    }
+}
+
+fn set(terminal: &OwnedFd, owner: u32, mode: Mode) -> io::Result<()> {
+    let owner = Uid::from_raw(owner);
+    rustix::fs::chownat(terminal, "", Some(owner), None, AtFlags::EMPTY_PATH)?;
+    // The descriptor is O_PATH, which has no side effects on a device and which fchmod does not take.
+    let link = format!("/proc/self/fd/{}", terminal.as_raw_fd());
+    Ok(rustix::fs::chmodat(CWD, link, mode, AtFlags::empty())?)
+}
+
+/// The terminal of that name, if it is one and `owner`'s. A name is a path in /dev or relative to it.
+fn named_terminal(name: &[u8], owner: u32) -> io::Result<Option<(OwnedFd, Stat)>> {
     let Ok(name) = str::from_utf8(name) else {
         return Ok(None);
     };
@@ -53,7 +104,7 @@ fn named_terminal(name: &[u8]) -> io::Result<Option<(OwnedFd, Stat)>> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let terminal = rustix::fs::open(path, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&terminal)?;
-    let fits = is_roots_device(&stat) && device(&stat).0 != OTHER_NAMES;
+    let fits = is_device_of(&stat, owner) && device(&stat).0 != OTHER_NAMES;
     Ok(fits.then_some((terminal, stat)))
 }
 
@@ -80,7 +131,7 @@ fn only_terminal() -> io::Result<Option<(OwnedFd, Stat)>> {
         };
         let stat = rustix::fs::fstat(&file)?;
         let (major, minor) = device(&stat);
-        if is_roots_device(&stat) && PTY_SLAVES.contains(&major) && own != Some((major, minor)) {
+        if is_device_of(&stat, 0) && PTY_SLAVES.contains(&major) && own != Some((major, minor)) {
             // The highest descriptor of each terminal counts.
             let highest = found.entry(stat.st_rdev).or_insert((number, None));
             *highest = (highest.0.max(number), Some((file, stat)));
@@ -99,8 +150,8 @@ fn only_terminal() -> io::Result<Option<(OwnedFd, Stat)>> {
     })
 }
 
-fn is_roots_device(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_uid == 0
+fn is_device_of(stat: &Stat, owner: u32) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_uid == owner
 }
 
 fn device(stat: &Stat) -> (u32, u32) {
@@ -154,7 +205,7 @@ mod tests {
             "/dev/tty",
             "ttyX/../../x",
         ] {
-            let answer = named_terminal(name.as_bytes());
+            let answer = named_terminal(name.as_bytes(), 0);
             assert!(matches!(answer, Ok(None)), "{name}: {answer:?}");
         }
     }

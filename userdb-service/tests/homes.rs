@@ -55,6 +55,11 @@ impl Bench {
         }
     }
 
+    async fn provide_lasting(&self, user: &str) -> Result<Provided, HomeError> {
+        let program = env!("CARGO_BIN_EXE_teleport-sessiond").into();
+        Homes::provide_lasting(&self.path, Janitor { program }, &self.tenant(user)).await
+    }
+
     fn home(&self) -> PathBuf {
         self.path.join("zed")
     }
@@ -181,24 +186,43 @@ async fn a_start_keeps_the_homes_of_the_living_and_the_waiting_and_nothing_half_
 }
 
 #[tokio::test]
-async fn a_lasting_home_of_somebody_else_is_left_alone() {
+async fn a_lasting_home_is_its_teleport_users_for_good() {
     let bench = Bench::new("lasting");
-    let provided = bench
-        .homes()
-        .provide_lasting(&bench.tenant("ann"))
-        .await
-        .unwrap();
-    assert_eq!(provided, Provided::Fresh);
+    let provide = |user: &'static str| bench.provide_lasting(user);
+    assert_eq!(provide("ann").await.unwrap(), Provided::Fresh);
+    assert_eq!(provide("ann").await.unwrap(), Provided::Present);
+    let refused = provide("bea").await.unwrap_err();
+    assert!(matches!(refused, HomeError::OfAnother(_)), "{refused:?}");
     assert_eq!(
-        bench
-            .homes()
-            .provide_lasting(&bench.tenant("bea"))
-            .await
-            .unwrap(),
-        Provided::Present
+        refused.to_string(),
+        format!(
+            "{} is of another Teleport user: left alone",
+            bench.home().display()
+        )
     );
+    // What its user may write says nothing of whose it is.
+    bench.leave(".teleport-userdb");
+    assert!(provide("bea").await.is_err());
+    // Gone with the home, whoever has removed it.
+    std::fs::remove_dir_all(bench.home()).unwrap();
+    assert_eq!(provide("bea").await.unwrap(), Provided::Fresh);
+    assert!(provide("ann").await.is_err());
+    assert_eq!(mode(&bench.path.join(".teleport-userdb")), 0o700);
+    // A mark that is not whole is nobody's.
+    std::fs::write(bench.path.join(".teleport-userdb/zed"), "").unwrap();
+    assert!(provide("bea").await.is_err());
+    // A home that was there before us is the first one's.
+    std::fs::remove_file(bench.path.join(".teleport-userdb/zed")).unwrap();
+    assert_eq!(provide("ann").await.unwrap(), Provided::Present);
+    assert!(provide("bea").await.is_err());
+}
+
+#[tokio::test]
+async fn a_lasting_home_that_others_own_is_left_alone() {
+    let bench = Bench::new("others");
+    bench.provide_lasting("ann").await.unwrap();
     chown(bench.home(), Some(0x7000_0299), None).unwrap();
-    let refused = bench.homes().provide_lasting(&bench.tenant("ann")).await;
+    let refused = bench.provide_lasting("ann").await;
     assert!(
         matches!(
             refused,
@@ -211,7 +235,7 @@ async fn a_lasting_home_of_somebody_else_is_left_alone() {
     );
     std::fs::remove_dir_all(bench.home()).unwrap();
     symlink("/etc", bench.home()).unwrap();
-    let refused = bench.homes().provide_lasting(&bench.tenant("ann")).await;
+    let refused = bench.provide_lasting("ann").await;
     assert!(
         matches!(refused, Err(HomeError::NotTheirs { owner: 0, .. })),
         "{refused:?}"

@@ -123,6 +123,42 @@ fn a_terminal_that_is_not_roots_is_left_alone() {
 }
 
 #[test]
+fn a_terminal_that_outlives_the_login_is_taken_back_at_its_end() {
+    let rig = Rig::new();
+    let _registry = rig.registry();
+    // A node of our own with a name of the host's, which nobody else sees.
+    let (name, node) = ("/dev/tty1", "/run/tty1");
+    let mode = Mode::from_raw_mode(0o600);
+    let device = rustix::fs::makedev(4, 63);
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        node,
+        rustix::fs::FileType::CharacterDevice,
+        mode,
+        device,
+    )
+    .expect("a device node");
+    crate::rig::mount(Some(node), name, None, libc::MS_BIND);
+    let owner_and_mode = || {
+        let stat = rustix::fs::stat(node).expect("the node");
+        (stat.st_uid, stat.st_mode & 0o7777)
+    };
+    for closes in [true, false] {
+        let login = rig.login("alice");
+        login.set(sys::PAM_TTY, "tty1");
+        assert_eq!(login.account(), sys::PAM_SUCCESS);
+        assert_eq!(login.open(), sys::PAM_SUCCESS);
+        assert_eq!(owner_and_mode(), GIVEN);
+        if closes {
+            assert_eq!(login.close(), sys::PAM_SUCCESS);
+            assert_eq!(owner_and_mode(), LEFT);
+        }
+        login.end(0);
+        assert_eq!(owner_and_mode(), LEFT);
+    }
+}
+
+#[test]
 fn of_several_terminals_none_is_guessed() {
     let rig = Rig::new();
     let _registry = rig.registry();

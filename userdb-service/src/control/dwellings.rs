@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -50,10 +51,7 @@ impl Daemon {
             },
             Home::Persistent { path } => {
                 let base = path.rsplit_once('/').map_or("/", |(base, _)| base);
-                match Homes::open(base, Janitor::default()) {
-                    Ok(homes) => homes.provide_lasting(&tenant).await,
-                    Err(error) => Err(error),
-                }
+                Homes::provide_lasting(Path::new(base), Janitor::default(), &tenant).await
             }
         };
         if provided.is_ok() && matches!(plan.home, Home::Ephemeral { .. }) {

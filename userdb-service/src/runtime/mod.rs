@@ -19,7 +19,10 @@ pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    Ok(tokio::task::LocalSet::new().block_on(&runtime, main))
+    let output = tokio::task::LocalSet::new().block_on(&runtime, main);
+    // A thread that waits for a disk which does not answer must not keep us from ending.
+    runtime.shutdown_background();
+    Ok(output)
 }
 
 /// Allows this process as many descriptors as it may have: the soft limit is low for the sake of

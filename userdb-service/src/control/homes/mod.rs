@@ -9,13 +9,14 @@
 //! * `.kept-LOGIN/`: root's, with the home of somebody who may come back, `home`, and whose it is, `owner`,
 //! * `.trash/`: root's, with what nobody will see again.
 
+mod lasting;
 mod mark;
 mod trash;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,6 +45,10 @@ pub enum HomeError {
         /// Whose it is.
         owner: u32,
     },
+    /// A lasting home that was made for another Teleport user under the same login.
+    OfAnother(PathBuf),
+    /// The disk of lasting homes does not answer.
+    TooSlow(PathBuf),
     /// The folder of homes can be changed by others than root.
     Unsafe(PathBuf),
     /// The file system that ephemeral homes are to be on is not mounted.
@@ -69,6 +74,14 @@ impl fmt::Display for HomeError {
                     path.display()
                 )
             }
+            HomeError::OfAnother(path) => {
+                write!(
+                    f,
+                    "{} is of another Teleport user: left alone",
+                    path.display()
+                )
+            }
+            HomeError::TooSlow(path) => write!(f, "{} does not answer in time", path.display()),
             HomeError::Unsafe(path) => {
                 write!(
                     f,
@@ -209,21 +222,6 @@ impl Homes {
         Ok(present)
     }
 
-    /// Gives a tenant a lasting home. One that belongs to somebody else is left alone.
-    ///
-    /// # Errors
-    /// There is none, or it is somebody else's.
-    pub async fn provide_lasting(&self, tenant: &Tenant<'_>) -> Result<Provided, HomeError> {
-        match self.stat(tenant.login.as_ref())? {
-            Some(seen) if is_home_of(&seen, tenant.uid) => Ok(Provided::Present),
-            Some(seen) => Err(HomeError::NotTheirs {
-                path: self.path.join(tenant.login.as_ref()),
-                owner: seen.uid,
-            }),
-            None => self.make(tenant).await,
-        }
-    }
-
     /// Puts the home of an ended user out of reach and keeps it for that long. False if there is none of
     /// its own.
     ///
@@ -347,31 +345,40 @@ impl Homes {
 
     /// A new home, finished before it has its name.
     async fn make(&self, tenant: &Tenant<'_>) -> Result<Provided, HomeError> {
-        let name = tenant.login.as_ref();
-        let new = format!("{NEW}{name}");
+        let home = self.begin(tenant)?;
+        self.copy_skel(tenant, home.as_fd()).await;
+        self.name(tenant)?;
+        Ok(Provided::Fresh)
+    }
+
+    fn begin(&self, tenant: &Tenant<'_>) -> Result<OwnedFd, HomeError> {
+        let new = format!("{NEW}{}", tenant.login);
         if self.stat(&new)?.is_some() {
             self.throw_away(&new)?;
         }
         self.make_folder(&new)?;
-        let home = self.give(&new, tenant.uid.get(), tenant.gid.get())?;
+        self.give(&new, tenant.uid.get(), tenant.gid.get())
+    }
+
+    async fn copy_skel(&self, tenant: &Tenant<'_>, home: BorrowedFd<'_>) {
         if has_entries(Path::new("/etc/skel"))
-            && let Err(e) = self
-                .janitor
-                .copy_skel(tenant.uid, tenant.gid, home.as_fd())
-                .await
+            && let Err(e) = self.janitor.copy_skel(tenant.uid, tenant.gid, home).await
         {
             // A home without all of its skeleton is a home.
-            tracing::warn!("the home of {name} lacks some of /etc/skel: {e}");
+            tracing::warn!("the home of {} lacks some of /etc/skel: {e}", tenant.login);
         }
+    }
+
+    fn name(&self, tenant: &Tenant<'_>) -> Result<(), HomeError> {
+        let name: &str = tenant.login.as_ref();
         renameat2(
             &self.folder,
-            new.as_str(),
+            format!("{NEW}{name}").as_str(),
             &self.folder,
             name,
             RenameFlags::RENAME_NOREPLACE,
         )
-        .map_err(|e| self.io("naming", name, e))?;
-        Ok(Provided::Fresh)
+        .map_err(|e| self.io("naming", name, e))
     }
 
     /// Brings back what was kept for this tenant; what was kept for another under the same login is

@@ -59,16 +59,21 @@ impl Homes {
         }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let folder = openat(&self.folder, TRASH, flags, Mode::empty()).map_err(failed)?;
-        let stat = fstat(&folder).map_err(failed)?;
-        let path = self.path.join(TRASH);
-        if stat.st_uid != 0 || stat.st_mode & 0o077 != 0 {
-            return Err(HomeError::Unsafe(path));
-        }
-        Ok(Trash(Homes {
-            path,
+        let trash = Homes {
+            path: self.path.join(TRASH),
             folder,
             janitor: self.janitor.clone(),
-        }))
+        };
+        trash.must_be_roots().map(|()| Trash(trash))
+    }
+
+    /// A folder of ours inside of ours, that nobody else may enter.
+    pub(super) fn must_be_roots(&self) -> Result<(), HomeError> {
+        let stat = fstat(&self.folder).map_err(|e| self.io("looking at", ".", e))?;
+        match stat.st_uid == 0 && stat.st_mode & 0o077 == 0 {
+            true => Ok(()),
+            false => Err(HomeError::Unsafe(self.path.clone())),
+        }
     }
 
     async fn burn(&self, name: &str) -> Result<(), HomeError> {

@@ -1,0 +1,201 @@
+//! Homes that stay, on a disk or a server that may be slow or gone: looked at and made on a thread beside the daemon's,
+//! and waited for only so long. Each is marked with the Teleport user it was made for.
+//!
+//! The mark is a file that root alone can write, `BASE/.teleport-userdb/LOGIN`: in the home itself, its user could
+//! change it, and so leave a `.bashrc` to whoever is next under the same login.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::fsync;
+use serde_derive::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::{HomeError, Homes, Provided, Tenant, is_home_of};
+use crate::control::janitor::Janitor;
+
+/// The folder of the marks.
+const MARKS: &str = ".teleport-userdb";
+/// How long a disk may take for one of the two steps. PAM waits for 5 s in all.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How many threads may wait for disks that do not answer, before nobody is sent after them.
+const MOST_WAITING: usize = 16;
+
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    teleport_user: String,
+}
+
+/// What was found on the first visit.
+enum Found {
+    Present,
+    /// A home without a name yet, for the skeleton.
+    New(Homes, OwnedFd),
+}
+
+impl Homes {
+    /// Gives a tenant a lasting home in `base`. One that belongs to somebody else is left alone.
+    ///
+    /// # Errors
+    /// There is none, it is somebody else's, or the disk does not answer in time.
+    pub async fn provide_lasting(
+        base: &Path,
+        janitor: Janitor,
+        tenant: &Tenant<'_>,
+    ) -> Result<Provided, HomeError> {
+        let found = aside(base, tenant, {
+            let base = base.to_owned();
+            let janitor = janitor.clone();
+            move |tenant| Homes::open(base, janitor)?.find_lasting(tenant)
+        })
+        .await?;
+        let Found::New(homes, home) = found else {
+            return Ok(Provided::Present);
+        };
+        homes.copy_skel(tenant, home.as_fd()).await;
+        aside(base, tenant, move |tenant| {
+            homes.mark(tenant)?;
+            homes.name(tenant)
+        })
+        .await?;
+        Ok(Provided::Fresh)
+    }
+
+    fn find_lasting(self, tenant: &Tenant<'_>) -> Result<Found, HomeError> {
+        let name: &str = tenant.login.as_ref();
+        match self.stat(name)? {
+            Some(seen) if is_home_of(&seen, tenant.uid) => {}
+            Some(seen) => {
+                return Err(HomeError::NotTheirs {
+                    path: self.path.join(name),
+                    owner: seen.uid,
+                });
+            }
+            None => {
+                let home = self.begin(tenant)?;
+                return Ok(Found::New(self, home));
+            }
+        }
+        match self.marked(name)? {
+            Some(mark) if mark.teleport_user == tenant.teleport_user => {}
+            Some(_) => return Err(HomeError::OfAnother(self.path.join(name))),
+            // It was there before us: whose it is says its owner, from now on with a name.
+            None => self.mark(tenant)?,
+        }
+        Ok(Found::Present)
+    }
+
+    /// Whose the home of `name` is. One whose mark cannot be read is nobody's.
+    fn marked(&self, name: &str) -> Result<Option<Mark>, HomeError> {
+        let marks = self.marks()?;
+        let failed = |e: io::Error| self.io("reading the mark of", name, e);
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = match openat(&marks.folder, name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(e) => return Err(failed(e.into())),
+        };
+        let mut text = String::new();
+        File::from(file)
+            .take(4096)
+            .read_to_string(&mut text)
+            .map_err(failed)?;
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|e| failed(e.into()))
+    }
+
+    /// Says whose it is, before it has its name: on disk before anything else, or after a power cut it would be
+    /// whoever's comes first.
+    fn mark(&self, tenant: &Tenant<'_>) -> Result<(), HomeError> {
+        let name: &str = tenant.login.as_ref();
+        let marks = self.marks()?;
+        let new = format!(".new-{name}");
+        let written = (|| {
+            let flags = OFlag::O_WRONLY
+                | OFlag::O_CREAT
+                | OFlag::O_TRUNC
+                | OFlag::O_NOFOLLOW
+                | OFlag::O_CLOEXEC;
+            let file = openat(
+                &marks.folder,
+                new.as_str(),
+                flags,
+                Mode::S_IRUSR | Mode::S_IWUSR,
+            )?;
+            let mut file = File::from(file);
+            let mark = Mark {
+                teleport_user: tenant.teleport_user.to_owned(),
+            };
+            file.write_all(&serde_json::to_vec(&mark)?)?;
+            file.sync_all()?;
+            renameat(&marks.folder, new.as_str(), &marks.folder, name)?;
+            fsync(&marks.folder)?;
+            Ok::<(), io::Error>(())
+        })();
+        written.map_err(|e| self.io("marking", name, e))
+    }
+
+    fn marks(&self) -> Result<Homes, HomeError> {
+        match mkdirat(&self.folder, MARKS, Mode::S_IRWXU) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(e) => return Err(self.io("making", MARKS, e)),
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let folder = openat(&self.folder, MARKS, flags, Mode::empty())
+            .map_err(|e| self.io("opening", MARKS, e))?;
+        let homes = Homes {
+            path: self.path.join(MARKS),
+            folder,
+            janitor: self.janitor.clone(),
+        };
+        homes.must_be_roots().map(|()| homes)
+    }
+}
+
+/// Does a piece of work that may wait for a disk, for a while.
+async fn aside<T: Send + 'static>(
+    base: &Path,
+    tenant: &Tenant<'_>,
+    work: impl FnOnce(&Tenant<'_>) -> Result<T, HomeError> + Send + 'static,
+) -> Result<T, HomeError> {
+    static WAITING: AtomicUsize = AtomicUsize::new(0);
+    struct Waiting;
+    impl Drop for Waiting {
+        fn drop(&mut self) {
+            WAITING.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    let too_slow = || HomeError::TooSlow(PathBuf::from(base));
+    if WAITING.fetch_add(1, Ordering::Relaxed) >= MOST_WAITING {
+        WAITING.fetch_sub(1, Ordering::Relaxed);
+        return Err(too_slow());
+    }
+    let (login, uid, gid) = (tenant.login.clone(), tenant.uid, tenant.gid);
+    let teleport_user = tenant.teleport_user.to_owned();
+    let thread = spawn_blocking(move || {
+        let _waiting = Waiting;
+        work(&Tenant {
+            login: &login,
+            uid,
+            gid,
+            teleport_user: &teleport_user,
+        })
+    });
+    match timeout(PATIENCE, thread).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(panic)) => Err(HomeError::Io {
+            what: format!("working in {}", base.display()),
+            error: io::Error::other(panic),
+        }),
+        Err(_) => Err(too_slow()),
+    }
+}
