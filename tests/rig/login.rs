@@ -187,6 +187,16 @@ impl Login {
         panic!("the login ended before it reached {point}: {}", self.told());
     }
 
+    /// Waits until the client stops at `point`; false if it ends before.
+    pub fn reaches(&mut self, point: &str) -> bool {
+        while let Some(event) = self.next_event() {
+            if event["event"] == "reached" && event["point"] == point {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Lets the client go on from where it stopped.
     #[track_caller]
     pub fn go_on(&mut self) -> &mut Self {

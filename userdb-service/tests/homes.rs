@@ -258,6 +258,44 @@ async fn an_ephemeral_home_that_is_a_link_is_thrown_away_and_not_followed() {
     assert!(elsewhere.join("precious").exists());
 }
 
+#[tokio::test]
+async fn on_a_full_file_system_there_is_a_home_for_the_next_all_the_same() {
+    let bench = Bench::new("full");
+    let mount = |arguments: &[&str]| {
+        let done = std::process::Command::new(arguments[0])
+            .args(&arguments[1..])
+            .arg(&bench.path)
+            .status();
+        assert!(done.unwrap().success(), "this test needs root to mount");
+    };
+    mount(&[
+        "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        "size=64k,nr_inodes=60,mode=0755",
+        "tmpfs",
+    ]);
+    let homes = bench.homes();
+    homes.empty_trash().await.unwrap();
+    homes.keep_spares();
+    let filled =
+        (0..).find(|n| std::fs::write(bench.path.join(format!("{n}")), [1; 4096]).is_err());
+    let no_room = std::fs::create_dir(bench.path.join("x")).is_err()
+        || (0..).any(|n| std::fs::create_dir(bench.path.join(format!("x{n}"))).is_err());
+    assert!(filled.is_some() && no_room);
+    let provided = homes.provide(&bench.tenant("ann")).await;
+    let owner = bench.home().metadata().map(|home| home.uid());
+    // And it ends, though nothing can be kept.
+    let parked = homes.park(&bench.tenant("ann"), Duration::from_secs(1));
+    let evicted = homes.evict(&bench.login);
+    drop(homes);
+    mount(&["umount"]);
+    assert_eq!(provided.unwrap(), Provided::Fresh);
+    assert_eq!(owner.unwrap(), 0x7000_0201);
+    assert!(evicted.is_ok(), "{parked:?} {evicted:?}");
+}
+
 #[test]
 fn a_folder_that_others_can_change_is_refused() {
     let bench = Bench::new("open");

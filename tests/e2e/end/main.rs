@@ -1,157 +1,28 @@
 //! The end of a user: nothing of it outlives it, nobody is harmed by it, nobody inherits from it.
-//! One machine with one configuration for all tests of this binary; each test uses logins of its own.
+//! One machine with one configuration for all tests of this binary; each test uses logins of its own. Those that take
+//! the machine for themselves, or minutes, are in `long.rs`.
 
+mod common;
 mod kinds;
 mod mounts;
+mod others;
 
-use std::sync::{Once, RwLockReadGuard};
-use std::time::{Duration, Instant};
+use common::*;
 
-use rig::{Machine, Suite};
-
-/// Where ephemeral homes are.
-const BASE: &str = "/run/teleport-userdb/home";
-
-/// From the last close to nothing: `retire-delay`, `stop-timeout` and a second.
-const NOTHING_LEFT: Duration = Duration::from_secs(3 + 5 + 1);
-/// How much longer logind may keep the user: `retire-delay` is its stop delay, too.
-const LET_GO: Duration = Duration::from_secs(3 + 2);
-/// For ends that others hold up, as a test has made them.
-const IN_THE_END: Duration = Duration::from_secs(40);
-
-/// Roles of the tests. Everybody may log in by the role of the package's file.
-const ROLES: &str = r#"
-[[role]]
-match = "admin"
-sudo = true
-groups = ["builders"]
-
-[[role]]
-match = "keeper"
-home = "persistent"
-
-[[role]]
-match = "chief"
-home = "persistent"
-sudo = true
-groups = ["builders"]
-
-[[role]]
-match = "lingerer"
-linger = true
-"#;
-
-/// Tries for root, again and again, and writes down that it lives and that it had it: in /var/tmp, because homes go.
-const LEFT: &str = r#"#!/bin/sh
-# left NAME [SIGNAL...]: goes on whatever becomes of its session; ignores the signals.
-name=$1; shift
-trap '' HUP "$@"
-while :; do
-    echo x >>/var/tmp/$name.alive
-    sudo -n true 2>/dev/null && echo x >>/var/tmp/$name.root
-    sg builders -c 'echo x >>/var/tmp/'$name.group </dev/null 2>/dev/null
-    sleep 0.1
-done
-"#;
-
-/// The node with the roles above.
+/// Runs tests that mostly wait at the same time, however few threads the harness has. Names those that failed.
 #[track_caller]
-fn node() -> RwLockReadGuard<'static, Machine> {
-    let node = rig::node();
-    static CONFIGURED: Once = Once::new();
-    CONFIGURED.call_once(|| configure(&node));
-    node
-}
-
-#[track_caller]
-fn configure(machine: &Machine) {
-    // On systemd 258 and newer only a regular user gets a manager of its own, as one gets anyway before.
-    let regular = match machine.suite() {
-        Suite::Sid => "disposition = \"regular\"\n",
-        Suite::Bookworm | Suite::Trixie => "",
-    };
-    add_config(machine, "10-end", &format!("{regular}{ROLES}"));
-    machine.write("/usr/local/bin/left", LEFT);
-    machine
-        .run(&["chmod", "0755", "/usr/local/bin/left"])
-        .must();
-}
-
-#[track_caller]
-fn add_config(machine: &Machine, name: &str, text: &str) {
-    machine.write(&format!("/etc/teleport-userdb/config.d/{name}.toml"), text);
-    machine
-        .run(&["systemctl", "reload", "teleport-sessiond"])
-        .must();
-    // systemctl waits only until the daemon is told, on systemd 252.
-    std::thread::sleep(Duration::from_millis(300));
-}
-
-/// UID of a login that is on.
-#[track_caller]
-fn uid(machine: &Machine, login: &str) -> String {
-    machine.run(&["id", "-u", login]).must().to_owned()
-}
-
-/// Whether no name service knows the login.
-fn is_withdrawn(machine: &Machine, login: &str) -> bool {
-    machine.run(&["id", login]).status == 1
-        && machine.run(&["getent", "passwd", login]).status == 2
-        && machine.run(&["getent", "group", login]).status == 2
-}
-
-/// What is there of a UID and a login, a line each: processes, IPC objects, a home, files of the system's.
-/// A shell line, so that a look costs one way into the machine.
-fn remains(machine: &Machine, login: &str, uid: &str) -> String {
-    let look = format!(
-        "pgrep -l -u {uid}; pgrep -l -U {uid}; \
-         for t in shm sem msg; do awk -v u={uid} 'NR==1 {{ for (i=1;i<=NF;i++) if ($i==\"cuid\") c=i }} \
-             NR>1 && $c==u {{ print \"sysv\", FILENAME, $2 }}' /proc/sysvipc/$t; done; \
-         find /dev/shm /dev/mqueue /var/spool/cron /var/lib/systemd/linger -uid {uid} 2>/dev/null; \
-         ls -d {BASE}/{login} /var/spool/cron/crontabs/{login} /var/lib/systemd/linger/{login} \
-             /etc/sudoers.d/teleport-{login} 2>/dev/null; grep -F user_id={uid} /proc/self/mountinfo; :"
+fn side_by_side(tests: &[(&str, fn())]) {
+    let running: Vec<_> = tests
+        .iter()
+        .map(|(name, test)| (name, std::thread::spawn(*test)))
+        .collect();
+    let failed: Vec<&str> = running
+        .into_iter()
+        .filter_map(|(name, test)| test.join().is_err().then_some(*name))
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "failed (see above): {}",
+        failed.join(", ")
     );
-    machine.sh(&look).must().to_owned()
-}
-
-/// What logind and systemd hold of a UID.
-fn held(machine: &Machine, uid: &str) -> String {
-    let look = format!(
-        "ls -d /run/systemd/users/{uid} /run/user/{uid} /sys/fs/cgroup/user.slice/user-{uid}.slice 2>/dev/null; :"
-    );
-    machine.sh(&look).must().to_owned()
-}
-
-/// Waits until nothing is left; the time it took from `closed`.
-#[track_caller]
-fn ends(machine: &Machine, login: &str, uid: &str, closed: Instant, limit: Duration) -> Duration {
-    let mut first = None;
-    loop {
-        // logind's user goes its stop delay after its last process.
-        let (left, limit) = match first {
-            None => (remains(machine, login, uid), limit),
-            Some(_) => (held(machine, uid), limit + LET_GO),
-        };
-        let took = closed.elapsed();
-        if left.is_empty() {
-            match first {
-                None => first = Some(took),
-                Some(first) => {
-                    println!(
-                        "{login}: nothing left after {first:.1?}, logind let go after {took:.1?}"
-                    );
-                    return first;
-                }
-            }
-            continue;
-        }
-        assert!(
-            took < limit,
-            "left of {login} after {took:.1?}:\n{left}\n{}",
-            machine
-                .sh("journalctl -n 40 -o short-precise -u teleport-sessiond -u systemd-logind -u 'user@*'")
-                .stdout
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }

@@ -68,22 +68,18 @@ fn ends_with_a_mount(login: &str, folder: &str) {
     assert_eq!(again.must_write(), format!("{BASE}/{login}"));
 }
 
-#[test]
 fn on_the_home_itself() {
     ends_with_a_mount("frida", "HOME");
 }
 
-#[test]
 fn deep_in_the_home() {
     ends_with_a_mount("felix", "HOME/a/b");
 }
 
-#[test]
 fn in_dev_shm() {
     ends_with_a_mount("fabia", "/dev/shm/fabia");
 }
 
-#[test]
 fn on_the_runtime_directory() {
     let node = node();
     let mut session = node.login("fiona").hold("open").hold("close").start();
@@ -97,4 +93,14 @@ fn on_the_runtime_directory() {
     };
     ends(&node, "fiona", &uid, closed, IN_THE_END);
     let _ = server.wait();
+}
+
+#[test]
+fn what_hangs_in_a_mount_of_the_users_holds_nobody_up_and_is_taken_away() {
+    crate::side_by_side(&[
+        ("on the home itself", on_the_home_itself),
+        ("deep in the home", deep_in_the_home),
+        ("in dev shm", in_dev_shm),
+        ("on the runtime directory", on_the_runtime_directory),
+    ]);
 }

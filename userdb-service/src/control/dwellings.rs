@@ -185,7 +185,11 @@ fn ephemeral() -> Result<Homes, HomeError> {
 
 async fn empty_trash() {
     let emptied = match ephemeral() {
-        Ok(homes) => homes.empty_trash().await,
+        Ok(homes) => {
+            let emptied = homes.empty_trash().await;
+            homes.keep_spares();
+            emptied
+        }
         Err(error) => Err(error),
     };
     if let Err(error) = emptied {

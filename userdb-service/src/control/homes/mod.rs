@@ -7,10 +7,12 @@
 //!
 //! * `.new-LOGIN`: a home that is being made,
 //! * `.kept-LOGIN/`: root's, with the home of somebody who may come back, `home`, and whose it is, `owner`,
+//! * `.spare-N`: empty, for when the file system is full,
 //! * `.trash/`: root's, with what nobody will see again.
 
 mod lasting;
 mod mark;
+mod spares;
 mod trash;
 
 use std::collections::BTreeSet;
@@ -23,7 +25,7 @@ use std::time::Duration;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat, renameat2};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat};
 use nix::unistd::{UnlinkatFlags, fchownat, unlinkat};
 
 use self::mark::Mark;
@@ -409,10 +411,6 @@ impl Homes {
         self.give(name, tenant.uid.get(), tenant.gid.get())?;
         self.discard(tenant.login)?;
         Ok(true)
-    }
-
-    fn make_folder(&self, name: &str) -> Result<(), HomeError> {
-        mkdirat(&self.folder, name, Mode::S_IRWXU).map_err(|e| self.io("making", name, e))
     }
 
     /// Changes the owner of a folder of ours, and returns it.
