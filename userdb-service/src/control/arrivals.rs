@@ -207,10 +207,7 @@ impl Daemon {
                     );
                 }
             };
-            let joinable = self
-                .registry
-                .borrow()
-                .joinable(&plan.login, &plan.teleport_user);
+            let joinable = self.registry.borrow().joinable(&plan);
             match joinable {
                 Joinable::Now => {
                     // The call that was hung up on may have been at it all the same.
@@ -235,20 +232,22 @@ impl Daemon {
         }
     }
 
-    /// Waits until what an earlier user left has ended. False: not before the deadline, or not in the
+    /// Waits until what an earlier user left has ended; what lingers is ended for whoever comes. False: not before the deadline, or not in the
     /// life of this daemon.
-    async fn can_join_before(&self, deadline: Instant, plan: &Plan) -> bool {
+    async fn can_join_before(self: &Rc<Self>, deadline: Instant, plan: &Plan) -> bool {
         loop {
             // Registered before the registry is looked at, so that no change is missed in between.
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
-            let joinable = self
-                .registry
-                .borrow()
-                .joinable(&plan.login, &plan.teleport_user);
+            let joinable = self.registry.borrow().joinable(plan);
             if joinable == Joinable::Now {
                 return true;
+            }
+            let effects = self.registry.borrow_mut().make_way(plan);
+            if !effects.is_empty() {
+                self.carry_out(effects);
+                continue;
             }
             if self.stopping.get() || timeout_at(deadline, settled).await.is_err() {
                 return false;

@@ -23,7 +23,7 @@ use super::logind::Logind;
 use super::lookup::{self, Lookups};
 use super::messages;
 use super::passwd_lock::PasswdLock;
-use super::registry::{Registry, Session, SessionId, Terms};
+use super::registry::{Registry, Session, SessionId, Standing, Terms};
 use super::server;
 use super::state::{Loaded, StateDir};
 use super::stranded;
@@ -68,6 +68,8 @@ pub(super) struct Daemon {
     pub(super) unwritten: RefCell<BTreeSet<Note>>,
     /// Logins whose remains are being ended.
     pub(super) ending: RefCell<BTreeSet<Login>>,
+    /// Lingering logins whose processes are waited for.
+    pub(super) awaited: RefCell<BTreeSet<Login>>,
     /// The registry's next deadline may have changed.
     pub(super) deadline_moved: Notify,
     /// The registry has changed: who waits for a login looks again.
@@ -147,6 +149,7 @@ impl Daemon {
             watches: RefCell::default(),
             unwritten: RefCell::default(),
             ending: RefCell::default(),
+            awaited: RefCell::default(),
             deadline_moved: Notify::new(),
             settled: Notify::new(),
             stopping: Cell::new(false),
@@ -179,7 +182,14 @@ impl Daemon {
         );
         self.carry_out(effects);
         let registry = self.registry.borrow();
-        let stranded: BTreeSet<Login> = registry.lingering().cloned().collect();
+        let lingering: Vec<&Standing> = registry.lingering().collect();
+        let login = |standing: &&Standing| standing.login.clone();
+        let stranded: BTreeSet<Login> = lingering
+            .iter()
+            .filter(|standing| standing.is_stranded())
+            .map(login)
+            .collect();
+        let lingering: BTreeSet<Login> = lingering.iter().map(login).collect();
         let live: BTreeSet<Login> = registry
             .list()
             .iter()
@@ -195,7 +205,7 @@ impl Daemon {
         }
         self.table.borrow_mut().retain(|login| {
             Login::try_from(login)
-                .is_ok_and(|login| live.contains(&login) || stranded.contains(&login))
+                .is_ok_and(|login| live.contains(&login) || lingering.contains(&login))
         });
         self.take_over_homes();
         if !live.is_empty() {

@@ -15,6 +15,7 @@ use super::daemon::Daemon;
 use super::lookup::remains;
 use super::publish;
 use super::registry::{Phase, Session, Standing, Terms};
+use crate::policy::plan::Grants;
 use crate::policy::{Gid, Login, Uid};
 
 /// How often a user is looked at whose processes are waited for.
@@ -46,6 +47,8 @@ pub(super) fn strays(standings: &[Standing], sessions: &[Session]) -> Vec<Standi
                 owners: BTreeSet::new(),
                 may_have_remains: true,
                 has_home: false,
+                linger: false,
+                granted: Grants::default(),
                 terms: Terms::default(),
             })
         })
@@ -84,7 +87,7 @@ impl Daemon {
 
     /// Waits for the end of the last process of `uid`.
     pub(super) fn await_processes(self: &Rc<Self>, login: Login, uid: Uid) {
-        if !self.ending.borrow_mut().insert(login.clone()) {
+        if !self.awaited.borrow_mut().insert(login.clone()) {
             return;
         }
         let daemon = self.clone();
@@ -93,7 +96,7 @@ impl Daemon {
                 sleep(LOOK).await;
             }
             info!(TELEPORT_LOGIN = %login, TELEPORT_UID = %uid, "the last process of {login} has ended");
-            daemon.ending.borrow_mut().remove(&login);
+            daemon.awaited.borrow_mut().remove(&login);
             let effects = daemon.registry.borrow_mut().processes_ended(&login);
             daemon.carry_out(effects);
         });

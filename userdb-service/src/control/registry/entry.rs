@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::session::SessionId;
 use crate::control::clock::Boottime;
-use crate::policy::plan::SharedLogins;
+use crate::policy::plan::{Grants, SharedLogins};
 use crate::policy::{Config, Gid, GroupName, Login, SudoersSpec, Uid};
 
 /// The rules of the configuration that a login came into being under. They hold until nothing of it is
@@ -65,6 +65,12 @@ pub struct Standing {
     /// Whether it was given an ephemeral home since then: only such a one in place is its own.
     #[serde(default)]
     pub has_home: bool,
+    /// Whether a session was open since then whose role lets the processes of the login go on after its end.
+    #[serde(default)]
+    pub linger: bool,
+    /// Everything its sessions were granted since then: its processes may still hold it.
+    #[serde(default)]
+    pub granted: Grants,
     /// What it came into being under. A daemon of before wrote none down.
     #[serde(default)]
     pub terms: Terms,

@@ -1,36 +1,79 @@
 //! Logins without a session whose processes go on: they end when the last process has ended by itself.
 //!
-//! So it is with those whose sessions cannot be read after a restart: nobody can say which of them live.
+//! So it is with those whose role says `linger`, and with those whose sessions cannot be read after a restart: nobody
+//! can say which of them live.
 
-use super::entry::Phase;
-use super::{Effect, Registry, Standing};
-use crate::policy::Login;
+use super::entry::{Entry, Phase};
+use super::{Effect, Joinable, Registry, Standing};
+use crate::policy::{Login, Plan};
 
 impl Registry {
     /// Logins that are published without a session.
-    pub fn lingering(&self) -> impl Iterator<Item = &Login> {
+    pub fn lingering(&self) -> impl Iterator<Item = &Standing> {
         self.logins
             .values()
-            .filter(|entry| entry.standing.phase == Phase::Lingering)
-            .map(|entry| &entry.standing.login)
+            .filter(|entry| entry.lingers())
+            .map(|entry| &entry.standing)
     }
 
-    /// The last process of a lingering login has ended: what else it left is ended, too.
+    /// The last process of a lingering login has ended: what else it left is ended, too, if it is not left alone
+    /// for a while yet.
     pub fn processes_ended(&mut self, login: &Login) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let Some(entry) = self.logins.get_mut(login) else {
+        let Some(entry) = self.logins.get_mut(login).filter(|entry| entry.lingers()) else {
             return effects;
         };
-        if entry.standing.phase != Phase::Lingering {
-            return effects;
+        if entry.standing.phase == Phase::Lingering {
+            self.finish(login, &mut effects);
+        } else {
+            entry.standing.linger = false;
+            effects.push(Effect::Withdraw(login.clone()));
+            effects.push(Effect::RememberLogin(login.clone()));
         }
+        effects
+    }
+
+    /// Somebody is to come in who may not join what lingers under his login: it is ended for him.
+    pub fn make_way(&mut self, plan: &Plan) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let lingers = self
+            .standing(&plan.login)
+            .is_some_and(|standing| standing.phase == Phase::Lingering);
+        if lingers && self.joinable(plan) == Joinable::AfterRemains {
+            self.finish(&plan.login, &mut effects);
+        }
+        effects
+    }
+
+    fn finish(&mut self, login: &Login, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.logins.get_mut(login) else {
+            return;
+        };
         entry.standing.phase = Phase::Terminating;
-        let uid = entry.standing.uid;
         effects.push(Effect::Withdraw(login.clone()));
         effects.push(Effect::RememberLogin(login.clone()));
-        effects.push(Effect::EndRemains(login.clone(), uid));
+        effects.push(Effect::EndRemains(login.clone(), entry.standing.uid));
         self.note(login);
-        effects
+    }
+}
+
+impl Entry {
+    /// Whether it is published without a session, locked and without rights.
+    pub(super) fn lingers(&self) -> bool {
+        self.sessions.is_empty()
+            && match self.standing.phase {
+                Phase::Lingering => true,
+                Phase::Live | Phase::Retiring { .. } => self.standing.linger,
+                Phase::Terminating => false,
+            }
+    }
+
+    /// Without processes there is nothing to linger for.
+    pub(super) fn await_processes(&self, effects: &mut Vec<Effect>) {
+        if self.lingers() {
+            let standing = &self.standing;
+            effects.push(Effect::AwaitProcesses(standing.login.clone(), standing.uid));
+        }
     }
 }
 
@@ -40,5 +83,10 @@ impl Standing {
         self.phase = Phase::Lingering;
         // Who they were is not known any more, so nobody may join what they left.
         self.owners.clear();
+    }
+
+    /// Whether it lingers because its sessions cannot be read.
+    pub fn is_stranded(&self) -> bool {
+        self.owners.is_empty()
     }
 }

@@ -22,7 +22,7 @@ use self::occupancy::synthesized_groups;
 use crate::control::clock::Boottime;
 use crate::control::leader::LeaderId;
 use crate::policy::decide::Occupant;
-use crate::policy::plan::Home;
+use crate::policy::plan::{Grants, Home};
 use crate::policy::{self, Gid, GroupName, Login, Occupancy, Plan, SudoersSpec, Uid};
 
 /// The group that marks all of our users. It grants nothing by itself.
@@ -241,17 +241,19 @@ impl Registry {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Whether `teleport_user` may come in under `login` now.
-    pub fn joinable(&self, login: &Login, teleport_user: &str) -> Joinable {
-        match self.logins.get(login) {
-            None => Joinable::Now,
-            Some(entry) => match entry.standing.phase {
-                Phase::Live => Joinable::Now,
-                Phase::Retiring { .. } if entry.is_owned_by(teleport_user) => Joinable::Now,
-                Phase::Retiring { .. } | Phase::Lingering | Phase::Terminating => {
-                    Joinable::AfterRemains
-                }
-            },
+    /// Whether who is to have `plan` may come in now.
+    pub fn joinable(&self, plan: &Plan) -> Joinable {
+        let Some(entry) = self.logins.get(&plan.login) else {
+            return Joinable::Now;
+        };
+        let owned = entry.is_owned_by(&plan.teleport_user);
+        match entry.standing.phase {
+            Phase::Live => Joinable::Now,
+            Phase::Retiring { .. } if owned => Joinable::Now,
+            Phase::Lingering if owned && entry.standing.granted == plan.grants() => Joinable::Now,
+            Phase::Retiring { .. } | Phase::Lingering | Phase::Terminating => {
+                Joinable::AfterRemains
+            }
         }
     }
 
@@ -278,6 +280,8 @@ impl Registry {
                 owners: BTreeSet::new(),
                 may_have_remains: false,
                 has_home: false,
+                linger: false,
+                granted: Grants::default(),
                 terms: self.terms,
             })
         });
@@ -352,13 +356,17 @@ impl Registry {
     pub fn open(&mut self, id: SessionId) -> Result<Vec<Effect>, NoReservation> {
         let session = self.sessions.get_mut(&id).ok_or(NoReservation)?;
         let login = session.login().clone();
+        let (linger, grants) = (session.plan.linger, session.plan.grants());
         match session.state {
             State::Reserved { .. } => session.state = State::Open,
             State::Open => return Ok(Vec::new()),
             State::Departed { .. } => return Err(NoReservation),
         }
         if let Some(entry) = self.logins.get_mut(&login) {
-            entry.standing.may_have_remains = true;
+            let standing = &mut entry.standing;
+            standing.may_have_remains = true;
+            standing.linger |= linger;
+            standing.granted = standing.granted.union(&grants);
         }
         let mut effects = vec![
             Effect::RememberSession(id),
@@ -456,6 +464,7 @@ impl Registry {
                     now + entry.standing.terms.retire_delay,
                     Timer::RetireDelayOver(login.clone()),
                 ));
+                entry.await_processes(effects);
                 self.note(login);
             }
             // It was only ever reserved: nothing ran under its UID.
@@ -469,10 +478,11 @@ impl Registry {
                     since + entry.standing.terms.retire_delay,
                     Timer::RetireDelayOver(login.clone()),
                 ));
+                entry.await_processes(effects);
                 self.note(login);
             }
             Phase::Lingering => {
-                effects.push(Effect::AwaitProcesses(login.clone(), entry.standing.uid));
+                entry.await_processes(effects);
                 self.note(login);
             }
             Phase::Terminating => {
@@ -522,7 +532,7 @@ impl Registry {
             entry.sudoers = Some(specs.clone());
             effects.push(Effect::Sudoers(login.clone(), specs));
         }
-        let lingers = entry.standing.phase == Phase::Lingering;
+        let lingers = entry.lingers();
         let before = std::mem::replace(&mut entry.groups, groups.clone());
         self.count_groups(&before, groups, effects);
         match published {
@@ -579,9 +589,15 @@ impl Registry {
         if now.since(since) < delay || !entry.departed.is_empty() {
             return;
         }
-        entry.standing.phase = Phase::Terminating;
-        effects.push(Effect::RememberLogin(login.clone()));
-        effects.push(Effect::EndRemains(login.clone(), entry.standing.uid));
+        if entry.standing.linger {
+            entry.standing.phase = Phase::Lingering;
+            effects.push(Effect::RememberLogin(login.clone()));
+            entry.await_processes(effects);
+        } else {
+            entry.standing.phase = Phase::Terminating;
+            effects.push(Effect::RememberLogin(login.clone()));
+            effects.push(Effect::EndRemains(login.clone(), entry.standing.uid));
+        }
         self.note(login);
     }
 

@@ -62,6 +62,8 @@ impl Registry {
                     may_have_remains: true,
                     // What is in place may be somebody else's: better a new home than a stranger's.
                     has_home: false,
+                    linger: false,
+                    granted: session.plan.grants(),
                     terms,
                 })
             });

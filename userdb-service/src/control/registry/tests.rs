@@ -2,6 +2,8 @@
 //!
 //! The world keeps what a host would show: published users, sudoers files, what is written down.
 
+mod lingering;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -235,7 +237,11 @@ impl World {
             .list()
             .iter()
             .map(|session| session.login().clone())
-            .chain(self.registry.lingering().cloned())
+            .chain(
+                self.registry
+                    .lingering()
+                    .map(|standing| standing.login.clone()),
+            )
             .collect();
         self.published.retain(|login, _| live.contains(login));
         let sudoers: BTreeSet<&Login> = self.registry.sudoers().collect();
@@ -259,7 +265,7 @@ fn a_login_whose_sessions_cannot_be_read_any_more_lingers_without_rights_until_i
     assert!(!world.has_sudo("dev"));
     // Not even the same person: who it was is not known.
     assert_eq!(
-        world.registry.joinable(&login, "alice"),
+        world.registry.joinable(&plan("dev", "alice", true)),
         Joinable::AfterRemains
     );
     // It still is so after another restart.
@@ -273,7 +279,10 @@ fn a_login_whose_sessions_cannot_be_read_any_more_lingers_without_rights_until_i
     assert!(world.login("dev").is_none());
     world.end_remains();
     assert!(world.standings.is_empty());
-    assert_eq!(world.registry.joinable(&login, "bob"), Joinable::Now);
+    assert_eq!(
+        world.registry.joinable(&plan("dev", "bob", true)),
+        Joinable::Now
+    );
 }
 
 #[test]
@@ -341,13 +350,15 @@ fn remains_are_ended_after_the_delay_and_the_leaders_exit_and_not_before() {
     assert!(world.ending.is_empty(), "its leader has not exited");
     world.leader_gone(id);
     assert!(!world.ending.is_empty());
-    let dev = Login::try_from("dev").expect("valid");
     assert_eq!(
-        world.registry.joinable(&dev, "alice"),
+        world.registry.joinable(&plan("dev", "alice", false)),
         Joinable::AfterRemains
     );
     world.end_remains();
-    assert_eq!(world.registry.joinable(&dev, "bob"), Joinable::Now);
+    assert_eq!(
+        world.registry.joinable(&plan("dev", "bob", false)),
+        Joinable::Now
+    );
     assert!(world.standings.is_empty() && world.written.is_empty());
     assert_eq!(world.quarantine.len(), 1);
 }
@@ -371,9 +382,14 @@ fn during_the_delay_its_sole_owner_comes_back_and_nobody_else() {
     world.open(id);
     world.close(id);
     world.leader_gone(id);
-    let dev = Login::try_from("dev").expect("valid");
-    assert_eq!(world.registry.joinable(&dev, "bob"), Joinable::AfterRemains);
-    assert_eq!(world.registry.joinable(&dev, "alice"), Joinable::Now);
+    assert_eq!(
+        world.registry.joinable(&plan("dev", "bob", false)),
+        Joinable::AfterRemains
+    );
+    assert_eq!(
+        world.registry.joinable(&plan("dev", "alice", false)),
+        Joinable::Now
+    );
     let again = world.reserve(plan("dev", "alice", false), 11);
     world.pass(DELAY);
     assert!(world.ending.is_empty(), "it came back");
@@ -516,7 +532,7 @@ proptest! {
             match step {
                 Step::Arrive { login, user, sudo } => {
                     let plan = plan(logins[login], users[user], sudo);
-                    if world.registry.joinable(&plan.login, users[user]) == Joinable::Now {
+                    if world.registry.joinable(&plan) == Joinable::Now {
                         ids.push(world.reserve(plan, ids.len() as i32 + 1));
                     }
                 }
