@@ -22,7 +22,7 @@ BENCHES  := lookups
 MEASURED := env -u CARGO_PROFILE_RELEASE_LTO -u CARGO_PROFILE_RELEASE_OPT_LEVEL -u CARGO_PROFILE_RELEASE_CODEGEN_UNITS \
             -u CARGO_PROFILE_RELEASE_INCREMENTAL -u CARGO_PROFILE_RELEASE_DEBUG
 
-.PHONY: help setup build install deb check check-units check-policy check-machines check-suites check-all faults soak demo fmt lint ci clean \
+.PHONY: help setup build install deb check check-units check-policy check-machines check-suites check-end check-all faults soak demo fmt lint ci clean \
         bench bench-build $(addprefix bench-,$(BENCHES))
 
 help: ## what there is to make
@@ -68,6 +68,9 @@ check-machines: deb ## the package in booted containers (TELEPORT_USERDB_SUITE= 
 
 check-suites: deb ## logins on the Debian releases that check-machines does not boot: bookworm and sid
 	$(call on_suites,bookworm sid,--test login)
+
+check-end: deb ## ends of users that take minutes or the whole machine (TELEPORT_USERDB_SUITE= picks the Debian release)
+	$(CARGO) test --locked -p teleport-userdb-tests --test end --test end-long --no-fail-fast
 
 check-all: check-units deb ## every test on each of Debian bookworm, trixie and sid (systemd 252, 257 and the newest)
 	$(call on_suites,bookworm trixie sid,--no-fail-fast)

@@ -34,6 +34,7 @@ groups = ["builders"]
 [[role]]
 match = "lingerer"
 linger = true
+sudo = true
 "#;
 
 /// Tries for root, again and again, and writes down that it lives and that it had it: in /var/tmp, because homes go.
