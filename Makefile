@@ -63,6 +63,10 @@ check-units: setup ## tests of the crates (as root: many need a mount namespace 
 check-policy: setup ## a million generated logins through the policy, ten thousand of them through sudo's own parser
 	PROPTEST_CASES=340000 CARGO_PROFILE_RELEASE_LTO=off $(CARGO) test --locked --release -p userdb-service --test policy_properties
 
+.PHONY: check-model check-stress fuzz
+check-model: setup ## writer and readers of the table in every order the memory model allows, by loom (some minutes)
+	RUSTFLAGS="--cfg loom" $(CARGO) test --release --manifest-path account-table/model-check/Cargo.toml --target-dir $(TARGET)/loom model_check -- --nocapture
+
 check-machines: deb ## the package in booted containers (TELEPORT_USERDB_SUITE= picks the Debian release, default trixie)
 	$(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast
 

@@ -12,13 +12,14 @@
 //!     println!("{} has uid {}", account.login(), account.uid());
 //! }
 //! ```
-#![cfg_attr(not(any(test, feature = "writer")), no_std)]
+#![cfg_attr(not(any(test, feature = "writer", loom)), no_std)]
 #![deny(unsafe_code)]
 
-#[cfg(any(test, feature = "writer"))]
+#[cfg(any(test, feature = "writer", loom))]
 extern crate core;
 
 mod account;
+mod atomic;
 mod group;
 mod layout;
 mod listing;

@@ -2,9 +2,9 @@
 //! How one of them is read is `reader`'s business.
 
 use core::ops::ControlFlow;
-use core::sync::atomic::{Ordering, fence};
 
 use crate::account::Account;
+use crate::atomic::{Ordering, fence};
 use crate::group::Group;
 use crate::layout::{LINE_WORDS, MAX_LINES, Place, header, hint};
 use crate::reader::{Lookup, Slot};

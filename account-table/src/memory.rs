@@ -1,11 +1,13 @@
 //! All unsafe code of this crate: opening and mapping table files, the process-wide mapping, the private copy of a record.
-//! No meaning of a word beyond the header's shape is known here; no other file of the crate may contain `unsafe`.
+//! No meaning of a word beyond the header's shape is known here; no other file of the crate may contain `unsafe` (but
+//! `memory/modelled.rs`, for the model checker alone).
 
 use core::ffi::CStr;
 use core::fmt;
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
+use core::sync::atomic::AtomicUsize;
 
+use crate::atomic::{AtomicU64, Ordering, fence};
 use crate::layout::{
     Geometry, LINE_WORDS, MAGIC, MAX_LINES, MAX_RECORD_WORDS, PAGE, VERSION, WORD, header,
 };
@@ -21,8 +23,13 @@ pub(crate) fn load_acquire(word: &AtomicU64) -> u64 {
 
 /// Lets whoever holds the processor, possibly the writer, go on.
 pub(crate) fn yield_now() {
+    #[cfg(loom)]
+    return loom::thread::yield_now();
+    #[cfg(not(loom))]
     // SAFETY: no arguments, no effect on memory.
-    unsafe { libc::sched_yield() };
+    unsafe {
+        libc::sched_yield()
+    };
 }
 
 /// Restores the caller's errno when dropped: loaded into other people's processes, we leave theirs alone.
@@ -342,6 +349,8 @@ impl Buffer {
     }
 }
 
+#[cfg(all(test, loom))]
+pub(crate) mod modelled;
 #[cfg(feature = "writer")]
 pub(crate) use writable::{WritableMapping, random};
 
@@ -350,9 +359,9 @@ mod writable {
     use std::fs::File;
     use std::io;
     use std::os::fd::AsRawFd;
-    use std::sync::atomic::{AtomicU64, Ordering, fence};
 
     use super::{Mapping, Unopened};
+    use crate::atomic::{AtomicU64, Ordering, fence};
     use crate::layout::Geometry;
 
     /// A table file mapped for writing. Every store of the writer goes through here, so tests can let it die before any of them.
@@ -385,6 +394,11 @@ mod writable {
         ) -> Result<WritableMapping, Unopened> {
             Mapping::of_descriptor(file.as_raw_fd(), owner, libc::PROT_READ | libc::PROT_WRITE)
                 .map(WritableMapping)
+        }
+
+        #[cfg(all(test, loom))]
+        pub(crate) fn modelled(mapping: Mapping) -> WritableMapping {
+            WritableMapping(mapping)
         }
 
         pub(crate) fn geometry(&self) -> Geometry {

@@ -1,9 +1,8 @@
 //! Lookups over a mapped table: finding hints in the indexes, copying records, deciding whether a copy is whole.
 //! Safe code only, no allocation, no system call but sched_yield when the writer is in the way; nothing read is believed unchecked.
 
-use core::sync::atomic::{Ordering, fence};
-
 use crate::account::{Account, MembershipRef};
+use crate::atomic::{Ordering, fence, pause};
 use crate::group::Group;
 use crate::layout::{
     Head, Index, LINE_WORDS, MAX_PROBE, MAX_RECORD_WORDS, entry, hash_id, hash_name, header,
@@ -54,7 +53,7 @@ fn between_attempts(attempt: u32) {
     if attempt >= PATIENCE {
         yield_now();
     } else {
-        core::hint::spin_loop();
+        pause();
     }
 }
 

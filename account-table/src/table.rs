@@ -3,8 +3,8 @@
 
 use core::ffi::CStr;
 use core::ops::Deref;
-use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::atomic::{AtomicU64, Ordering};
 use crate::layout::{Geometry, header};
 use crate::memory::{Mapping, Shared, SharedCell, Unopened};
 
@@ -42,6 +42,12 @@ impl Table {
     pub fn open(path: &CStr, trust: Trust) -> Option<Table> {
         let mapping = Mapping::open(path, trust.uid()).ok()?;
         Some(Table { mapping })
+    }
+
+    /// A table over memory that is no file's.
+    #[cfg(all(test, loom))]
+    pub(crate) fn over(mapping: Mapping) -> Table {
+        Table { mapping }
     }
 
     #[inline]

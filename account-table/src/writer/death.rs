@@ -19,6 +19,7 @@ pub(crate) fn step() {
 }
 
 /// Runs `work` with `steps` steps to live; `None` if it died of it.
+#[cfg(not(loom))]
 pub(crate) fn after<T>(steps: u64, work: impl FnOnce() -> T) -> Option<T> {
     STEPS_LEFT.with(|left| left.set(Some(steps)));
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));

@@ -7,10 +7,12 @@ pub(crate) mod death;
 mod groups;
 mod heap;
 mod index;
+#[cfg(all(test, loom))]
+mod model_check;
 mod retire;
 mod spec;
 mod state;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -125,7 +127,7 @@ impl Writer {
     }
 
     /// Whether no word of the file hints at anything any more.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     fn is_empty_throughout(&self) -> bool {
         let geometry = self.state.geometry();
         let heads = crate::layout::header::WORDS..geometry.index_base(crate::layout::Index::Names);

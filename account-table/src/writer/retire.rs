@@ -15,7 +15,7 @@ impl Writer {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::super::tests::{Scratch, spec};
     use crate::{Lookup, TableCell};
