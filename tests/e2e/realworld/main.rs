@@ -115,6 +115,19 @@ fn may(machine: &Machine, uid: &str, program: &str) -> bool {
         == "0"
 }
 
+/// The same of a process that was started with a group and keeps it.
+fn with_group(machine: &Machine, uid: &str, gid: &str, program: &str) -> bool {
+    let ids = [
+        format!("--reuid={uid}"),
+        format!("--regid={uid}"),
+        format!("--groups={uid},{gid}"),
+    ];
+    let words = [
+        "setpriv", &ids[0], &ids[1], &ids[2], program, "-n", "id", "-u",
+    ];
+    machine.run(&words).stdout.trim() == "0"
+}
+
 /// sudo is content with all of its files.
 #[track_caller]
 fn must_be_content(machine: &Machine) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rig::{Login, Machine};
 
-use crate::{configure, forget, may, must_be_content, node, node_alone, sudoers, uid};
+use crate::{configure, forget, may, must_be_content, node, node_alone, sudoers, uid, with_group};
 
 /// Sessions at once.
 const MANY: usize = 64;
@@ -135,21 +135,6 @@ fn in_group_mode_one_static_rule_gives_the_full_right_and_any_other_comes_by_fil
     assert!(listed.contains("systemctl restart app"), "{listed}");
 }
 
-/// Asks both programs as a process that has kept a group.
-fn kept(node: &Machine, uid: &str, gid: &str) -> [bool; 2] {
-    let ids = [
-        format!("--reuid={uid}"),
-        format!("--regid={uid}"),
-        format!("--groups={uid},{gid}"),
-    ];
-    ["sudo", "doas"].map(|program| {
-        let words = [
-            "setpriv", &ids[0], &ids[1], &ids[2], program, "-n", "id", "-u",
-        ];
-        node.run(&words).stdout.trim() == "0"
-    })
-}
-
 /// docs/rights.md has the table that this shows.
 #[test]
 fn what_each_program_goes_by_once_a_session_with_a_group_has_ended_and_another_is_left() {
@@ -175,20 +160,27 @@ fn what_each_program_goes_by_once_a_session_with_a_group_has_ended_and_another_i
     let uid = uid(&node, "petra");
     let asked = || ["sudo", "doas"].map(|program| may(&node, &uid, program));
     let during = asked();
+    // A process without the groups, although the user is a member.
+    let without = ["sudo", "doas"].map(|program| with_group(&node, &uid, &uid, program));
     let gids = groups.map(|group| {
         let line = node.run(&["getent", "group", group]);
         line.must().split(':').nth(2).unwrap_or_default().to_owned()
     });
+    let kept = || {
+        gids.clone()
+            .map(|gid| ["sudo", "doas"].map(|program| with_group(&node, &uid, &gid, program)))
+    };
     let pid = more.finish().must_write();
     let anew = asked();
-    let by_old_process = gids.clone().map(|gid| kept(&node, &uid, &gid));
+    let by_old_process = kept();
     let status = node.sh(&format!("grep ^Groups: /proc/{pid}/status"));
     plain.finish().ran.must();
-    let by_nobodys = gids.clone().map(|gid| kept(&node, &uid, &gid));
+    let by_nobodys = kept();
     node.run(&["rm", "/etc/sudoers.d/by-group"]).must();
     node.write("/etc/doas.conf", crate::DOAS);
 
     assert_eq!(during, [true, true]);
+    assert_eq!(without, [false, false], "the groups of the process count");
     assert_eq!(anew, [false, false], "a new process has the groups of now");
     // What is left running keeps its groups. One that exists is still known by its name; one that was made
     // for its members is nobody's name any more.

@@ -253,10 +253,11 @@ fn ten_thousand_allocations_never_meet_an_occupied_number() {
     for _ in 0..4_000 {
         let id = first + (random(&mut state) % u64::from(last - first + 1)) as u32;
         occupied.insert(id);
-        match random(&mut state) % 8 {
+        match random(&mut state) % 9 {
             0..=2 => here.users.push(found_user(id)),
             3..=5 => here.groups.push(found_group(id)),
             6 => drop(here.host.busy_ids.insert(id)),
+            7 => drop(here.host.sudoers_ids.insert(id)),
             _ => drop(here.host.homes.insert(format!("home{id}"), id)),
         }
     }

@@ -1,4 +1,4 @@
-//! docs/from-the-rfd.md does not outlive the tests it names.
+//! Pages in docs do not outlive the tests they name.
 
 use std::fs;
 use std::path::Path;
@@ -35,4 +35,22 @@ fn every_test_that_the_page_about_the_rfd_names_exists() {
         .filter(|name| !code.contains(&format!("fn {name}(")))
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_test_that_the_page_about_rights_names_exists() {
+    let page = include_str!("../../../docs/rights.md");
+    let mut code = String::new();
+    source(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), &mut code);
+    // Names of tests are sentences; nothing else between backticks has so many words.
+    let names: Vec<&str> = page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| name.matches('_').count() > 4)
+        .collect();
+    assert!(names.len() > 5, "{names:?}");
+    for name in names {
+        assert!(code.contains(&format!("fn {name}(")), "{name}");
+    }
 }
