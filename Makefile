@@ -17,7 +17,7 @@ INSTALL  := install -D -m 0644
 PROGRAM  := install -D -m 0755
 
 # Benchmarks: each is a folder of tests/bench, a program bench-NAME and a section of docs/benchmarks.md.
-BENCHES  := lookups
+BENCHES  := lookups sessions
 # Measured is what is shipped: settings of the environment that make quicker builds do not count.
 MEASURED := env -u CARGO_PROFILE_RELEASE_LTO -u CARGO_PROFILE_RELEASE_OPT_LEVEL -u CARGO_PROFILE_RELEASE_CODEGEN_UNITS \
             -u CARGO_PROFILE_RELEASE_INCREMENTAL -u CARGO_PROFILE_RELEASE_DEBUG
@@ -90,7 +90,7 @@ endef
 faults: deb ## a fault at each system call of teleport-sessiond during a login (half an hour); results in docs/faults.md
 	TELEPORT_USERDB_FAULTS=all $(CARGO) test --locked -p teleport-userdb-tests --test faults -- --nocapture
 
-soak: deb ## a thousand restarts of each daemon under logins and lookups, and the other long forms of tests/e2e/survive
+soak: deb ## a thousand restarts of each daemon under load, 10000 sessions, services stopped for minutes: tests/e2e/survive at length
 	TELEPORT_USERDB_SOAK=1000 $(CARGO) test --locked -p teleport-userdb-tests --test survive -- --nocapture
 
 demo: deb ## a login from beginning to end, in a container, to read along

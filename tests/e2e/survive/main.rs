@@ -1,8 +1,11 @@
 //! What a session outlives and what ends it: damaged state, restarts, stopped and starved services, a reboot.
 //! How a login ends in the ordinary ways is in `login/`.
 
+mod crowd;
 mod ends;
+mod reboot;
 mod restarts;
+mod starved;
 mod state;
 
 use std::path::PathBuf;

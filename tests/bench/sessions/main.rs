@@ -1,0 +1,134 @@
+//! `make bench-sessions`: what a login and a logout cost, beside the useradd script and the least a session daemon can do.
+//! Puts the parts together; each of them is a file.
+
+mod counts;
+mod node;
+mod report;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bench::Rounds;
+use node::{Node, SUBJECTS};
+
+/// Whatever goes wrong ends the benchmark: half a measurement is none.
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Users that exist beside those who log in.
+const SIZES: [usize; 2] = [30, 10_000];
+const ROUNDS: usize = 5;
+/// Logins one after the other, in each round; the script takes half a second for each among 10,000 users.
+const SERIAL: usize = 20;
+const SERIAL_OF_THE_SCRIPT: usize = 4;
+const PARALLEL: usize = 16;
+/// At once, again and again, each looked up after login and after logout.
+const STORM: usize = 64;
+const STORM_ROUNDS: usize = 100;
+
+/// What was measured among so many users.
+pub(crate) struct Measured {
+    pub(crate) users: usize,
+    /// Milliseconds.
+    pub(crate) login: Rounds,
+    pub(crate) logout: Rounds,
+    pub(crate) all_in: Rounds,
+    pub(crate) all_out: Rounds,
+    /// Logins that were refused, or whose user was not there afterwards.
+    pub(crate) wrong: Vec<(String, usize)>,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench-sessions: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result {
+    let mut node = Node::boot()?;
+    let counts = counts::count(&node)?;
+    let mut measured = Vec::new();
+    for users in SIZES {
+        node.have_users(users)?;
+        measured.push(measure(&node, users)?);
+    }
+    let storms = [(30, STORM_ROUNDS), (10_000, 10)];
+    let mut storm = Vec::new();
+    // Back to front: users are only ever added.
+    for (users, rounds) in storms.into_iter().rev() {
+        if users <= 30 {
+            node.have_only_few()?;
+        }
+        let mut wrong = 0;
+        for round in 0..rounds {
+            // Under new names every few rounds: coming back and coming anew are both in it.
+            let prefix = format!("storm{users}r{}s", round / 10);
+            wrong += node.logins("ours", &prefix, STORM, true, true)?.wrong;
+        }
+        eprintln!(
+            "{users} users: {wrong} of {} wrong in the storm",
+            rounds * STORM
+        );
+        storm.push((users, rounds, wrong));
+    }
+    report::write(&measured, &counts, &storm)
+}
+
+fn measure(node: &Node, users: usize) -> Result<Measured> {
+    let mut measured = Measured {
+        users,
+        login: Rounds::default(),
+        logout: Rounds::default(),
+        all_in: Rounds::default(),
+        all_out: Rounds::default(),
+        wrong: SUBJECTS.iter().map(|s| ((*s).to_owned(), 0)).collect(),
+    };
+    for round in 0..ROUNDS {
+        for at in 0..SUBJECTS.len() {
+            let index = (at + round) % SUBJECTS.len();
+            let subject = SUBJECTS[index];
+            let serial = if subject == "script" {
+                SERIAL_OF_THE_SCRIPT
+            } else {
+                SERIAL
+            };
+            // Warm: a lookup worker that has idled for a minute has ended.
+            node.logins(
+                subject,
+                &format!("warm{users}r{round}s{index}n"),
+                1,
+                false,
+                false,
+            )?;
+            let one = node.logins(
+                subject,
+                &format!("u{users}r{round}s{index}n"),
+                serial,
+                false,
+                false,
+            )?;
+            measured.login.add(subject, one.login);
+            measured.logout.add(subject, one.logout);
+            let all = node.logins(
+                subject,
+                &format!("p{users}r{round}s{index}n"),
+                PARALLEL,
+                true,
+                false,
+            )?;
+            measured.all_in.add(subject, all.login);
+            measured.all_out.add(subject, all.logout);
+            measured.wrong[index].1 += one.wrong + all.wrong;
+            eprintln!(
+                "{users} users, round {round}: {subject} {:.2} ms, {:.2} ms",
+                one.login, one.logout
+            );
+            // What ends a user's remains is not to run beside somebody else's turn.
+            node.settle(Duration::from_secs(60))?;
+        }
+    }
+    Ok(measured)
+}

@@ -1,0 +1,201 @@
+//! The booted node that everything is measured on: our package, the script and the floor side by side, a PAM service each.
+//! What is measured is of `main`; here is how one burst of logins is made.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use bench::{compile, median};
+use rig::{Machine, Suite, boot_node};
+
+use crate::Result;
+
+/// Ours without a home, ours with an ephemeral home, useradd and userdel from pam_exec, the floor in C.
+pub(crate) const SUBJECTS: [&str; 4] = ["ours", "ours, with home", "script", "floor"];
+
+/// In the manner of the script in Teleport's documentation of PAM, as it would have to be to work: account makes the user,
+/// the end of the session removes it. It does not write a sudoers file.
+const SCRIPT: &str = r#"#!/bin/sh
+case "$PAM_TYPE" in
+account)
+    id "$PAM_USER" >/dev/null 2>&1 ||
+        useradd -m -s /bin/bash -c "User $TELEPORT_USERNAME with roles $TELEPORT_ROLES created by Teleport." "$PAM_USER"
+    ;;
+close_session) userdel -r "$PAM_USER" >/dev/null 2>&1 ;;
+esac
+exit 0
+"#;
+const CONFIG: &str = "pam-services = [\"ours\"]\n\
+                      [[role]]\nmatch = \"bench\"\ncreate-user = true\nsudo = true\n";
+
+pub(crate) struct Node {
+    pub(crate) machine: Machine,
+    few: [(&'static str, String); 4],
+    floor: Child,
+    built: PathBuf,
+}
+
+/// A burst of logins.
+pub(crate) struct Burst {
+    /// Milliseconds: the median of each, or of all until the last one is in.
+    pub(crate) login: f64,
+    pub(crate) logout: f64,
+    pub(crate) wrong: usize,
+}
+
+impl Node {
+    pub(crate) fn boot() -> Result<Node> {
+        let machine = boot_node(Suite::chosen()?)?;
+        let built = std::env::temp_dir().join(format!("bench-sessions-{}", std::process::id()));
+        fs::create_dir_all(&built)?;
+        for (source, arguments, output) in [
+            ("pam_logins.c", &[][..], "pam_logins"),
+            ("sessions_floor.c", &[], "sessions_floor"),
+            ("pam_floor.c", &["-shared", "-fPIC"], "pam_floor.so"),
+        ] {
+            let program = compile(source, arguments, &built, output)?;
+            machine.copy_in(&program, &format!("/usr/local/bin/{output}"))?;
+        }
+        machine.write("/usr/local/bin/useradd-script", SCRIPT);
+        machine
+            .run(&["chmod", "755", "/usr/local/bin/useradd-script"])
+            .must();
+        let stack =
+            |module: &str| format!("account required {module}\nsession required {module}\n");
+        machine.write("/etc/pam.d/ours", &stack("pam_teleport.so"));
+        machine.write(
+            "/etc/pam.d/script",
+            &stack("pam_exec.so /usr/local/bin/useradd-script"),
+        );
+        machine.write("/etc/pam.d/floor", &stack("/usr/local/bin/pam_floor.so"));
+        let floor = machine
+            .command(&["/usr/local/bin/sessions_floor"])
+            .spawn()?;
+        let read = |name: &'static str| -> Result<(&'static str, String)> {
+            Ok((
+                name,
+                fs::read_to_string(machine.root().join("etc").join(name))?,
+            ))
+        };
+        let few = [
+            read("passwd")?,
+            read("shadow")?,
+            read("group")?,
+            read("gshadow")?,
+        ];
+        let node = Node {
+            machine,
+            few,
+            floor,
+            built,
+        };
+        node.configure(true)?;
+        Ok(node)
+    }
+
+    /// With or without homes: the role says so, and a reload is not part of any figure.
+    fn configure(&self, homes: bool) -> Result {
+        let home = if homes { "" } else { "home = \"none\"\n" };
+        let path = "/etc/teleport-userdb/config.d/10-bench.toml";
+        let text = format!("{CONFIG}{home}");
+        if fs::read_to_string(self.machine.root().join(&path[1..])).is_ok_and(|now| now == text) {
+            return Ok(());
+        }
+        self.machine.write(path, &text);
+        self.machine
+            .run(&["systemctl", "restart", "teleport-sessiond"])
+            .must();
+        self.machine.run(&["teleport-userdbctl", "sessions"]).must();
+        Ok(())
+    }
+
+    /// So many local users beside the few of the image.
+    pub(crate) fn have_users(&mut self, users: usize) -> Result {
+        let mut added = [String::new(), String::new(), String::new(), String::new()];
+        for index in 0..users {
+            let (name, id) = (format!("local{index}"), 20_000 + index);
+            added[0] += &format!("{name}:x:{id}:{id}::/home/{name}:/bin/sh\n");
+            added[1] += &format!("{name}:!:20000:0:99999:7:::\n");
+            added[2] += &format!("{name}:x:{id}:\n");
+            added[3] += &format!("{name}:!::\n");
+        }
+        for ((name, few), more) in self.few.iter().zip(added) {
+            let path = self.machine.root().join("etc").join(name);
+            let mut file = fs::File::options().write(true).truncate(true).open(path)?;
+            file.write_all(few.as_bytes())?;
+            file.write_all(more.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn have_only_few(&mut self) -> Result {
+        self.have_users(30)
+    }
+
+    /// So many logins, one after the other or all at once.
+    pub(crate) fn logins(
+        &self,
+        subject: &str,
+        prefix: &str,
+        count: usize,
+        parallel: bool,
+        look: bool,
+    ) -> Result<Burst> {
+        let service = match subject {
+            "ours, with home" => "ours",
+            other => other,
+        };
+        if service == "ours" {
+            self.configure(subject == "ours, with home")?;
+        }
+        let ran = self.machine.run_for(
+            Duration::from_secs(300),
+            &[
+                "/usr/local/bin/pam_logins",
+                service,
+                prefix,
+                &count.to_string(),
+                if parallel { "parallel" } else { "serial" },
+                if look { "yes" } else { "no" },
+            ],
+        );
+        let (mut logins, mut logouts, mut wrong) = (Vec::new(), Vec::new(), 0);
+        for line in ran.must().lines() {
+            let (first, second) = line.split_once(' ').ok_or("pam_logins says odd things")?;
+            if first == "wrong" {
+                wrong = second.parse()?;
+            } else {
+                logins.push(first.parse::<f64>()? / 1e6);
+                logouts.push(second.parse::<f64>()? / 1e6);
+            }
+        }
+        Ok(Burst {
+            login: median(&logins),
+            logout: median(&logouts),
+            wrong,
+        })
+    }
+
+    /// Waits until nothing of ours is left to end.
+    pub(crate) fn settle(&self, limit: Duration) -> Result {
+        let logins = self.machine.root().join("run/teleport-sessiond/logins");
+        let began = Instant::now();
+        while fs::read_dir(&logins)?.next().is_some() {
+            if began.elapsed() > limit {
+                return Err("logins do not come to their end".into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.floor.kill();
+        let _ = self.floor.wait();
+        let _ = fs::remove_dir_all(&self.built);
+    }
+}
