@@ -12,10 +12,11 @@ use nix::unistd::{Gid, Uid};
 use crate::tell;
 
 /// Mounts on `point` for the user and serves nothing, until killed.
-pub(crate) fn hang(point: &Path, uid: u32) -> io::Result<()> {
+pub(crate) fn hang(point: &Path, uid: u32, closed: bool) -> io::Result<()> {
     let device = File::options().read(true).write(true).open("/dev/fuse")?;
+    let others = if closed { "" } else { ",allow_other" };
     let options = format!(
-        "fd={},rootmode=40000,user_id={uid},group_id={uid},allow_other",
+        "fd={},rootmode=40000,user_id={uid},group_id={uid}{others}",
         device.as_raw_fd()
     );
     mount(

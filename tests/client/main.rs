@@ -52,6 +52,9 @@ enum Kind {
         /// Whose.
         #[arg(long)]
         uid: u32,
+        /// Nobody else may look at it: what fusermount does unless /etc/fuse.conf allows otherwise.
+        #[arg(long)]
+        closed: bool,
     },
     /// Runs a program that will find no SO_PEERPIDFD, as on kernels before 6.5.
     OldKernel {
@@ -204,7 +207,7 @@ fn main() {
         Kind::Call(call) => registry::call(&call),
         Kind::Relay(socket) => relay::relay(&socket),
         Kind::Crowd(connections) => relay::crowd(&connections),
-        Kind::Hang { on, uid } => match fuse::hang(&on, uid) {
+        Kind::Hang { on, uid, closed } => match fuse::hang(&on, uid, closed) {
             Ok(()) => 0,
             Err(error) => session::broken(&format!("mounting on {}: {error}", on.display())),
         },

@@ -138,3 +138,33 @@ fn no_daemon_asks_itself() -> io::Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn what_unmounts_for_ended_users_works_on_the_mounts_of_the_host() -> io::Result<()> {
+    // Each of these gives a service a copy of all mounts, and what it unmounts goes from the copy.
+    for key in [
+        "BindPaths",
+        "InaccessiblePaths",
+        "MountFlags",
+        "PrivateDevices",
+        "PrivateMounts",
+        "PrivateNetwork",
+        "PrivateTmp",
+        "ProcSubset",
+        "ProtectControlGroups",
+        "ProtectHome",
+        "ProtectHostname",
+        "ProtectKernelLogs",
+        "ProtectKernelModules",
+        "ProtectKernelTunables",
+        "ProtectProc",
+        "ProtectSystem",
+        "ReadOnlyPaths",
+        "ReadWritePaths",
+        "RootDirectory",
+        "TemporaryFileSystem",
+    ] {
+        lacks("teleport-unmount@.service", key, "")?;
+    }
+    Ok(())
+}

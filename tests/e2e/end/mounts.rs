@@ -21,8 +21,13 @@ fn hang(machine: &Machine, point: &str, uid: &str) -> Child {
             .status();
         assert!(made.is_ok_and(|made| made.success()) || device.exists());
     }
+    let mut arguments = vec!["teleport-child", "hang", "--on", point, "--uid", uid];
+    // logind itself looks at everything in /dev/shm whenever a user ends (RemoveIPC=), and hangs with what hangs there.
+    if point.starts_with("/dev/shm") {
+        arguments.push("--closed");
+    }
     let mut child = machine
-        .command(&["teleport-child", "hang", "--on", point, "--uid", uid])
+        .command(&arguments)
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

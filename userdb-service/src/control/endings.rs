@@ -143,7 +143,7 @@ impl Daemon {
         if !matches!(asked, Outcome::Ended | Outcome::Unavailable(_)) {
             self.logind.dropped(uid.get(), patience).await;
         }
-        if self.logind.holds(uid.get()) {
+        if self.logind.still_holds(uid.get()).await {
             return Err(match asked {
                 Outcome::Unavailable(why) => format!("logind cannot be asked: {why}"),
                 _ => "logind still holds something of it".to_owned(),

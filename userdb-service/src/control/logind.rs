@@ -178,6 +178,26 @@ impl Logind {
         is_there(&self.run.join(format!("systemd/users/{uid}"))) || self.leftover(uid)
     }
 
+    /// The same, with logind's word on it. A logind that was restarted while the user had no record knows nobody of
+    /// the UID, and never removes its own file: that is done for it, or the UID would stay taken.
+    pub async fn still_holds(&self, uid: u32) -> bool {
+        if !self.holds(uid) {
+            return false;
+        }
+        let known = self.login(async |login| login.get_user(uid).await).await;
+        let forgotten = matches!(known, Err(Failure::Named(name)) if name == NO_SUCH_USER);
+        if !forgotten || self.leftover(uid) {
+            return true;
+        }
+        let stale = self.run.join(format!("systemd/users/{uid}"));
+        if let Err(error) = std::fs::remove_file(&stale)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!("cannot remove {}: {error}", stale.display());
+        }
+        false
+    }
+
     /// What a logind that was restarted without the user record has left behind.
     fn leftover(&self, uid: u32) -> bool {
         let slice = format!("user.slice/user-{uid}.slice");

@@ -289,3 +289,20 @@ async fn a_user_without_processes_is_left_to_the_stop_delay() {
     std::fs::remove_dir(bench.dir.join(format!("run/user/{UID}"))).unwrap();
     assert!(logind.dropped(UID, SHORT).await);
 }
+
+#[tokio::test]
+async fn the_file_of_a_user_whom_logind_has_forgotten_is_not_believed_and_goes() {
+    let bench = Bench::new("stale");
+    let _served = bench.serve(Manner::Forgot).await;
+    let logind = bench.logind();
+    std::fs::write(bench.user(), "").unwrap();
+    assert!(logind.still_holds(UID).await, "its slice is there");
+    std::fs::remove_dir_all(bench.dir.join("cgroup/user.slice")).unwrap();
+    std::fs::remove_dir(bench.dir.join(format!("run/user/{UID}"))).unwrap();
+    assert!(logind.holds(UID));
+    assert!(!logind.still_holds(UID).await && !bench.user().exists());
+    // Whom nobody can ask about may be there.
+    std::fs::write(bench.user(), "").unwrap();
+    let away = Logind::at("unix:path=/no/such/bus", bench.dir.join("run"), "/nowhere");
+    assert!(away.still_holds(UID).await && bench.user().exists());
+}
