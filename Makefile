@@ -63,7 +63,10 @@ check-units: setup ## tests of the crates (as root: many need a mount namespace 
 check-policy: setup ## a million generated logins through the policy, ten thousand of them through sudo's own parser
 	PROPTEST_CASES=340000 CARGO_PROFILE_RELEASE_LTO=off $(CARGO) test --locked --release -p userdb-service --test policy_properties
 
-.PHONY: check-model check-stress fuzz
+.PHONY: check-model check-stress
+check-stress: setup ## a minute of lookups by eight threads while the table's writer is killed every second
+	STRESS_SECONDS=60 $(CARGO) test --locked -p nss-module --test module killed -- --nocapture
+
 check-model: setup ## writer and readers of the table in every order the memory model allows, by loom (some minutes)
 	RUSTFLAGS="--cfg loom" $(CARGO) test --release --manifest-path account-table/model-check/Cargo.toml --target-dir $(TARGET)/loom model_check -- --nocapture
 

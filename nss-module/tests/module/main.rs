@@ -1,6 +1,10 @@
 //! Tests of the module as it is shipped: built with its own profile, loaded by the real glibc, in private worlds.
 
 mod artefact;
+mod buffers;
 mod direct;
+mod hostile;
+mod hosts;
 mod rig;
+mod sessions;
 mod through_glibc;

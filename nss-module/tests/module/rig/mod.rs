@@ -3,6 +3,7 @@
 
 mod entry_points;
 pub(crate) mod glibc;
+pub(crate) mod process;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
