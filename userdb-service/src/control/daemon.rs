@@ -92,7 +92,18 @@ impl std::error::Error for StartError {}
 
 /// Runs the daemon until SIGTERM.
 pub(super) fn run() -> Result<(), StartError> {
+    end_with_a_panic();
     runtime::block_on(serve()).map_err(|error| StartError(format!("no event loop: {error}")))?
+}
+
+/// A task that panics would end alone, and what it was doing be left undone for ever: a leader not watched, a
+/// user not ended. The next daemon takes all of it up from what is written down.
+fn end_with_a_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
 }
 
 async fn serve() -> Result<(), StartError> {
