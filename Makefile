@@ -63,7 +63,11 @@ check-units: setup ## tests of the crates (as root: many need a mount namespace 
 check-policy: setup ## a million generated logins through the policy, ten thousand of them through sudo's own parser
 	PROPTEST_CASES=340000 CARGO_PROFILE_RELEASE_LTO=off $(CARGO) test --locked --release -p userdb-service --test policy_properties
 
-.PHONY: check-model check-stress
+.PHONY: check-model check-stress fuzz
+fuzz: setup ## a hundred million damaged variants of the table under its readers (FUZZ_VARIANTS=N for another number)
+	FUZZ_VARIANTS=$(or $(FUZZ_VARIANTS),100000000) CARGO_PROFILE_RELEASE_LTO=off \
+	    $(CARGO) test --locked --release -p account-table --lib no_variant_of_a_good_file -- --nocapture
+
 check-stress: setup ## a minute of lookups by eight threads while the table's writer is killed every second
 	STRESS_SECONDS=60 $(CARGO) test --locked -p nss-module --test module killed -- --nocapture
 

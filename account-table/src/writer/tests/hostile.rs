@@ -8,7 +8,7 @@ use crate::Cursor;
 use crate::layout::{Geometry, MAGIC, Place, VERSION, header};
 
 /// Asks a table everything there is to ask.
-fn ask_everything(table: &Table) {
+pub(super) fn ask_everything(table: &Table) {
     let mut groups = Vec::new();
     for name in [&b"alice"[..], b"Alice", b"dev", b"ops", b"nobody", b""] {
         groups.extend(table.group_by_name(name).found());
@@ -59,7 +59,7 @@ fn touch(table: &Table, account: &Account) {
     );
 }
 
-fn small_good_file() -> (Scratch, Vec<u8>) {
+pub(super) fn small_good_file() -> (Scratch, Vec<u8>) {
     let scratch = Scratch::new();
     let mut writer = scratch.small_writer(4);
     let groups = vec![group("dev", 3000), group("ops", 3001)];

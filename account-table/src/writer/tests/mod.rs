@@ -4,6 +4,7 @@
 mod basics;
 mod death;
 mod files;
+mod fuzz;
 mod growth;
 mod hostile;
 mod model;
