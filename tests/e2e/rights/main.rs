@@ -7,6 +7,7 @@ mod sudo;
 mod sudoers_d;
 mod terminal;
 mod visudo;
+mod withdrawal;
 
 use std::sync::{Once, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;

@@ -122,9 +122,9 @@ impl Daemon {
                 "the login was withdrawn while its session opened; log in again",
             );
         };
-        let done = self.grant(effects);
+        let done = self.grant(effects).await;
         if let Some(why) = done.failed {
-            return self.take_back(id, &why);
+            return self.take_back(id, &why).await;
         }
         messages.extend(done.messages);
         let Some(plan) = self
@@ -178,6 +178,8 @@ impl Daemon {
         patience: Duration,
     ) -> Reception {
         let deadline = Instant::now() + patience;
+        // Whether it was looked for a sudoers file that nobody knows of.
+        let mut looked = false;
         loop {
             // Anew in each round: who has waited is decided on by what holds now.
             let current = self.config.borrow().clone();
@@ -211,10 +213,24 @@ impl Daemon {
             match joinable {
                 Joinable::Now => {
                     // The call that was hung up on may have been at it all the same.
-                    return match self.made_before(handle, request, &leader) {
-                        Some(known) => known,
-                        None => self.register(handle, *plan, request, leader, hold),
-                    };
+                    if let Some(known) = self.made_before(handle, request, &leader) {
+                        return known;
+                    }
+                    if !self.has_old_rights(&plan.login, looked) {
+                        return self.register(handle, *plan, request, leader, hold).await;
+                    }
+                    drop(hold);
+                    looked = true;
+                    if !self.is_rid_of_old_rights(&plan.login, deadline).await {
+                        return refused(
+                            Reason::Busy,
+                            &format!(
+                                "sudo rights of an earlier session of {} cannot be taken away now; the administrator \
+                                 finds the reason in the journal of teleport-sessiond",
+                                plan.login
+                            ),
+                        );
+                    }
                 }
                 Joinable::AfterRemains => {
                     drop(hold);
@@ -289,7 +305,7 @@ impl Daemon {
         Err(Reception::Refused(policy::undecided(config)))
     }
 
-    fn register(
+    async fn register(
         self: &Rc<Self>,
         handle: Option<SessionId>,
         plan: Plan,
@@ -312,9 +328,9 @@ impl Daemon {
                 since_usec: realtime_usec(),
             },
         );
-        let done = self.grant(effects);
+        let done = self.grant(effects).await;
         if let Some(why) = done.failed {
-            return self.take_back(id, &why);
+            return self.take_back(id, &why).await;
         }
         Reception::Admitted {
             session: id,
@@ -324,9 +340,9 @@ impl Daemon {
     }
 
     /// A grant that could not be carried out to its end leaves nothing behind.
-    fn take_back(self: &Rc<Self>, id: SessionId, why: &str) -> Reception {
+    async fn take_back(self: &Rc<Self>, id: SessionId, why: &str) -> Reception {
         let effects = self.registry.borrow_mut().close(Boottime::now(), id);
-        self.carry_out(effects);
+        self.carry_out(effects).finished().await;
         warn!(TELEPORT_SESSION = %id, "login taken back: {why}");
         refused(
             Reason::Internal,

@@ -27,8 +27,9 @@ use super::registry::{Registry, Session, SessionId, Standing, Terms};
 use super::server;
 use super::state::{Loaded, StateDir};
 use super::stranded;
+use super::sudo_rights::SudoRights;
 use super::sudoers_check::SudoersCheck;
-use super::sudoers_files::SudoersFiles;
+use super::sudoers_thread::SudoersThread;
 use super::written::Note;
 use crate::policy::{Config, Login};
 use crate::runtime::stop::{self, Stop};
@@ -55,7 +56,8 @@ pub(super) struct Daemon {
     pub(super) config: RefCell<Result<Rc<Config>, String>>,
     pub(super) state: StateDir,
     pub(super) table: RefCell<Writer>,
-    pub(super) sudoers: SudoersFiles,
+    pub(super) sudoers: SudoersThread,
+    pub(super) rights: RefCell<SudoRights>,
     sudoers_check: SudoersCheck,
     pub(super) lookups: Lookups,
     pub(super) logind: Logind,
@@ -109,11 +111,12 @@ fn end_with_a_panic() {
 async fn serve() -> Result<(), StartError> {
     let failed = |what: &str, error: &dyn std::fmt::Display| StartError(format!("{what}: {error}"));
     let listener = activation::socket("sessions").map_err(|error| StartError(error.to_string()))?;
-    let stop = stop::on_signals().map_err(|error| failed("cannot receive signals", &error))?;
+    let signals = stop::on_signals().map_err(|error| failed("cannot receive signals", &error))?;
+    let (stopper, stop) = stop::pair();
     let hangup =
         signal(SignalKind::hangup()).map_err(|error| failed("cannot receive signals", &error))?;
     let daemon = Rc::new(Daemon::start().await?);
-    daemon.take_up_where_it_was_left();
+    daemon.take_up_where_it_was_left().await;
     spawn_local(daemon.clone().keep_time());
     spawn_local(daemon.clone().reload_when_told(hangup));
     spawn_local(daemon.clone().let_nobody_wait_for_a_stop(stop.clone()));
@@ -121,13 +124,32 @@ async fn serve() -> Result<(), StartError> {
         let question = json!({"method": "org.varlink.service.GetInfo"});
         notify::watchdog(Path::new(SOCKET), &question).await;
     });
+    // In our sandbox only the folder of our start can be written to, wherever it is by now. What ends
+    // now, sessions kept, is followed by a sweep in the new one and by a daemon that works there.
+    let replaced = Rc::new(Cell::new(false));
+    let (is_replaced, bell) = (replaced.clone(), daemon.sudoers.replaced());
+    spawn_local(async move {
+        tokio::select! {
+            () = signals.wait() => {}
+            () = bell.notified() => is_replaced.set(true),
+        }
+        stopper.stop();
+        // Kept until all have obeyed.
+        std::future::pending::<()>().await;
+    });
     notify::ready(READY);
     server::serve(daemon, listener, stop)
         .await
         .map_err(|error| failed("cannot serve the registry", &error))?;
     // Everything accepted has been answered; sessions stay written down for the next start.
     notify::stopping();
-    Ok(())
+    match replaced.get() {
+        true => Err(StartError(format!(
+            "{SUDOERS} was replaced by another folder, where teleport-sessiond cannot work before it has started anew; \
+             what it granted is removed now, and granted again to the sessions that live"
+        ))),
+        false => Ok(()),
+    }
 }
 
 impl Daemon {
@@ -149,7 +171,9 @@ impl Daemon {
                 Writer::open(Path::new(TABLE), Trust::Root)
                     .map_err(|error| failed(TABLE, &error))?,
             ),
-            sudoers: SudoersFiles::new(SUDOERS),
+            sudoers: SudoersThread::start(Path::new(SUDOERS))
+                .map_err(|error| failed("a thread for sudoers.d", &error))?,
+            rights: RefCell::default(),
             sudoers_check,
             lookups: Lookups::new(lookup::Settings::default()),
             logind: Logind::default(),
@@ -169,7 +193,7 @@ impl Daemon {
 
     /// After a restart: sessions whose leaders live go on, the others end, and nothing else of ours is
     /// left in the table or in sudoers.d. All of it before the first call is answered.
-    fn take_up_where_it_was_left(self: &Rc<Self>) {
+    async fn take_up_where_it_was_left(self: &Rc<Self>) {
         let mut loaded = self.state.load().unwrap_or_else(|error| {
             error!(%error, "cannot read the state of before the restart; starting without");
             Default::default()
@@ -184,6 +208,10 @@ impl Daemon {
         self.keep_used_ids_used(&loaded);
         let strays = stranded::strays(&loaded.standings, &loaded.sessions);
         loaded.standings.extend(strays);
+        let logins = loaded.standings.iter().map(|standing| &standing.login);
+        let logins = logins.chain(loaded.sessions.iter().map(Session::login));
+        let logins: BTreeSet<Login> = logins.cloned().collect();
+        self.rights.borrow_mut().may_have_files(logins.into_iter());
         let effects = self.registry.borrow_mut().restore(
             Boottime::now(),
             loaded.standings,
@@ -191,7 +219,7 @@ impl Daemon {
             loaded.quarantine,
             |session| self.find_leader_again(session),
         );
-        self.carry_out(effects);
+        self.carry_out(effects).finished().await;
         let registry = self.registry.borrow();
         let lingering: Vec<&Standing> = registry.lingering().collect();
         let login = |standing: &&Standing| standing.login.clone();
@@ -211,8 +239,14 @@ impl Daemon {
             self.write_down_in_time(Note::Login(login.clone()));
         }
         let sudoers: BTreeSet<Login> = self.registry.borrow().sudoers().cloned().collect();
-        if let Err(error) = self.sudoers.sweep(&sudoers) {
-            error!(%error, "cannot remove stale sudoers files");
+        match self.sudoers.sweep(sudoers).await {
+            Ok(Ok(swept)) => {
+                for doubt in swept.doubtful {
+                    error!(MESSAGE_ID = messages::SUDO_LEFT, "{doubt}");
+                }
+            }
+            Ok(Err(error)) => error!(%error, "cannot remove stale sudoers files"),
+            Err(_) => error!("nobody works in {SUDOERS} any more"),
         }
         self.table.borrow_mut().retain(|login| {
             Login::try_from(login)

@@ -5,19 +5,19 @@
 
 use std::rc::Rc;
 use std::time::Duration;
+use std::vec;
 
-use tokio::task::spawn_local;
+use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::daemon::Daemon;
 use super::messages;
 use super::publish;
 use super::registry::{Effect, Published, SessionId, State};
-use super::sudo_rs;
+use super::sudo_rights::Ordered;
 use super::written::Note;
-use crate::policy::room::{self, Room};
-use crate::policy::{Login, SudoersSpec};
+use crate::policy::Login;
 
 /// How often what has failed is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
@@ -31,42 +31,105 @@ pub(super) struct Granted {
     pub(super) failed: Option<String>,
 }
 
+/// Effects on their way.
+#[derive(Debug)]
+struct Steps {
+    effects: vec::IntoIter<Effect>,
+    /// Whether a step that fails stops the others.
+    granting: bool,
+    done: Granted,
+}
+
+/// Effects of which the first part has been carried out, up to the first that takes waiting.
+#[derive(Debug)]
+pub(super) enum Carried {
+    Done(Granted),
+    /// The rest goes on whether or not anybody waits for it.
+    UnderWay(JoinHandle<Granted>),
+}
+
+impl Carried {
+    /// Waits for the rest.
+    pub(super) async fn finished(self) -> Granted {
+        match self {
+            Carried::Done(done) => done,
+            Carried::UnderWay(rest) => rest.await.unwrap_or_else(|error| Granted {
+                failed: Some(error.to_string()),
+                ..Granted::default()
+            }),
+        }
+    }
+}
+
 impl Daemon {
     /// Carries out what a reservation or an opening asks for, up to the first step that fails.
-    pub(super) fn grant(self: &Rc<Self>, effects: Vec<Effect>) -> Granted {
-        let mut done = Granted::default();
-        for effect in effects {
-            if let Err(why) = self.carry_out_one(effect, &mut done.messages) {
-                done.failed = Some(why);
-                break;
-            }
-        }
-        self.something_changed();
-        done
+    pub(super) async fn grant(self: &Rc<Self>, effects: Vec<Effect>) -> Granted {
+        self.carry(effects, true).finished().await
     }
 
     /// Carries out everything else: what ends, what shrinks, what time brings, for one login or many. A
     /// step that fails keeps none of the others from being made.
-    pub(super) fn carry_out(self: &Rc<Self>, effects: Vec<Effect>) {
-        for effect in effects {
-            let (login, watched) = match &effect {
-                Effect::Publish(published) => (Some(published.plan.login.clone()), None),
-                Effect::Watch(id) => (None, Some(*id)),
+    pub(super) fn carry_out(self: &Rc<Self>, effects: Vec<Effect>) -> Carried {
+        self.carry(effects, false)
+    }
+
+    /// Everything up to the first sudoers file is done when this returns, before anybody else runs. What
+    /// comes after it is told by login and reads what holds by then, so that it may come late.
+    fn carry(self: &Rc<Self>, effects: Vec<Effect>, granting: bool) -> Carried {
+        let mut steps = Steps {
+            effects: effects.into_iter(),
+            granting,
+            done: Granted::default(),
+        };
+        let Some(mut ordered) = self.advance(&mut steps) else {
+            return Carried::Done(steps.done);
+        };
+        let daemon = self.clone();
+        Carried::UnderWay(spawn_local(async move {
+            loop {
+                let settled = daemon.settle_sudoers(ordered).await;
+                steps.done.messages.extend(settled.message);
+                if granting && let Some(why) = settled.too_much {
+                    steps.done.failed = Some(why);
+                    daemon.something_changed();
+                    return steps.done;
+                }
+                match daemon.advance(&mut steps) {
+                    Some(next) => ordered = next,
+                    None => return steps.done,
+                }
+            }
+        }))
+    }
+
+    /// Carries out steps up to the next that takes waiting.
+    fn advance(self: &Rc<Self>, steps: &mut Steps) -> Option<Ordered> {
+        for effect in steps.effects.by_ref() {
+            let (login, watched) = match effect {
+                Effect::Sudoers(login, specs) => return Some(self.order_sudoers(login, &specs)),
+                Effect::Publish(ref login) => (Some(login.clone()), None),
+                Effect::Watch(id) => (None, Some(id)),
                 _ => (None, None),
             };
-            if let Err(why) = self.carry_out_one(effect, &mut Vec::new()) {
-                error!("{why}");
-                if let Some(login) = login {
-                    self.withdraw_until_published(login);
-                }
-                if let Some(id) = watched {
-                    // Not now: the effects that follow were meant for a session that goes on.
-                    let daemon = self.clone();
-                    spawn_local(async move { daemon.leader_gone(id) });
-                }
+            let Err(why) = self.carry_out_one(effect) else {
+                continue;
+            };
+            if steps.granting {
+                steps.done.failed = Some(why);
+                break;
+            }
+            error!("{why}");
+            if let Some(login) = login {
+                self.withdraw_until_published(login);
+            }
+            if let Some(id) = watched {
+                // Not now: the effects that follow were meant for a session that goes on.
+                let daemon = self.clone();
+                spawn_local(async move { daemon.leader_gone(id) });
             }
         }
         self.something_changed();
+        None
     }
 
     fn something_changed(&self) {
@@ -91,11 +154,7 @@ impl Daemon {
         });
     }
 
-    fn carry_out_one(
-        self: &Rc<Self>,
-        effect: Effect,
-        messages: &mut Vec<String>,
-    ) -> Result<(), String> {
+    fn carry_out_one(self: &Rc<Self>, effect: Effect) -> Result<(), String> {
         match effect {
             Effect::RememberSession(id) => return self.remember_session(id),
             Effect::ForgetSession(id) => {
@@ -111,10 +170,10 @@ impl Daemon {
             Effect::QuarantineGroup(gid, name) => {
                 self.write_down_in_time(Note::UsedGid(gid, name));
             }
-            Effect::Sudoers(login, specs) => self.sudoers(&login, &specs, messages),
-            Effect::Publish(published) => return self.publish(&published),
-            Effect::Withdraw(login) => self.withdraw(&login),
-            Effect::Lock(login) => self.lock(&login),
+            Effect::Sudoers(login, specs) => drop(self.order_sudoers(login, &specs)),
+            Effect::Publish(login) | Effect::Withdraw(login) | Effect::Lock(login) => {
+                return self.show(&login);
+            }
             Effect::AwaitProcesses(login, uid) => self.await_processes(login, uid),
             Effect::Watch(id) => return self.watch(id),
             Effect::Unwatch(id) => {
@@ -146,79 +205,15 @@ impl Daemon {
         }
     }
 
-    fn sudoers(self: &Rc<Self>, login: &Login, specs: &[SudoersSpec], messages: &mut Vec<String>) {
-        if specs.is_empty() {
-            self.remove_sudoers(login);
-            return;
+    /// Publishes what holds of the login now, or that nothing does.
+    fn show(&self, login: &Login) -> Result<(), String> {
+        let published = self.registry.borrow().published(login);
+        match published {
+            Some(published) => return self.publish(&published),
+            None if self.registry.borrow().lingers(login) => self.lock(login),
+            None => self.withdraw(login),
         }
-        if let Err(why) = self.has_room_for(login) {
-            warn!(
-                MESSAGE_ID = messages::NO_SUDO,
-                TELEPORT_LOGIN = %login,
-                "{login} goes without sudo: {why}"
-            );
-            messages.push(why);
-            self.registry.borrow_mut().sudoers_not_written(login);
-            return;
-        }
-        if let Err(error) = self.sudoers.write(login, specs) {
-            warn!(
-                MESSAGE_ID = messages::NO_SUDO,
-                TELEPORT_LOGIN = %login,
-                "{login} goes without sudo: {error}"
-            );
-            messages.push(format!(
-                "This session has no sudo rights: its sudoers file cannot be written ({error})."
-            ));
-            // What an older file granted must not outlast it.
-            self.remove_sudoers(login);
-            self.registry.borrow_mut().sudoers_not_written(login);
-        }
-    }
-
-    /// May the login have a file, if it has none yet? What is in place may be changed at any time.
-    fn has_room_for(&self, login: &Login) -> Result<(), String> {
-        if self.sudoers.has(login) {
-            return Ok(());
-        }
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let registry = self.registry.borrow();
-        let (ours, of_user, teleport_user) = registry.sudoers_beside(login);
-        let sudo_rs = sudo_rs::is_installed();
-        let others = match sudo_rs {
-            true => self.sudoers.read_by_sudo().saturating_sub(ours),
-            false => 0,
-        };
-        let room = Room {
-            ours: count(ours),
-            of_user: count(of_user),
-            others: count(others),
-            sudo_rs,
-        };
-        room::for_one_more(self.max_sudoers_files(), room, teleport_user)
-    }
-
-    /// A grant that cannot be taken away now is taken away as soon as the file system allows it, unless
-    /// the login has been granted it again meanwhile.
-    fn remove_sudoers(self: &Rc<Self>, login: &Login) {
-        let Err(error) = self.sudoers.remove(login) else {
-            return;
-        };
-        error!(TELEPORT_LOGIN = %login, %error, "cannot remove a sudoers file; trying again");
-        let (daemon, login) = (self.clone(), login.clone());
-        spawn_local(async move {
-            loop {
-                sleep(RETRY).await;
-                let granted = daemon
-                    .registry
-                    .borrow()
-                    .sudoers()
-                    .any(|have| *have == login);
-                if granted || daemon.sudoers.remove(&login).is_ok() {
-                    return;
-                }
-            }
-        });
+        Ok(())
     }
 
     fn publish(&self, published: &Published) -> Result<(), String> {

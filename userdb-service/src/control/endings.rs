@@ -18,7 +18,7 @@ use super::leader::{Exit, Leader, LeaderError};
 use super::logind::Outcome;
 use super::lookup::remains;
 use super::mounts::Owner;
-use super::registry::{SessionId, Standing};
+use super::registry::{Phase, SessionId, Standing};
 use crate::policy::{Login, Uid};
 
 /// How often a leader is looked at whose parent has gone.
@@ -66,7 +66,10 @@ impl Daemon {
         if !self.ending.borrow_mut().insert(login.clone()) {
             return;
         }
-        let Some(standing) = self.registry.borrow().standing(&login).cloned() else {
+        let standing = self.registry.borrow().standing(&login).cloned();
+        // It was told a moment ago; by now it may have come again.
+        let terminating = standing.filter(|standing| standing.phase == Phase::Terminating);
+        let Some(standing) = terminating else {
             self.ending.borrow_mut().remove(&login);
             return;
         };

@@ -11,6 +11,8 @@ pub(super) const REFUSED: &str = "3c985861bdcf46fe9443c137571edf00";
 pub(super) const NOT_ADMITTED: &str = "875efa5517ab4e7b896056287ff6fac3";
 /// A sudo rule was granted and could not be installed.
 pub(super) const NO_SUDO: &str = "d0a6a06df83747e5ad84c9a54037505f";
+/// A sudo rule that does not hold any more cannot be removed.
+pub(super) const SUDO_LEFT: &str = "5b1c5f7e0a3e4d51a4b3f2f6f0c8d9e4";
 /// The sessions of before a restart cannot be read.
 pub(super) const STATE_UNUSABLE: &str = "d32fe2e2c1774864a0acad646383ba24";
 /// The configuration was not accepted.
@@ -33,6 +35,7 @@ mod tests {
             REFUSED,
             NOT_ADMITTED,
             NO_SUDO,
+            SUDO_LEFT,
             STATE_UNUSABLE,
             CONFIGURATION_WRONG,
         ];

@@ -28,9 +28,11 @@ mod server;
 mod start;
 pub mod state;
 mod stranded;
+mod sudo_rights;
 mod sudo_rs;
 pub mod sudoers_check;
 pub mod sudoers_files;
+mod sudoers_thread;
 mod written;
 
 pub(crate) use arrivals::home_base;

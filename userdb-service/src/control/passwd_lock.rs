@@ -1,7 +1,8 @@
 //! The lock that `lckpwdf` takes: held while it is checked that a name and an ID are free and until
 //! they are published, so that useradd and we never hand out the same one.
 //!
-//! All logins that are being decided share one hold of it.
+//! Logins that are being decided share one hold of it, but only with a young one: overlapping logins would
+//! otherwise keep useradd out for ever.
 
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
@@ -16,6 +17,8 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use tokio::time::{Instant, sleep};
 
+/// How old a hold may be that another login joins.
+const YOUNG: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(20);
 
@@ -29,8 +32,18 @@ pub(super) struct PasswdLock {
 /// Keeps the lock until the last clone is dropped.
 #[derive(Debug)]
 pub(super) struct Hold {
+    since: Instant,
     // An open-file-description lock: closing the file is what releases it.
     _file: Option<File>,
+}
+
+impl Hold {
+    fn of(file: Option<File>) -> Self {
+        Self {
+            since: Instant::now(),
+            _file: file,
+        }
+    }
 }
 
 impl PasswdLock {
@@ -42,13 +55,22 @@ impl PasswdLock {
         }
     }
 
-    /// Waits up to two seconds for the lock. A read-only `/etc`, or one without the file, cannot be
+    /// Waits up to two seconds for another program to give the lock back, and for older logins as long as
+    /// they take: they have limits of their own. A read-only `/etc`, or one without the file, cannot be
     /// written by useradd either: then there is nothing to lock out.
     pub(super) async fn hold(&self) -> io::Result<Rc<Hold>> {
-        let deadline = Instant::now() + PATIENCE;
+        let mut deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(hold) = self.held.borrow().upgrade() {
-                return Ok(hold);
+            let held = self.held.borrow().upgrade();
+            if let Some(hold) = held {
+                if hold.since.elapsed() < YOUNG {
+                    return Ok(hold);
+                }
+                drop(hold);
+                // Not at once when it is given back: others have waited for that, too.
+                sleep(RETRY).await;
+                deadline = Instant::now() + PATIENCE;
+                continue;
             }
             match self.try_lock() {
                 Ok(hold) => {
@@ -81,7 +103,7 @@ impl PasswdLock {
             Ok(file) => file,
             Err(error) => {
                 return match error.raw_os_error() {
-                    Some(libc::EROFS | libc::ENOENT) => Ok(Hold { _file: None }),
+                    Some(libc::EROFS | libc::ENOENT) => Ok(Hold::of(None)),
                     _ => Err(error),
                 };
             }
@@ -94,7 +116,7 @@ impl PasswdLock {
             l_pid: 0,
         };
         match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file)) {
-            Ok(_) => Ok(Hold { _file: Some(file) }),
+            Ok(_) => Ok(Hold::of(Some(file))),
             Err(Errno::EAGAIN | Errno::EACCES) => Err(io::ErrorKind::WouldBlock.into()),
             Err(errno) => Err(errno.into()),
         }
@@ -125,6 +147,25 @@ mod tests {
         );
         drop(second);
         other.try_lock().expect("released");
+        std::fs::remove_file(path).expect("removed");
+    }
+
+    #[tokio::test]
+    async fn overlapping_logins_give_the_lock_back_between_them() {
+        let path = scratch("overlap");
+        let ours = PasswdLock::new(path.clone());
+        let others = PasswdLock::new(path.clone());
+        let old = ours.hold().await.expect("free");
+        sleep(YOUNG).await;
+        let mut next = Box::pin(ours.hold());
+        let joined = tokio::time::timeout(RETRY * 5, &mut next).await;
+        assert!(joined.is_err(), "an old hold was joined");
+        drop(old);
+        // Who has waited in the kernel, as useradd does, has it before the login that waits here.
+        drop(others.try_lock().expect("given back"));
+        let next = next.await.expect("free again");
+        assert!(next.since.elapsed() < YOUNG);
+        assert!(others.try_lock().is_err());
         std::fs::remove_file(path).expect("removed");
     }
 

@@ -91,7 +91,7 @@ impl Service for Sessions {
             },
             "Close" => match call.arguments::<Close_Args>() {
                 Ok(args) => {
-                    if self.close(&args.session, &caller) {
+                    if self.close(&args.session, &caller).await {
                         replies.reply(serde_json::json!({})).await
                     } else {
                         let Close_Args { session } = args;
@@ -151,7 +151,7 @@ impl Sessions {
     }
 
     /// Whether the caller had such a session. Somebody else's is as unknown as none.
-    fn close(&self, handle: &str, caller: &Leader) -> bool {
+    async fn close(&self, handle: &str, caller: &Leader) -> bool {
         let Ok(id) = handle.parse::<SessionId>() else {
             return false;
         };
@@ -163,7 +163,7 @@ impl Sessions {
             .is_some_and(|session| session.leader == *caller.id());
         if theirs {
             let effects = self.0.registry.borrow_mut().close(Boottime::now(), id);
-            self.0.carry_out(effects);
+            self.0.carry_out(effects).finished().await;
         }
         theirs
     }

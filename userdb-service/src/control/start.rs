@@ -100,9 +100,12 @@ fn check() -> ExitCode {
 /// At boot and after the daemon has been stopped: whatever it granted, it grants no more.
 fn sweep() -> ExitCode {
     match SudoersFiles::new(daemon::SUDOERS).sweep(&BTreeSet::new()) {
-        Ok(removed) => {
-            for name in removed {
+        Ok(swept) => {
+            for name in swept.removed {
                 println!("removed {}/{name}", daemon::SUDOERS);
+            }
+            for doubt in swept.doubtful {
+                eprintln!("{doubt}");
             }
             ExitCode::SUCCESS
         }

@@ -16,6 +16,11 @@ impl Registry {
             .map(|entry| &entry.standing)
     }
 
+    /// Whether the login is shown without a session, locked and without rights.
+    pub fn lingers(&self, login: &Login) -> bool {
+        self.logins.get(login).is_some_and(Entry::lingers)
+    }
+
     /// The last process of a lingering login has ended: what else it left is ended, too, if it is not left alone
     /// for a while yet.
     pub fn processes_ended(&mut self, login: &Login) -> Vec<Effect> {

@@ -46,8 +46,8 @@ pub enum Effect {
     ForgetLogin(Login),
     /// Make the login's sudoers file say this; nothing: remove it.
     Sudoers(Login, Vec<SudoersSpec>),
-    /// Publish the login with what its sessions grant together.
-    Publish(Box<Published>),
+    /// Publish the login with what its sessions grant together: [`Registry::published`].
+    Publish(Login),
     /// Withdraw name, aliases, IDs and memberships of the login.
     Withdraw(Login),
     /// Leave what is published of the login as it is, but locked and without memberships.
@@ -535,11 +535,11 @@ impl Registry {
         let lingers = entry.lingers();
         let before = std::mem::replace(&mut entry.groups, groups.clone());
         self.count_groups(&before, groups, effects);
-        match published {
-            Some(published) => effects.push(Effect::Publish(Box::new(published))),
-            None if lingers => effects.push(Effect::Lock(login.clone())),
-            None => effects.push(Effect::Withdraw(login.clone())),
-        }
+        effects.push(match published {
+            Some(_) => Effect::Publish(login.clone()),
+            None if lingers => Effect::Lock(login.clone()),
+            None => Effect::Withdraw(login.clone()),
+        });
         self.note(login);
     }
 

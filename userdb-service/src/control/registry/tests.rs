@@ -128,9 +128,10 @@ impl World {
                         self.sudoers.insert(login);
                     }
                 }
-                Effect::Publish(published) => {
+                Effect::Publish(login) => {
+                    let published = self.registry.published(&login);
                     self.published
-                        .insert(published.plan.login.clone(), *published);
+                        .extend(published.map(|published| (login, published)));
                 }
                 Effect::Withdraw(login) => {
                     self.published.remove(&login);

@@ -1,67 +1,38 @@
 //! The files of ours in sudoers.d: never half a file, never a file of somebody else.
 //! What stands in them is decided by the policy; who has one by the registry.
 //!
-//! Every call blocks on fsync of file and folder. Nothing is kept between calls: the folder is opened
-//! anew each time, because packages and administrators replace it.
+//! Every call blocks on fsync of file and folder. The folder is opened anew each time, because packages
+//! and administrators replace it; what is kept is only which files we have written.
 
-use std::collections::BTreeSet;
-use std::fmt;
+mod error;
+#[cfg(test)]
+mod tests;
+mod whose;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat, renameat2};
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
-use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat, fstatat};
+use nix::unistd::{UnlinkatFlags, fsync, ftruncate, linkat, unlinkat};
 
+pub use self::error::SudoersError;
+use self::whose::{Found, Inode};
 use crate::policy::names::Login;
-use crate::policy::sudoers::{HEADER, SudoersSpec, file_name, render};
+use crate::policy::sudoers::{SudoersSpec, file_name, render};
 
 /// How sudo wants its files.
 const MODE: Mode = Mode::S_IRUSR.union(Mode::S_IRGRP);
 /// What names of our files begin with, finished and unfinished; sudo skips names with a dot.
 const PREFIX: &str = "teleport-";
 const UNFINISHED: &str = ".new";
-
-/// Why a grant could not be written or taken away.
-#[derive(Debug)]
-pub enum SudoersError {
-    /// Something that is not ours has the name. It was left alone; the login goes without sudo.
-    NotOurs(PathBuf),
-    /// The folder or the file system would not keep the file as sudo needs it: `why` says what.
-    Unsuitable {
-        /// The folder or file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// The system refused: full, read-only, absent. Retry later; nothing half is left.
-    Io {
-        /// What was being done, with the path.
-        what: String,
-        /// The refusal.
-        error: io::Error,
-    },
-}
-
-impl fmt::Display for SudoersError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SudoersError::NotOurs(path) => write!(
-                f,
-                "{} exists and is not ours (a regular file of root with our header line): left alone",
-                path.display()
-            ),
-            SudoersError::Unsuitable { path, why } => write!(f, "{} {why}", path.display()),
-            SudoersError::Io { what, error } => write!(f, "{what}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for SudoersError {}
 
 /// What became of a file that was to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,11 +45,26 @@ pub enum Removal {
     NotOurs,
 }
 
+/// What a sweep has done.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// Names of files that were removed.
+    pub removed: Vec<String>,
+    /// Files that may be ours and were left alone, each with what to do about it.
+    pub doubtful: Vec<SudoersError>,
+}
+
 /// A sudoers.d folder.
 #[derive(Clone, Debug)]
 pub struct SudoersFiles {
     path: PathBuf,
+    /// What we have written, by its name: ours whatever becomes of it.
+    written: RefCell<BTreeMap<String, Inode>>,
 }
+
+/// Which folder something is, as long as it exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FolderId(u64, u64);
 
 impl Default for SudoersFiles {
     fn default() -> SudoersFiles {
@@ -89,7 +75,21 @@ impl Default for SudoersFiles {
 impl SudoersFiles {
     /// The folder at `path`; it need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> SudoersFiles {
-        SudoersFiles { path: path.into() }
+        SudoersFiles {
+            path: path.into(),
+            written: RefCell::default(),
+        }
+    }
+
+    /// The folder that is there now, if there is one.
+    pub fn folder(&self) -> Option<FolderId> {
+        let seen = std::fs::metadata(&self.path).ok()?;
+        Some(FolderId(seen.dev(), seen.ino()))
+    }
+
+    /// Whether something has the name of the login's file. Looks at the name alone.
+    pub fn is_taken(&self, login: &Login) -> bool {
+        std::fs::symlink_metadata(self.path.join(file_name(login))).is_ok()
     }
 
     /// Grants `specs` to `login`, in place of what it was granted before.
@@ -102,11 +102,23 @@ impl SudoersFiles {
         let folder = self.open()?;
         match self.inspect(&folder, &name)? {
             // A new name that a power cut takes away is a grant less, and the boot ends every grant anyway.
-            Found::Absent => return self.create(&folder, &name, &text),
-            Found::Ours(present) if present == text => return Ok(()),
+            Found::Absent => {
+                self.create(&folder, &name, &text)?;
+                self.remember(&folder, &name);
+                return Ok(());
+            }
+            Found::Ours(present) if present == text => {
+                self.remember(&folder, &name);
+                return Ok(());
+            }
             Found::Ours(_) => self.replace(&folder, &name, &text)?,
-            Found::Foreign => return Err(SudoersError::NotOurs(self.path.join(name))),
+            Found::Linked { links, .. } => {
+                let path = self.path.join(name);
+                return Err(SudoersError::Linked { path, links });
+            }
+            Found::Foreign(_) => return Err(SudoersError::NotOurs(self.path.join(name))),
         }
+        self.remember(&folder, &name);
         self.sync(&folder)
     }
 
@@ -133,7 +145,8 @@ impl SudoersFiles {
         })
     }
 
-    /// Takes away whatever was granted to `login`.
+    /// Takes away whatever was granted to `login`. A file that we have written and that somebody has
+    /// given a second name since loses its text, so that it grants nothing under that name either.
     ///
     /// # Errors
     /// The grant may still stand: try again.
@@ -149,16 +162,17 @@ impl SudoersFiles {
     }
 
     /// Removes every file of ours but those of the logins in `keep`; unfinished ones always. Returns
-    /// the names of what it removed.
+    /// the names of what it removed, and what it left alone though it looks like ours.
     ///
     /// # Errors
     /// The first one; the other files have been tried all the same.
-    pub fn sweep(&self, keep: &BTreeSet<Login>) -> Result<Vec<String>, SudoersError> {
+    pub fn sweep(&self, keep: &BTreeSet<Login>) -> Result<Swept, SudoersError> {
+        let mut swept = Swept::default();
         let Some(folder) = self.open_if_present()? else {
-            return Ok(Vec::new());
+            return Ok(swept);
         };
         let keep: BTreeSet<String> = keep.iter().map(file_name).collect();
-        let (mut removed, mut first_error) = (Vec::new(), None);
+        let mut first_error = None;
         for name in self.names(&folder)? {
             let unfinished = name.starts_with('.') && name.ends_with(UNFINISHED);
             let ours = name
@@ -169,15 +183,18 @@ impl SudoersFiles {
                 continue;
             }
             match self.remove_name(&folder, &name) {
-                Ok(Removal::Removed) => removed.push(name),
+                Ok(Removal::Removed) => swept.removed.push(name),
                 Ok(_) => {}
+                Err(e @ (SudoersError::Linked { .. } | SudoersError::Disowned(_))) => {
+                    swept.doubtful.push(e);
+                }
                 Err(e) => drop(first_error.get_or_insert(e)),
             }
         }
-        if !removed.is_empty() {
+        if !swept.removed.is_empty() {
             self.sync(&folder)?;
         }
-        first_error.map_or(Ok(removed), Err)
+        first_error.map_or(Ok(swept), Err)
     }
 
     /// Names of our files, finished ones, and the number of other files that sudo reads.
@@ -196,7 +213,7 @@ impl SudoersFiles {
             match self.inspect(&folder, &name)? {
                 Found::Ours(_) if name.starts_with(PREFIX) => ours.push(name),
                 Found::Absent => {}
-                Found::Ours(_) | Found::Foreign => others += 1,
+                Found::Ours(_) | Found::Linked { .. } | Found::Foreign(_) => others += 1,
             }
         }
         ours.sort();
@@ -303,55 +320,50 @@ impl SudoersFiles {
     }
 
     fn remove_name(&self, folder: &OwnedFd, name: &str) -> Result<Removal, SudoersError> {
+        let written = self.written.borrow().get(name).copied();
         match self.inspect(folder, name)? {
-            Found::Absent => Ok(Removal::Absent),
-            Found::Foreign => Ok(Removal::NotOurs),
-            Found::Ours(_) => match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
-                Ok(()) => Ok(Removal::Removed),
-                Err(Errno::ENOENT) => Ok(Removal::Absent),
-                Err(e) => Err(self.io("removing", name, e)),
-            },
+            Found::Absent => {
+                self.written.borrow_mut().remove(name);
+                return Ok(Removal::Absent);
+            }
+            Found::Foreign(Some(inode)) if written == Some(inode) => {
+                return Err(SudoersError::Disowned(self.path.join(name)));
+            }
+            Found::Foreign(_) => return Ok(Removal::NotOurs),
+            Found::Linked { inode, .. } if written == Some(inode) => self.empty(folder, name)?,
+            Found::Linked { links, .. } => {
+                let path = self.path.join(name);
+                return Err(SudoersError::Linked { path, links });
+            }
+            Found::Ours(_) => {}
         }
+        let removal = match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) => Removal::Removed,
+            Err(Errno::ENOENT) => Removal::Absent,
+            Err(e) => return Err(self.io("removing", name, e)),
+        };
+        self.written.borrow_mut().remove(name);
+        Ok(removal)
     }
 
-    /// Whose file this is. Opens nothing but a regular file of root: a FIFO would block, and opening
-    /// a device has effects.
-    fn inspect(&self, folder: &OwnedFd, name: &str) -> Result<Found, SudoersError> {
-        let failed = |e| self.io("looking at", name, e);
-        let seen = match fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            Err(Errno::ENOENT) => return Ok(Found::Absent),
-            Err(e) => return Err(failed(e)),
-        };
-        if !could_be_ours(&seen) {
-            return Ok(Found::Foreign);
+    /// Takes the text out of a file that has other names: an empty one is valid and grants nothing.
+    fn empty(&self, folder: &OwnedFd, name: &str) -> Result<(), SudoersError> {
+        let failed = |e| self.io("emptying", name, e);
+        // Root without capabilities may not write to a file of its own that is 0440.
+        let writable = MODE | Mode::S_IWUSR;
+        fchmodat(folder, name, writable, FchmodatFlags::FollowSymlink).map_err(failed)?;
+        let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = openat(folder, name, flags, Mode::empty()).map_err(failed)?;
+        ftruncate(&file, 0).map_err(failed)?;
+        fchmod(&file, MODE).map_err(failed)?;
+        fsync(&file).map_err(failed)
+    }
+
+    fn remember(&self, folder: &OwnedFd, name: &str) {
+        if let Ok(stat) = fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            let inode = Inode::of(&stat);
+            self.written.borrow_mut().insert(name.to_owned(), inode);
         }
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = match openat(folder, name, flags, Mode::empty()) {
-            Ok(file) => file,
-            Err(Errno::ENOENT) => return Ok(Found::Absent),
-            Err(Errno::ELOOP) => return Ok(Found::Foreign),
-            Err(e) => return Err(failed(e)),
-        };
-        let opened = fstat(&file).map_err(failed)?;
-        if !could_be_ours(&opened) || (opened.st_dev, opened.st_ino) != (seen.st_dev, seen.st_ino) {
-            return Ok(Found::Foreign);
-        }
-        let mut reader = BufReader::new(File::from(file).take(LONGEST));
-        let mut text = Vec::new();
-        reader
-            .read_until(b'\n', &mut text)
-            .map_err(|e| self.io("reading", name, e))?;
-        let first_line = text.strip_suffix(b"\n").unwrap_or(&text);
-        // Under its unfinished name a file of ours may have been cut off by a crash.
-        let cut_off = name.starts_with('.') && HEADER.as_bytes().starts_with(first_line);
-        if first_line != HEADER.as_bytes() && !cut_off {
-            return Ok(Found::Foreign);
-        }
-        reader
-            .read_to_end(&mut text)
-            .map_err(|e| self.io("reading", name, e))?;
-        Ok(Found::Ours(String::from_utf8_lossy(&text).into_owned()))
     }
 
     fn names(&self, folder: &OwnedFd) -> Result<Vec<String>, SudoersError> {
@@ -415,28 +427,9 @@ impl SudoersFiles {
     }
 }
 
-/// Longest file of ours that is read back.
-const LONGEST: u64 = 1 << 20;
-
-enum Found {
-    Absent,
-    /// With its text.
-    Ours(String),
-    Foreign,
-}
-
-fn could_be_ours(stat: &FileStat) -> bool {
-    let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
-    kind == SFlag::S_IFREG && stat.st_uid == 0 && stat.st_nlink == 1
-}
-
 /// The folder is a path, for messages.
 impl AsRef<Path> for SudoersFiles {
     fn as_ref(&self) -> &Path {
         &self.path
     }
 }
-
-#[cfg(test)]
-#[path = "sudoers_files_tests.rs"]
-mod tests;

@@ -3,6 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use super::*;
+use crate::policy::sudoers::HEADER;
 
 struct Bench {
     path: PathBuf,
@@ -114,7 +115,7 @@ fn what_is_not_ours_is_never_touched() {
     std::os::unix::fs::chown(at("teleport-user"), Some(12345), None).unwrap();
     std::fs::write(at("teleport-empty"), "").unwrap();
     let before = bench.names();
-    for name in ["file", "link", "folder", "fifo", "hard", "user", "empty"] {
+    for name in ["file", "link", "folder", "fifo", "user", "empty"] {
         let login = login(name);
         let refused = bench.files.write(&login, &[SudoersSpec::full()]);
         assert!(
@@ -127,9 +128,58 @@ fn what_is_not_ours_is_never_touched() {
             "{name}"
         );
     }
-    assert!(bench.files.sweep(&BTreeSet::new()).unwrap().is_empty());
+    // It looks like ours, so it is not passed over in silence.
+    for refused in [
+        bench.files.write(&login("hard"), &[SudoersSpec::full()]),
+        bench.files.remove(&login("hard")).map(drop),
+    ] {
+        let error = refused.unwrap_err().to_string();
+        assert!(
+            error.contains("2 names") && error.contains("-samefile"),
+            "{error}"
+        );
+    }
+    let swept = bench.files.sweep(&BTreeSet::new()).unwrap();
+    assert!(swept.removed.is_empty(), "{swept:?}");
+    assert!(
+        matches!(swept.doubtful[..], [SudoersError::Linked { .. }]),
+        "{swept:?}"
+    );
     assert_eq!(bench.names(), before);
     assert_eq!(bench.text("teleport-file"), "admin ALL=ALL\n");
+}
+
+#[test]
+fn what_we_have_written_grants_nothing_more_under_its_other_names() {
+    let bench = Bench::new("linked");
+    let at = |name: &str| bench.path.join(name);
+    bench.files.write(&login("zed"), &id_only()).unwrap();
+    std::fs::hard_link(at("teleport-zed"), at("second")).unwrap();
+    assert_eq!(bench.files.remove(&login("zed")).unwrap(), Removal::Removed);
+    assert_eq!(bench.names(), ["second"]);
+    assert_eq!(bench.text("second"), "");
+    let mode = std::fs::metadata(at("second")).unwrap().mode();
+    assert_eq!(mode & 0o7777, 0o440);
+}
+
+#[test]
+fn what_we_have_written_and_lost_its_header_is_left_alone_and_told_of() {
+    let bench = Bench::new("disowned");
+    let path = bench.path.join("teleport-zed");
+    bench.files.write(&login("zed"), &id_only()).unwrap();
+    // In place: the same file.
+    std::fs::write(&path, "zed ALL=ALL\n").unwrap();
+    for _ in 0..2 {
+        let error = bench.files.remove(&login("zed")).unwrap_err().to_string();
+        assert!(error.contains("header line"), "{error}");
+    }
+    assert_eq!(bench.text("teleport-zed"), "zed ALL=ALL\n");
+    // Another file under the name is somebody's own.
+    std::fs::write(bench.path.join("new"), "zed ALL=ALL\n").unwrap();
+    std::fs::rename(bench.path.join("new"), &path).unwrap();
+    assert_eq!(bench.files.remove(&login("zed")).unwrap(), Removal::NotOurs);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(bench.files.remove(&login("zed")).unwrap(), Removal::Absent);
 }
 
 #[test]
@@ -153,7 +203,8 @@ fn a_sweep_removes_ours_but_those_of_the_living() {
             2
         )
     );
-    let mut removed = bench.files.sweep(&BTreeSet::from([login("yan")])).unwrap();
+    let keep = BTreeSet::from([login("yan")]);
+    let mut removed = bench.files.sweep(&keep).unwrap().removed;
     removed.sort();
     assert_eq!(
         removed,
@@ -182,7 +233,7 @@ fn without_the_folder_nothing_can_be_granted_and_nothing_is_left_to_remove() {
         "{error}"
     );
     assert_eq!(files.remove(&login("zed")).unwrap(), Removal::Absent);
-    assert!(files.sweep(&BTreeSet::new()).unwrap().is_empty());
+    assert!(files.sweep(&BTreeSet::new()).unwrap().removed.is_empty());
 }
 
 #[test]

@@ -1,0 +1,240 @@
+//! That sudo goes with its session whatever becomes of the file, of its folder and of the disk; and that a disk that
+//! does not answer keeps nobody else from logging in.
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use rig::{Journal, Machine};
+
+use crate::{node, node_alone};
+
+const A_SECOND: Duration = Duration::from_secs(1);
+/// As long as a login may take that nothing holds up, on a busy machine.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// Every fsync of the daemon takes this long while it lives.
+struct Stalled<'m>(&'m Machine, Child);
+
+const STALL: &str = "inject=fsync:delay_enter=20000000";
+
+impl<'m> Stalled<'m> {
+    #[track_caller]
+    fn disk_of(node: &'m Machine) -> Stalled<'m> {
+        let pid = node.run(&["systemctl", "show", "-P", "MainPID", "teleport-sessiond"]);
+        let strace = node
+            .command(&[
+                "strace",
+                "-f",
+                "-qq",
+                "-e",
+                "trace=fsync",
+                "-e",
+                STALL,
+                "-p",
+                pid.must(),
+            ])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let traced = format!(
+            "grep -c '^TracerPid:.[1-9]' /proc/{}/task/*/status",
+            pid.must()
+        );
+        node.within(Duration::from_secs(5), "strace has every thread", |node| {
+            let counts = node.sh(&traced).stdout;
+            counts.lines().count() > 1 && counts.lines().all(|line| line.ends_with(":1"))
+        });
+        Stalled(node, strace)
+    }
+}
+
+impl Drop for Stalled<'_> {
+    fn drop(&mut self) {
+        // Its death detaches it, and what it has held goes on.
+        self.0.run(&["pkill", "-KILL", "strace"]);
+        let _ = self.1.wait();
+    }
+}
+
+#[test]
+fn a_disk_that_does_not_answer_costs_the_logins_with_sudo_their_sudo_and_nobody_anything_else() {
+    let node = node_alone();
+    // Here before, and on disk.
+    let mut before = node.login("w-before").roles("admin").hold("open").start();
+    before.reach("open");
+    let mut plain = node.login("w-plain").hold("open").start();
+    let plain_pid = plain.reach("open").pid();
+    let stalled = Stalled::disk_of(&node);
+
+    // Whoever needs sudo waits a second, is told, and goes on without.
+    let with_sudo = || {
+        node.login("w-sudo")
+            .roles("admin")
+            .command("sudo -n true")
+            .run()
+    };
+    let without = std::thread::scope(|scope| {
+        let without = scope.spawn(with_sudo);
+        // Meanwhile others come and go, and the end of a leader is noticed.
+        std::thread::sleep(Duration::from_millis(300));
+        let other = node.login("w-other").command("true").run();
+        other.ran.must();
+        assert!(other.ran.elapsed < AT_ONCE, "{other:?}");
+        node.run(&["kill", "-KILL", &plain_pid]).must();
+        node.within(A_SECOND, "the end of a leader is noticed", |node| {
+            !node.run(&["getent", "passwd", "w-plain"]).succeeded()
+        });
+        without.join().unwrap()
+    });
+    assert_eq!(without.code("open"), Some("SUCCESS"), "{without:?}");
+    assert!(
+        !without.ran.succeeded() && without.ran.elapsed < Duration::from_secs(5),
+        "{without:?}"
+    );
+    assert!(
+        without
+            .messages()
+            .iter()
+            .any(|message| message.contains("no sudo rights")),
+        "{without:?}"
+    );
+
+    // The end of a session with a file is not held up either: its user is gone, and nobody comes in under its name.
+    let ended = before.finish();
+    ended.ran.must();
+    assert_eq!(ended.code("close"), Some("SUCCESS"), "{ended:?}");
+    assert!(!node.run(&["getent", "passwd", "w-before"]).succeeded());
+    drop(stalled);
+
+    node.within(Duration::from_secs(5), "the files are gone", |node| {
+        node.sh("ls /etc/sudoers.d | grep -c teleport-w-")
+            .stdout
+            .trim()
+            == "0"
+    });
+    let again = node
+        .login("w-sudo")
+        .roles("admin")
+        .command("sudo -n id -un")
+        .run();
+    assert_eq!(again.must_write(), "root");
+}
+
+/// Waits until the daemon has seen that the folder is another one, and is there again.
+#[track_caller]
+fn must_start_anew(node: &Machine, journal: &Journal) {
+    node.within(Duration::from_secs(15), "the daemon starts anew", |node| {
+        let lines = journal.lines(&["-u", "teleport-sessiond"]);
+        lines
+            .iter()
+            .any(|line| line.contains("was replaced by another folder"))
+            && node
+                .run(&["systemctl", "is-active", "teleport-sessiond"])
+                .succeeded()
+    });
+}
+
+#[test]
+fn a_folder_that_an_administrator_replaces_is_worked_in_at_once_and_keeps_no_right() {
+    let node = node_alone();
+    let journal = Journal::now(&node);
+    // Removed and made anew. (From here on it is a folder of the machine's own, not of its image: those are not
+    // renamed but copied.)
+    node.sh("cp -a /etc/sudoers.d /etc/new && rm -r /etc/sudoers.d && mv /etc/new /etc/sudoers.d")
+        .must();
+    must_start_anew(&node, &journal);
+    let mut login = node
+        .login("w-moved")
+        .roles("admin")
+        .hold("open")
+        .command("sudo -n id -un")
+        .start();
+    login.reach("open");
+    // As a configuration management does it: a copy, worked on and put in place.
+    let journal = Journal::now(&node);
+    node.sh(
+        "cp -a /etc/sudoers.d /etc/new && mv /etc/sudoers.d /etc/old && mv /etc/new /etc/sudoers.d",
+    )
+    .must();
+    must_start_anew(&node, &journal);
+    // The session has lived on, with its right in the new folder and none in the old.
+    let old = node.sh("ls -A /etc/old | grep teleport- || :");
+    assert_eq!(old.must(), "");
+    let ended = login.finish();
+    assert_eq!(ended.must_write(), "root");
+    let left = node.sh("ls -A /etc/sudoers.d | grep teleport- || :");
+    assert_eq!(left.must(), "");
+    // A new session has its right there, too.
+    let next = node
+        .login("w-moved")
+        .roles("admin")
+        .command("sudo -n id -un")
+        .run();
+    assert_eq!(next.must_write(), "root");
+    node.run(&["rm", "-r", "/etc/old"]).must();
+}
+
+#[test]
+fn a_second_name_of_our_file_grants_nothing_once_the_session_is_over() {
+    let node = node();
+    let mut login = node.login("w-linked").roles("admin").hold("open").start();
+    login.reach("open");
+    node.run(&[
+        "ln",
+        "/etc/sudoers.d/teleport-w-linked",
+        "/etc/sudoers.d/zz-second",
+    ])
+    .must();
+    login.finish().ran.must();
+    let left = node.sh("ls /etc/sudoers.d/teleport-w-linked; wc -c </etc/sudoers.d/zz-second; rm /etc/sudoers.d/zz-second");
+    assert_eq!(left.stdout.trim(), "0", "{left}");
+    assert!(left.stderr.contains("No such file"), "{left}");
+}
+
+#[test]
+fn a_file_of_ours_that_has_lost_its_header_keeps_everybody_out_until_it_is_gone() {
+    let node = node();
+    let journal = Journal::now(&node);
+    let file = "/etc/sudoers.d/teleport-w-edited";
+    let mut login = node.login("w-edited").roles("admin").hold("open").start();
+    login.reach("open");
+    // In place, so that it is the same file.
+    node.sh(&format!("echo 'w-edited ALL=(ALL) NOPASSWD: ALL' >{file}"))
+        .must();
+    login.finish().ran.must();
+    node.run(&["test", "-s", file]).must();
+    let lines = journal.lines(&["-u", "teleport-sessiond"]);
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("has lost its header line") && line.contains(file)),
+        "{lines:#?}"
+    );
+    let refused = node.login("w-edited").run();
+    assert_eq!(refused.code("account"), Some("PERM_DENIED"), "{refused:?}");
+    assert!(
+        matches!(refused.messages()[..], [sentence] if sentence.contains("sudo")),
+        "{refused:?}"
+    );
+    node.run(&["rm", file]).must();
+    node.within(Duration::from_secs(20), "it is let in again", |node| {
+        node.login("w-edited").run().ran.succeeded()
+    });
+}
+
+#[test]
+fn a_file_of_ours_that_came_back_by_itself_gives_nobody_its_right() {
+    let node = node();
+    let file = "/etc/sudoers.d/teleport-w-stray";
+    let mut login = node.login("w-stray").roles("admin").hold("open").start();
+    login.reach("open");
+    node.run(&["cp", "-p", file, "/root/backup"]).must();
+    login.finish().ran.must();
+    node.run(&["mv", "/root/backup", file]).must();
+    let next = node
+        .login("w-stray")
+        .command("sudo -n true 2>/dev/null || echo no")
+        .run();
+    assert_eq!(next.must_write(), "no");
+    assert!(!node.run(&["test", "-e", file]).succeeded());
+}

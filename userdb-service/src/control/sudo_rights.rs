@@ -1,0 +1,269 @@
+//! That nobody has more sudo than was granted, whatever the disk does: orders to the thread that writes,
+//! how long they are waited for, and what becomes of a login whose rights cannot be taken away.
+//! What is granted is decided by the registry; how files are written, by `sudoers_files`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::{error, warn};
+
+use super::daemon::{Daemon, SUDOERS};
+use super::messages;
+use super::sudo_rs;
+use super::sudoers_files::SudoersError;
+use super::sudoers_thread::Answer;
+use crate::policy::room::{self, Room};
+use crate::policy::{Login, SudoersSpec};
+
+/// How long who is given sudo waits for its file. Later it is a session without sudo.
+const GRANT: Duration = Duration::from_secs(1);
+/// How long the end of a session waits for its file to go. Later its user goes first, whom sudo then
+/// does not know; PAM gives a close one second.
+const WITHDRAWAL: Duration = Duration::from_millis(500);
+/// From a removal that failed to the next attempt: at first, and at most.
+const PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What is known of the files, beside what the registry wants of them.
+#[derive(Debug, Default)]
+pub(super) struct SudoRights {
+    /// Logins that may have a file.
+    on_disk: BTreeSet<Login>,
+    /// Logins whose file grants what they do not have any more, with how many removals are under way.
+    stale: BTreeMap<Login, u32>,
+}
+
+/// An order that is under way.
+#[derive(Debug)]
+pub(super) enum Ordered {
+    Grant {
+        login: Login,
+        answer: Answer<()>,
+        /// Whether an older file may say something else.
+        older: bool,
+    },
+    Removal(Login),
+    /// None was given: it may have no file, for this reason.
+    NoRoom(Login, String),
+}
+
+/// What whoever has waited for an order should know.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// For the person.
+    pub(super) message: Option<String>,
+    /// The login may have more rights on disk than it was granted.
+    pub(super) too_much: Option<String>,
+}
+
+impl SudoRights {
+    /// After a restart: any of them may have a file.
+    pub(super) fn may_have_files(&mut self, logins: impl Iterator<Item = Login>) {
+        self.on_disk.extend(logins);
+    }
+
+    fn now_stale(&mut self, login: &Login) {
+        *self.stale.entry(login.clone()).or_default() += 1;
+    }
+
+    fn one_less(&mut self, login: &Login) {
+        if let Some(under_way) = self.stale.get_mut(login) {
+            *under_way -= 1;
+            if *under_way == 0 {
+                self.stale.remove(login);
+            }
+        }
+    }
+}
+
+impl Daemon {
+    /// Orders that the login's file say this; nothing: that there be none.
+    pub(super) fn order_sudoers(self: &Rc<Self>, login: Login, specs: &[SudoersSpec]) -> Ordered {
+        if specs.is_empty() {
+            self.see_to_removal(&login, true);
+            return Ordered::Removal(login);
+        }
+        if let Err(why) = self.has_room_for(&login) {
+            return Ordered::NoRoom(login, why);
+        }
+        let answer = self.sudoers.write(&login, specs);
+        let older = !self.rights.borrow_mut().on_disk.insert(login.clone());
+        Ordered::Grant {
+            login,
+            answer,
+            older,
+        }
+    }
+
+    /// Waits for an order, as long as it may take.
+    pub(super) async fn settle_sudoers(self: &Rc<Self>, ordered: Ordered) -> Settled {
+        let mut settled = Settled::default();
+        let (login, older) = match ordered {
+            Ordered::Removal(login) => (login, true),
+            Ordered::NoRoom(login, why) => {
+                warn!(
+                    MESSAGE_ID = messages::NO_SUDO,
+                    TELEPORT_LOGIN = %login,
+                    "{login} goes without sudo: {why}"
+                );
+                settled.message = Some(why);
+                self.registry.borrow_mut().sudoers_not_written(&login);
+                return settled;
+            }
+            Ordered::Grant {
+                login,
+                answer,
+                older,
+            } => {
+                let error = match timeout(GRANT, answer).await {
+                    Ok(Ok(Ok(()))) => return settled,
+                    Ok(Ok(Err(error @ SudoersError::Replaced(_)))) => {
+                        // The daemon ends now; the next one writes what living sessions have.
+                        settled.message = Some(format!(
+                            "The sudo rights of this session will come in a few seconds ({error})."
+                        ));
+                        return settled;
+                    }
+                    Ok(Ok(Err(error))) => error,
+                    Ok(Err(_)) | Err(_) => SudoersError::Late(SUDOERS.into()),
+                };
+                warn!(
+                    MESSAGE_ID = messages::NO_SUDO,
+                    TELEPORT_LOGIN = %login,
+                    "{login} goes without sudo: {error}"
+                );
+                settled.message = Some(format!(
+                    "This session has no sudo rights: its sudoers file cannot be written ({error})."
+                ));
+                self.registry.borrow_mut().sudoers_not_written(&login);
+                // What an older file granted must not outlast it, nor a late one come.
+                self.see_to_removal(&login, older);
+                (login, older)
+            }
+        };
+        if older
+            && !self
+                .is_rid_of_old_rights(&login, Instant::now() + WITHDRAWAL)
+                .await
+        {
+            let why = format!(
+                "what earlier sessions of {login} were granted in {SUDOERS} cannot be taken away yet"
+            );
+            warn!(TELEPORT_LOGIN = %login, "{why}");
+            settled.too_much = Some(why);
+        }
+        settled
+    }
+
+    /// May the login have a file, if it has none yet? What is in place may be changed at any time.
+    fn has_room_for(&self, login: &Login) -> Result<(), String> {
+        if self.sudoers.has(login) {
+            return Ok(());
+        }
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let registry = self.registry.borrow();
+        let (ours, of_user, teleport_user) = registry.sudoers_beside(login);
+        let sudo_rs = sudo_rs::is_installed();
+        let others = match sudo_rs {
+            true => self.sudoers.read_by_sudo().saturating_sub(ours),
+            false => 0,
+        };
+        let room = Room {
+            ours: count(ours),
+            of_user: count(of_user),
+            others: count(others),
+            sudo_rs,
+        };
+        room::for_one_more(self.max_sudoers_files(), room, teleport_user)
+    }
+
+    /// Removes the login's file, as soon as the file system allows it, unless the login has been granted
+    /// something again meanwhile. While a `stale` one stands, nobody comes in under the login.
+    fn see_to_removal(self: &Rc<Self>, login: &Login, stale: bool) {
+        if stale {
+            self.rights.borrow_mut().now_stale(login);
+        }
+        // Ordered here and now: what is ordered next comes after it.
+        let mut answer = self.sudoers.remove(login);
+        let (daemon, login) = (self.clone(), login.clone());
+        spawn_local(async move {
+            let (mut stale, mut pause, mut said) = (stale, PAUSE, String::new());
+            loop {
+                match answer.await {
+                    Ok(Ok(_)) => {
+                        daemon.rights.borrow_mut().on_disk.remove(&login);
+                        break;
+                    }
+                    Ok(Err(error)) => {
+                        // Nobody knows any more that we have written it: perhaps we have not.
+                        if matches!(error, SudoersError::Linked { .. }) {
+                            daemon.not_stale_any_more(&login, &mut stale);
+                        }
+                        let why = error.to_string();
+                        if why != said {
+                            error!(
+                                MESSAGE_ID = messages::SUDO_LEFT,
+                                TELEPORT_LOGIN = %login,
+                                "cannot remove a sudoers file, trying again: {why}"
+                            );
+                            said = why;
+                        }
+                    }
+                    // The thread has ended, and so does the daemon.
+                    Err(_) => break,
+                }
+                sleep(pause).await;
+                pause = LONGEST_PAUSE.min(pause * 2);
+                let mut granted = false;
+                for have in daemon.registry.borrow().sudoers() {
+                    granted |= *have == login;
+                }
+                if granted {
+                    break;
+                }
+                answer = daemon.sudoers.remove(&login);
+            }
+            daemon.not_stale_any_more(&login, &mut stale);
+        });
+    }
+
+    fn not_stale_any_more(&self, login: &Login, stale: &mut bool) {
+        if std::mem::take(stale) {
+            self.rights.borrow_mut().one_less(login);
+            self.settled.notify_waiters();
+        }
+    }
+
+    /// Whether rights on disk stand in the way of a login that comes in: of an earlier session, or, where
+    /// none is known (`known` says so), in a file that came there by itself, such as from a backup.
+    pub(super) fn has_old_rights(self: &Rc<Self>, login: &Login, known: bool) -> bool {
+        if self.rights.borrow().stale.contains_key(login) {
+            return true;
+        }
+        let stray =
+            !known && !self.rights.borrow().on_disk.contains(login) && self.sudoers.is_taken(login);
+        if stray {
+            self.see_to_removal(login, true);
+        }
+        stray
+    }
+
+    /// Waits until no rights of earlier sessions are left on disk. False: not before the deadline.
+    pub(super) async fn is_rid_of_old_rights(&self, login: &Login, deadline: Instant) -> bool {
+        loop {
+            // Registered before it is looked, so that no change is missed in between.
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            if !self.rights.borrow().stale.contains_key(login) {
+                return true;
+            }
+            if self.stopping.get() || timeout_at(deadline, settled).await.is_err() {
+                return false;
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Whose a file in sudoers.d is: by its kind, its owner, its links and its first line.
+//! Only looks; opens nothing but regular files of root.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+
+use super::{SudoersError, SudoersFiles};
+use crate::policy::sudoers::HEADER;
+
+/// Longest file of ours that is read back.
+const LONGEST: u64 = 1 << 20;
+
+/// Which file something is, whatever its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Inode(u64, u64);
+
+impl Inode {
+    pub(super) fn of(stat: &FileStat) -> Inode {
+        Inode(stat.st_dev, stat.st_ino)
+    }
+}
+
+/// What has a name.
+pub(super) enum Found {
+    Absent,
+    /// With its text.
+    Ours(String),
+    /// Root's, with our header line, and with more names than ours have.
+    Linked {
+        inode: Inode,
+        links: u64,
+    },
+    /// Anything else; which file, if it is a regular one of root's.
+    Foreign(Option<Inode>),
+}
+
+impl SudoersFiles {
+    /// Whose file this is. Opens nothing but a regular file of root: a FIFO would block, and opening
+    /// a device has effects.
+    pub(super) fn inspect(&self, folder: &OwnedFd, name: &str) -> Result<Found, SudoersError> {
+        let failed = |e| self.io("looking at", name, e);
+        let seen = match fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::ENOENT) => return Ok(Found::Absent),
+            Err(e) => return Err(failed(e)),
+        };
+        if !is_a_file_of_root(&seen) {
+            return Ok(Found::Foreign(None));
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = match openat(folder, name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::ENOENT) => return Ok(Found::Absent),
+            Err(Errno::ELOOP) => return Ok(Found::Foreign(None)),
+            // Root's, and closed to root without capabilities: nothing of ours is.
+            Err(Errno::EACCES) => return Ok(Found::Foreign(Some(Inode::of(&seen)))),
+            Err(e) => return Err(failed(e)),
+        };
+        let opened = fstat(&file).map_err(failed)?;
+        let inode = Inode::of(&opened);
+        if !is_a_file_of_root(&opened) || inode != Inode::of(&seen) {
+            return Ok(Found::Foreign(None));
+        }
+        let mut reader = BufReader::new(File::from(file).take(LONGEST));
+        let mut text = Vec::new();
+        reader
+            .read_until(b'\n', &mut text)
+            .map_err(|e| self.io("reading", name, e))?;
+        let first_line = text.strip_suffix(b"\n").unwrap_or(&text);
+        // Under its unfinished name a file of ours may have been cut off by a crash.
+        let cut_off = name.starts_with('.') && HEADER.as_bytes().starts_with(first_line);
+        if first_line != HEADER.as_bytes() && !cut_off {
+            return Ok(Found::Foreign(Some(inode)));
+        }
+        // One that was removed while it was looked at has none.
+        if opened.st_nlink > 1 {
+            let links = opened.st_nlink;
+            return Ok(Found::Linked { inode, links });
+        }
+        reader
+            .read_to_end(&mut text)
+            .map_err(|e| self.io("reading", name, e))?;
+        Ok(Found::Ours(String::from_utf8_lossy(&text).into_owned()))
+    }
+}
+
+fn is_a_file_of_root(stat: &FileStat) -> bool {
+    let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+    kind == SFlag::S_IFREG && stat.st_uid == 0
+}
