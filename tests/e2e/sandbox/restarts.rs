@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use rig::{LOCAL_USER, node_alone};
+use rig::{Journal, LOCAL_USER, node_alone};
 
 /// Prints the milliseconds that each lookup of an unknown user takes, until told to stop.
 const LOOKING: &str = "while [ ! -e /run/looked-enough ]; do began=$(date +%s%N); getent passwd nosuchuser; \
@@ -47,4 +47,84 @@ fn no_lookup_waits_while_a_service_restarts() {
     }
     node.run(&["getent", "passwd", LOCAL_USER]).must();
     node.login("rikard").command("true").run().ran.must();
+}
+
+#[test]
+fn a_user_database_that_cannot_start_holds_up_no_lookup_and_comes_back_by_itself() {
+    let node = node_alone();
+    let program = "/usr/libexec/teleport-userdbd";
+    let socket = "/run/systemd/userdb/com.goteleport.DynamicUser";
+    node.run(&["mv", program, "/usr/libexec/away"]).must();
+    for (how, broken) in [
+        ("is missing", ":"),
+        ("says that it cannot run", "cp /bin/false"),
+        (
+            "crashes",
+            "printf '#!/bin/sh\\nkill -SEGV $$\\n' >/run/crash; install -m 755 /run/crash",
+        ),
+    ] {
+        node.sh(&format!("rm -f {program}; {broken} {program}"))
+            .must();
+        let journal = Journal::now(&node);
+        node.run(&["systemctl", "restart", "teleport-userdbd.service"]);
+        let took = node.within(Duration::from_secs(20), "the socket is closed", |node| {
+            !node.run(&["test", "-e", socket]).succeeded()
+                && journal
+                    .lines(&["-u", "teleport-userdbd-again", "-p", "crit"])
+                    .iter()
+                    .any(|line| line.contains("cannot be started"))
+        });
+        let lookup = node.run(&["getent", "passwd", "nosuchuser"]);
+        println!(
+            "{how}: closed after {took:?}, then a lookup took {:?}",
+            lookup.elapsed
+        );
+        assert!(lookup.elapsed < Duration::from_secs(2), "{how}: {lookup}");
+        // Who needs no systemd is let in.
+        node.login("ruth")
+            .service("sshd")
+            .command("id -un")
+            .run()
+            .ran
+            .must();
+        node.sh(&format!("rm -f {program}; cp /usr/libexec/away {program}"))
+            .must();
+        let took = node.within(Duration::from_secs(25), "it is back", |node| {
+            node.run(&["systemctl", "is-active", "teleport-userdbd.service"])
+                .succeeded()
+                && node.run(&["test", "-e", socket]).succeeded()
+        });
+        println!("{how}: back after {took:?}");
+    }
+    node.run(&["mv", "/usr/libexec/away", program]).must();
+    let mut login = node.login("ruth").hold("open").start();
+    login.reach("open");
+    node.run(&["userdbctl", "user", "ruth"]).must();
+    login.finish().ran.must();
+}
+
+#[test]
+fn a_sweep_takes_stale_rights_only_while_no_daemon_looks_after_them() {
+    let node = node_alone();
+    let stale = "/etc/sudoers.d/teleport-nobody-now";
+    let header = "# teleport-userdb v1: written for a live session, removed with it; do not edit";
+    let sweep = "teleport-sudoers-sweep.service";
+    let daemon = ["teleport-sessiond.socket", "teleport-sessiond.service"];
+    node.sh(&format!("echo '{header}' >{stale}")).must();
+    node.run(&["systemctl", "restart", sweep]).must();
+    node.run(&["test", "-e", stale]).must();
+    node.run(&[&["systemctl", "stop"], &daemon[..]].concat())
+        .must();
+    // As after a soft-reboot: /run is that of before, and nobody runs yet.
+    node.sh(&format!(
+        "test -d /run/teleport-sessiond && echo '{header}' >{stale}"
+    ))
+    .must();
+    node.run(&["systemctl", "restart", sweep]).must();
+    assert!(!node.run(&["test", "-e", stale]).succeeded());
+    node.run(&[&["systemctl", "start"], &daemon[..]].concat())
+        .must();
+    // A second one by hand is told that there is one.
+    let second = node.run(&["/usr/libexec/teleport-sessiond"]);
+    assert!(!second.succeeded(), "{second}");
 }

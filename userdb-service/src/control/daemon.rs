@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use account_table::{Trust, Writer};
 use serde_json::json;
@@ -14,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::{error, info, warn};
 
+use super::alone::{Alone, alone};
 use super::clock::Boottime;
 use super::config_files;
 use super::dwellings::Doors;
@@ -37,12 +39,14 @@ use crate::runtime::{self, activation, notify};
 
 const SOCKET: &str = "/run/teleport-userdb/sessions";
 pub(super) const TABLE: &str = "/run/teleport-userdb/accounts";
-const STATE: &str = "/run/teleport-sessiond";
+pub(super) const STATE: &str = "/run/teleport-sessiond";
 pub(super) const SUDOERS: &str = "/etc/sudoers.d";
 const PASSWD_LOCK: &str = "/etc/.pwd.lock";
 
 /// How often more a leader is looked for that the kernel did not say anything of.
 const TRIES: usize = 3;
+/// How long a sweep that has begun before us may take.
+const OTHERS: Duration = Duration::from_secs(5);
 
 /// What `systemctl status` says while all is well.
 const READY: &str = "Sessions are kept and their users published.";
@@ -55,6 +59,7 @@ pub(super) struct Daemon {
     /// nothing new is admitted.
     pub(super) config: RefCell<Result<Rc<Config>, String>>,
     pub(super) state: StateDir,
+    _alone: Alone,
     pub(super) table: RefCell<Writer>,
     pub(super) sudoers: SudoersThread,
     pub(super) rights: RefCell<SudoRights>,
@@ -163,10 +168,14 @@ impl Daemon {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             StartError(format!("cannot use {what}: {error}"))
         };
+        let state = StateDir::open(Path::new(STATE)).map_err(|error| failed(STATE, &error))?;
+        let only = alone(Path::new(STATE), OTHERS).map_err(|error| failed(STATE, &error))?;
+        let only = only.ok_or_else(|| StartError("another teleport-sessiond runs".to_owned()))?;
         Ok(Self {
             registry: RefCell::new(Registry::new(terms)),
             config: RefCell::new(config),
-            state: StateDir::open(Path::new(STATE)).map_err(|error| failed(STATE, &error))?,
+            state,
+            _alone: only,
             table: RefCell::new(
                 Writer::open(Path::new(TABLE), Trust::Root)
                     .map_err(|error| failed(TABLE, &error))?,

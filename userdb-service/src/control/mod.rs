@@ -4,6 +4,7 @@
 //! of its rim. Nobody's lookup waits for anything in this folder.
 
 pub mod admission;
+mod alone;
 mod arrivals;
 pub mod children;
 pub mod clock;

@@ -5,9 +5,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use account_table::{Trust, Writer};
 
+use super::alone::alone;
 use super::sudoers_check::{SudoersCheck, Withheld};
 use super::sudoers_files::SudoersFiles;
 use super::{children, config_files, daemon, mounts};
@@ -20,6 +22,8 @@ Owns the login sessions of this node and publishes their users. Started by syste
 
   --check    read the configuration, say what is wrong with it, and exit (0: good, 1: wrong)
   --sweep    remove every sudoers file that teleport-sessiond has written, and exit
+  --sweep-unless-running
+             the same, but nothing while a daemon runs, whose sessions have them
   --unmount  UID-LOGIN: detach what that user has mounted, and exit; for teleport-unmount@.service
   --retire   withdraw every account and remove the published table, and exit; only while no daemon runs
   --version  print the version, and exit
@@ -52,6 +56,14 @@ pub fn main() -> ExitCode {
         }
         ["--check"] => check(),
         ["--sweep"] => sweep(),
+        ["--sweep-unless-running"] => match alone(Path::new(daemon::STATE), Duration::ZERO) {
+            Ok(None) => {
+                println!("the daemon runs and looks after its files");
+                ExitCode::SUCCESS
+            }
+            // It has not run in this boot, or is kept from starting until this is done.
+            Err(_) | Ok(Some(_)) => sweep(),
+        },
         ["--retire"] => retire(),
         ["--unmount", instance] => unmount(instance),
         ["--version"] => {
