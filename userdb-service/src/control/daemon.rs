@@ -229,21 +229,23 @@ impl Daemon {
             |session| self.find_leader_again(session),
         );
         self.carry_out(effects).finished().await;
-        let registry = self.registry.borrow();
-        let lingering: Vec<&Standing> = registry.lingering().collect();
-        let login = |standing: &&Standing| standing.login.clone();
-        let stranded: BTreeSet<Login> = lingering
-            .iter()
-            .filter(|standing| standing.is_stranded())
-            .map(login)
-            .collect();
-        let lingering: BTreeSet<Login> = lingering.iter().map(login).collect();
-        let live: BTreeSet<Login> = registry
-            .list()
-            .iter()
-            .map(|session| session.login().clone())
-            .collect();
-        drop(registry);
+        let (stranded, lingering, live) = {
+            let registry = self.registry.borrow();
+            let lingering: Vec<&Standing> = registry.lingering().collect();
+            let login = |standing: &&Standing| standing.login.clone();
+            let stranded: BTreeSet<Login> = lingering
+                .iter()
+                .filter(|standing| standing.is_stranded())
+                .map(login)
+                .collect();
+            let lingering: BTreeSet<Login> = lingering.iter().map(login).collect();
+            let live: BTreeSet<Login> = registry
+                .list()
+                .iter()
+                .map(|session| session.login().clone())
+                .collect();
+            (stranded, lingering, live)
+        };
         for login in &stranded {
             self.write_down_in_time(Note::Login(login.clone()));
         }
