@@ -14,6 +14,17 @@ fn log_in(node: &Machine, round: usize) -> String {
     uid.to_owned()
 }
 
+/// But for one of Debian unstable's own: its user managers have a PAM file where its libpam does not want one.
+#[track_caller]
+fn must_have_no_errors(journal: &Journal<'_>) {
+    let errors = journal.lines(&["-p", "err"]);
+    let ours: Vec<_> = errors
+        .iter()
+        .filter(|line| !line.contains("PAM (systemd-user) /usr/lib/pam.d is not supported"))
+        .collect();
+    assert!(ours.is_empty(), "errors in the journal: {ours:#?}");
+}
+
 #[test]
 fn sixty_logins_of_one_user_by_four_at_once_each_have_a_runtime_directory() {
     drop(crate::node());
@@ -33,7 +44,7 @@ fn sixty_logins_of_one_user_by_four_at_once_each_have_a_runtime_directory() {
         uids[0].clone().expect("a login")
     });
     ends(&node, "ruth", &uid, std::time::Instant::now(), IN_THE_END);
-    journal.must_have_no_errors();
+    must_have_no_errors(&journal);
     let all = journal.lines(&[]);
     let limits: Vec<_> = all
         .iter()
@@ -55,5 +66,5 @@ fn thirty_logins_of_one_user_in_a_row_each_have_a_runtime_directory() {
         std::time::Instant::now(),
         IN_THE_END,
     );
-    journal.must_have_no_errors();
+    must_have_no_errors(&journal);
 }
