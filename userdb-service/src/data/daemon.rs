@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -13,6 +14,9 @@ use crate::runtime::{activation, block_on, journal, notify, raise_descriptor_lim
 
 /// `FileDescriptorName=` of the socket unit.
 const SOCKET: &str = "userdb";
+
+/// How long an answer is remembered that nobody asks for again; twice that at the most.
+const MEMORY: Duration = Duration::from_secs(10);
 
 /// Runs the daemon until SIGTERM or SIGINT.
 #[must_use]
@@ -59,6 +63,13 @@ fn run_with(
         tokio::task::spawn_local(async move {
             stopping.wait().await;
             notify::stopping();
+        });
+        let answering = Rc::clone(&provider);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(MEMORY).await;
+                answering.rest();
+            }
         });
         notify::ready("Answering io.systemd.UserDatabase");
         tokio::select! {

@@ -10,6 +10,7 @@ pub mod daemon;
 mod filters;
 mod groups;
 mod memberships;
+mod memo;
 pub mod privileges;
 mod provider;
 mod record;

@@ -13,6 +13,7 @@ use super::SERVICE;
 use super::accounts::Accounts;
 use super::groups::GroupQuery;
 use super::memberships::MembershipQuery;
+use super::memo::{LONGEST_ANSWER, Memo, State};
 use super::protocol::{GetGroupRecord_Args, GetMemberships_Args, GetUserRecord_Args};
 use super::users::UserQuery;
 use crate::runtime::peer::Peer;
@@ -27,6 +28,7 @@ pub struct Provider {
     machine: Option<Uuid>,
     /// Room for the account being looked at: 4 KiB that need not be moved.
     account: RefCell<Account>,
+    memo: RefCell<Memo>,
 }
 
 /// The errors of the interface that we answer with.
@@ -95,16 +97,38 @@ impl Provider {
             accounts,
             machine,
             account: RefCell::new(Account::empty()),
+            memo: RefCell::default(),
         }
+    }
+
+    /// Forgets answers that nobody has asked for since the last time this was called.
+    pub fn rest(&self) {
+        self.memo.borrow_mut().rest();
+    }
+
+    fn state(&self) -> Option<State> {
+        self.accounts.now()?.state()
     }
 
     async fn reply_to(
         &self,
+        message: &[u8],
         query: Result<impl Query, NoQuery>,
         replies: &mut Replies<'_>,
     ) -> Result<(), Disconnect> {
         match query {
-            Ok(query) => self.answer(query, replies).await,
+            Ok(query) => {
+                let before = self.state();
+                replies.keep(LONGEST_ANSWER);
+                self.answer(query, replies).await?;
+                // Nothing has changed from before the first look to after the last.
+                if let (Some(state), Some(answer)) = (before, replies.kept())
+                    && self.state() == before
+                {
+                    self.memo.borrow_mut().keep(state, message, answer);
+                }
+                Ok(())
+            }
             Err(NoQuery::OtherService) => self.refuse(Refusal::BadService, replies).await,
             Err(NoQuery::Parameter(invalid)) => replies.invalid_parameter(&invalid).await,
         }
@@ -138,6 +162,8 @@ impl Provider {
                     tokio::task::yield_now().await;
                 }
                 Step::Busy if tries == TRIES => {
+                    // No answer to remember.
+                    replies.keep(0);
                     return self.refuse(Refusal::ServiceNotAvailable, replies).await;
                 }
                 Step::Busy => {
@@ -187,16 +213,22 @@ impl Service for Provider {
         description: include_str!("io.systemd.UserDatabase.varlink"),
     }];
 
+    fn recall(&self, message: &[u8]) -> Option<Rc<[u8]>> {
+        let state = self.state()?;
+        self.memo.borrow_mut().recall(state, message)
+    }
+
     async fn call(
         &self,
         _: &Rc<Peer>,
         call: Call<'_>,
         replies: &mut Replies<'_>,
     ) -> Result<(), Disconnect> {
+        let message = call.message();
         match call.name() {
             "GetUserRecord" => {
                 let query = read(&call, |a: &GetUserRecord_Args| &a.service, UserQuery::read);
-                self.reply_to(query, replies).await
+                self.reply_to(message, query, replies).await
             }
             "GetGroupRecord" => {
                 let query = read(
@@ -204,7 +236,7 @@ impl Service for Provider {
                     |a: &GetGroupRecord_Args| &a.service,
                     GroupQuery::read,
                 );
-                self.reply_to(query, replies).await
+                self.reply_to(message, query, replies).await
             }
             "GetMemberships" => {
                 let query = read(
@@ -212,7 +244,7 @@ impl Service for Provider {
                     |a: &GetMemberships_Args| &a.service,
                     MembershipQuery::read,
                 );
-                self.reply_to(query, replies).await
+                self.reply_to(message, query, replies).await
             }
             _ => replies.method_not_found(&call).await,
         }

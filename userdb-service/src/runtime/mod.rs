@@ -7,6 +7,7 @@ pub mod notify;
 pub mod peer;
 pub mod stop;
 pub mod transport;
+mod watched;
 
 use std::io;
 

@@ -14,11 +14,13 @@ mod replies;
 
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::UnixStream;
+use rustix::net::{SocketFlags, accept_with};
+use tokio::io::Interest;
 use tokio::time::{Instant, sleep, sleep_until};
 
 pub use arguments::InvalidParameter;
@@ -28,6 +30,7 @@ pub use replies::{Disconnect, Item, NoParameters, Replies};
 
 use super::peer::Peer;
 use super::stop::Stop;
+use super::watched::{Watched, watch};
 use connections::Connections;
 
 /// What one listening socket allows its callers.
@@ -73,6 +76,12 @@ pub trait Service: 'static {
     /// The interfaces it answers, beside `org.varlink.service`, which is answered for it.
     const INTERFACES: &'static [Interface];
 
+    /// The whole answer to a message, as it goes over the wire, if it is already known: to one that is byte for byte the same, see
+    /// [`Replies::keep`]. It need not be parsed then.
+    fn recall(&self, _: &[u8]) -> Option<Rc<[u8]>> {
+        None
+    }
+
     /// Answers one call of one of its interfaces with exactly one final reply or error; for a method
     /// it does not know that is [`Replies::method_not_found`]. Calls of one connection come one after
     /// the other; nothing else is promised about order.
@@ -103,7 +112,7 @@ pub async fn serve<S: Service>(
     stop: Stop,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    let listener = tokio::net::UnixListener::from_std(listener)?;
+    let listener = watch(listener.into(), Interest::READABLE)?;
     let connections = Rc::new(Connections::new(limits));
     let period = connections.limits.period();
     let stopped = stop.wait();
@@ -117,8 +126,8 @@ pub async fn serve<S: Service>(
                 connections.close_overdue();
                 sweep = Instant::now() + period;
             }
-            accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => admit(&connections, socket, &service),
+            accepted = accept(&listener) => match accepted {
+                Ok(socket) => admit(&connections, socket, &service),
                 Err(error) => survive(&connections, error).await,
             }
         }
@@ -128,9 +137,17 @@ pub async fn serve<S: Service>(
     Ok(())
 }
 
-fn admit<S: Service>(connections: &Rc<Connections>, socket: UnixStream, service: &Rc<S>) {
-    let admitted = Peer::of(&socket, connections.limits.pidfd)
-        .map(|peer| connections.admit(socket, Rc::new(peer)));
+async fn accept(listener: &Watched) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let accept = |listener: &OwnedFd| Ok(accept_with(listener, flags)?);
+    listener.async_io(Interest::READABLE, accept).await
+}
+
+fn admit<S: Service>(connections: &Rc<Connections>, socket: OwnedFd, service: &Rc<S>) {
+    let admitted = Peer::of(&socket, connections.limits.pidfd).and_then(|peer| {
+        let socket = watch(socket, Interest::READABLE)?;
+        Ok(connections.admit(socket, Rc::new(peer)))
+    });
     match admitted {
         Ok(Some(link)) => {
             let service = Rc::clone(service);

@@ -4,7 +4,7 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::host::{Host, MACHINE, error};
+use crate::host::{Host, MACHINE, alice, error};
 
 #[test]
 fn the_service_name_comes_first() {
@@ -186,4 +186,27 @@ fn a_parameter_we_cannot_take_is_named() {
     }
     let reply = host.group(json!({"uidMin": 1}));
     assert_eq!(reply["parameters"], json!({"parameter": "uidMin"}));
+}
+
+#[test]
+fn the_same_question_is_answered_by_the_table_as_it_is_now() {
+    let mut host = Host::with_two();
+    let mut client = host.connect();
+    let method = "io.systemd.UserDatabase.GetUserRecord";
+    let asked = json!({"userName": "alice", "service": userdb_service::data::SERVICE});
+    for sessions in 1..50 {
+        let mut account = alice();
+        account.sessions = sessions;
+        host.publish(&account);
+        for _ in 0..3 {
+            let reply = client.ask(method, asked.clone());
+            let record = &reply["parameters"]["record"];
+            assert_eq!(record["teleportSessions"], sessions, "{reply}");
+        }
+        host.writer().withdraw("alice").unwrap();
+        for _ in 0..3 {
+            let reply = client.ask(method, asked.clone());
+            assert_eq!(error(&reply), "NoRecordFound", "{reply}");
+        }
+    }
 }

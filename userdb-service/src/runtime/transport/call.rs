@@ -40,6 +40,7 @@ pub struct Call<'m> {
     /// The caller wants to speak another protocol afterwards. Nobody here does.
     pub(super) upgrade: bool,
     parameters: &'m str,
+    message: &'m [u8],
 }
 
 impl<'m> Call<'m> {
@@ -55,7 +56,14 @@ impl<'m> Call<'m> {
             oneway: request.oneway,
             upgrade: request.upgrade,
             parameters,
+            message,
         })
+    }
+
+    /// The message as it came, without the NUL that ended it.
+    #[must_use]
+    pub fn message(&self) -> &'m [u8] {
+        self.message
     }
 
     /// The interface part of the method's full name; empty if there is none.

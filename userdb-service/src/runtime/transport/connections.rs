@@ -7,12 +7,13 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::net::{Shutdown, shutdown};
-use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
 use super::Limits;
 use super::link::Link;
+use super::replies::Disconnect;
 use crate::runtime::peer::Peer;
+use crate::runtime::watched::Watched;
 
 /// What a connection is doing, in the order in which it may be given up for a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +33,9 @@ pub(super) enum Phase {
 /// The socket of a connection and what it is doing since when.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) socket: UnixStream,
+    /// Watched for something to read only: to be told of room as well would wake us once more for
+    /// each reply that is taken.
+    pub(super) socket: Watched,
     pub(super) peer: Rc<Peer>,
     phase: Cell<Phase>,
     since: Cell<Instant>,
@@ -48,6 +51,14 @@ impl Connection {
         self.since.set(Instant::now());
     }
 
+    /// Waits until there may be something to read.
+    pub(super) async fn readable(&self) -> Result<(), Disconnect> {
+        // The guard is not what tells that all has been read: `try_io` does.
+        let ready = self.socket.readable().await.map_err(|_| Disconnect)?;
+        drop(ready);
+        Ok(())
+    }
+
     pub(super) fn phase(&self) -> Phase {
         self.phase.get()
     }
@@ -56,7 +67,7 @@ impl Connection {
     /// the middle of the service's work.
     fn shut(&self, how: Shutdown) {
         // Fails only if the peer has closed it already.
-        let _ = shutdown(&self.socket, how);
+        let _ = shutdown(self.socket.get_ref(), how);
     }
 }
 
@@ -97,7 +108,7 @@ impl Connections {
 
     /// Takes a new connection in, at the cost of the one idle for longest where there are too many.
     /// `None` if all that could give way are in the middle of a call.
-    pub(super) fn admit(self: &Rc<Self>, socket: UnixStream, peer: Rc<Peer>) -> Option<Link> {
+    pub(super) fn admit(self: &Rc<Self>, socket: Watched, peer: Rc<Peer>) -> Option<Link> {
         let uid = peer.uid;
         let of_uid = self.per_uid.borrow().get(&uid).copied().unwrap_or(0);
         if uid != 0 && of_uid >= self.limits.per_uid && !self.give_up(|c| c.peer.uid == uid) {

@@ -1,7 +1,7 @@
 //! Replies to one call: made, counted and written as fast as they are taken.
 //! Only what systemd's strict clients accept can be said: `parameters`, `error`, `continues`.
 
-use std::io;
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
@@ -13,6 +13,7 @@ use varlink::{ErrorInterfaceNotFound, ErrorInvalidParameter, ErrorMethodNotFound
 use super::arguments::InvalidParameter;
 use super::call::Call;
 use super::connections::{Connection, Phase};
+use crate::runtime::watched::watch;
 
 /// The connection is of no more use: the peer is gone, does not read, or broke the protocol. The
 /// service just returns it.
@@ -59,6 +60,14 @@ pub struct Replies<'c> {
     more: bool,
     oneway: bool,
     said: Said,
+    kept: Option<Kept>,
+}
+
+/// A copy of all that was sent.
+#[derive(Debug)]
+struct Kept {
+    sent: Vec<u8>,
+    most: usize,
 }
 
 #[derive(Serialize)]
@@ -80,6 +89,7 @@ impl<'c> Replies<'c> {
             more: call.more,
             oneway: call.oneway,
             said: Said::Nothing,
+            kept: None,
         }
     }
 
@@ -132,6 +142,18 @@ impl<'c> Replies<'c> {
             return Item::Drain;
         }
         Item::Next
+    }
+
+    /// Asks for a copy of the whole answer, for [`Replies::kept`], unless it gets longer than `most` bytes.
+    pub fn keep(&mut self, most: usize) {
+        let sent = Vec::new();
+        self.kept = (!self.oneway).then_some(Kept { sent, most });
+    }
+
+    /// The whole answer as it went over the wire, if it was to be kept and is complete.
+    pub fn kept(&mut self) -> Option<Vec<u8>> {
+        let complete = self.said == Said::All;
+        self.kept.take().filter(|_| complete).map(|kept| kept.sent)
     }
 
     /// Whether there has been an item.
@@ -219,6 +241,13 @@ impl<'c> Replies<'c> {
         if !self.oneway {
             write(self.connection, self.output).await?;
         }
+        if let Some(kept) = &mut self.kept {
+            if kept.sent.len() + self.output.len() > kept.most {
+                self.kept = None;
+            } else {
+                kept.sent.extend_from_slice(self.output);
+            }
+        }
         self.output.clear();
         Ok(())
     }
@@ -250,33 +279,56 @@ fn unserializable(error: serde_json::Error) -> Disconnect {
     Disconnect
 }
 
-async fn write(connection: &Connection, mut rest: &[u8]) -> Result<(), Disconnect> {
-    let socket = &connection.socket;
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    // The first attempt asks nobody: the socket nearly always has room.
-    let mut sent = send(socket, rest, flags);
-    loop {
-        match sent {
-            Ok(count) if count == rest.len() => break,
-            Ok(count) => rest = &rest[count..],
-            Err(Errno::INTR) => {}
-            Err(Errno::WOULDBLOCK) => {
-                // The clock runs for the piece as a whole: who takes a byte a second does not read.
-                if connection.phase() != Phase::Writing {
-                    connection.enter(Phase::Writing);
-                }
-                socket.writable().await.map_err(|_| Disconnect)?;
-            }
-            Err(_) => return Err(Disconnect),
-        }
-        sent = Err(Errno::WOULDBLOCK);
-        let _ = socket.try_io(Interest::WRITABLE, || {
-            sent = send(socket, rest, flags);
-            sent.map_err(io::Error::from)
-        });
+/// Pieces of an answer that is there as a whole: who takes one is reading.
+const WHOLE_PIECE: usize = 64 << 10;
+
+/// Sends an answer that is there as a whole, at the pace of the reader; others have their turn in between.
+pub(super) async fn send_whole(connection: &Connection, answer: &[u8]) -> Result<(), Disconnect> {
+    let mut pieces = answer.chunks(WHOLE_PIECE);
+    if let Some(first) = pieces.next() {
+        write(connection, first).await?;
     }
-    if connection.phase() == Phase::Writing {
-        connection.enter(Phase::Busy);
+    for piece in pieces {
+        tokio::task::yield_now().await;
+        write(connection, piece).await?;
     }
     Ok(())
+}
+
+/// Writes it all; most of the time the socket has room for it at once.
+async fn write(connection: &Connection, mut rest: &[u8]) -> Result<(), Disconnect> {
+    match send_piece(connection.socket.get_ref(), &mut rest) {
+        Ok(()) => return Ok(()),
+        Err(Errno::WOULDBLOCK) => {}
+        Err(_) => return Err(Disconnect),
+    }
+    // Another descriptor of the same socket, for as long as there is no room, to be told of room by.
+    let room = connection.socket.get_ref().try_clone();
+    let room = room.and_then(|room| watch(room, Interest::WRITABLE));
+    let room = room.map_err(|_| Disconnect)?;
+    // The clock runs for the piece as a whole: who takes a byte a second does not read.
+    connection.enter(Phase::Writing);
+    loop {
+        let mut ready = room.writable().await.map_err(|_| Disconnect)?;
+        match send_piece(room.get_ref(), &mut rest) {
+            Ok(()) => break,
+            Err(Errno::WOULDBLOCK) => ready.clear_ready(),
+            Err(_) => return Err(Disconnect),
+        }
+    }
+    connection.enter(Phase::Busy);
+    Ok(())
+}
+
+/// Sends until nothing is left, and otherwise says why not; `rest` is what is left.
+fn send_piece(socket: &OwnedFd, rest: &mut &[u8]) -> Result<(), Errno> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    loop {
+        match send(socket, rest, flags) {
+            Ok(count) if count == rest.len() => return Ok(()),
+            Ok(count) => *rest = &rest[count..],
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
