@@ -26,6 +26,7 @@ mod passwd_lock;
 mod publish;
 pub mod registry;
 mod server;
+mod socket_mark;
 mod start;
 pub mod state;
 mod stranded;

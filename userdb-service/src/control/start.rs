@@ -12,7 +12,7 @@ use account_table::{Trust, Writer};
 use super::alone::alone;
 use super::sudoers_check::{SudoersCheck, Withheld};
 use super::sudoers_files::SudoersFiles;
-use super::{children, config_files, daemon, mounts};
+use super::{children, config_files, daemon, mounts, socket_mark};
 use crate::runtime::journal;
 
 const USAGE: &str = "\
@@ -25,6 +25,8 @@ Owns the login sessions of this node and publishes their users. Started by syste
   --sweep-unless-running
              the same, but nothing while a daemon runs, whose sessions have them
   --unmount  UID-LOGIN: detach what that user has mounted, and exit; for teleport-unmount@.service
+  --mark-socket
+             note on the userdb socket which UIDs may be ours, where the kernel can, and exit
   --retire   withdraw every account and remove the published table, and exit; only while no daemon runs
   --version  print the version, and exit
   --help     print this, and exit
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
             // It has not run in this boot, or is kept from starting until this is done.
             Err(_) | Ok(Some(_)) => sweep(),
         },
+        ["--mark-socket"] => socket_mark::run(),
         ["--retire"] => retire(),
         ["--unmount", instance] => unmount(instance),
         ["--version"] => {
