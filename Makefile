@@ -17,7 +17,7 @@ INSTALL  := install -D -m 0644
 PROGRAM  := install -D -m 0755
 
 # Benchmarks: each is a folder of tests/bench, a program bench-NAME and a section of docs/benchmarks.md.
-BENCHES  := lookups sessions
+BENCHES  := lookups userdb sessions
 # Measured is what is shipped: settings of the environment that make quicker builds do not count.
 MEASURED := env -u CARGO_PROFILE_RELEASE_LTO -u CARGO_PROFILE_RELEASE_OPT_LEVEL -u CARGO_PROFILE_RELEASE_CODEGEN_UNITS \
             -u CARGO_PROFILE_RELEASE_INCREMENTAL -u CARGO_PROFILE_RELEASE_DEBUG

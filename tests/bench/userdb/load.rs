@@ -1,0 +1,179 @@
+//! Questions as fast as they are answered, from one connection or many, kept or fresh.
+//! Tells figures on one line; what they mean is judged outside.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use crate::Result;
+use crate::asker::{What, ask, connect};
+
+/// How long one sample takes.
+const SAMPLE: Duration = Duration::from_millis(400);
+
+/// Times of single requests, in nanoseconds, and how many came in how long.
+struct Sample {
+    times: Vec<u64>,
+    took: Duration,
+}
+
+impl Sample {
+    /// `requests/s p50 p99 max`, times in microseconds.
+    fn tell(mut self) {
+        self.times.sort_unstable();
+        let at =
+            |part: f64| self.times[((self.times.len() - 1) as f64 * part) as usize] as f64 / 1e3;
+        let rate = self.times.len() as f64 / self.took.as_secs_f64();
+        println!("{rate:.0} {:.2} {:.2} {:.2}", at(0.5), at(0.99), at(1.0));
+    }
+}
+
+/// Asks for one thing, of `users` users in turn. `pace` is `kept` or `fresh`: a connection for each request.
+pub(crate) fn run(
+    service: &str,
+    socket: &str,
+    what: &str,
+    connections: &str,
+    pace: &str,
+    users: &str,
+) -> Result {
+    let what = What::named(what)?;
+    let users: u32 = users.parse()?;
+    // Steps through all of them, not one after the other.
+    let questions: Vec<Vec<u8>> = (0..users)
+        .map(|n| what.about(n * 7919 % users, service))
+        .collect();
+    let sample = match (connections.parse()?, pace) {
+        (1, "kept") => one(socket, &questions, what)?,
+        (1, "fresh") => fresh(socket, &questions, what)?,
+        (many, "kept") => crowd(socket, &questions, what, many)?,
+        _ => return Err("many fresh connections are not measured".into()),
+    };
+    sample.tell();
+    Ok(())
+}
+
+fn check(what: What, heard: &[u8]) -> Result {
+    if heard.starts_with(what.begins()) {
+        return Ok(());
+    }
+    Err(format!("a wrong answer: {}", String::from_utf8_lossy(heard)).into())
+}
+
+fn one(path: &str, questions: &[Vec<u8>], what: What) -> Result<Sample> {
+    let mut socket = connect(path)?;
+    measure(questions, what, |question, heard| {
+        ask(&mut socket, question, heard)
+    })
+}
+
+fn fresh(path: &str, questions: &[Vec<u8>], what: What) -> Result<Sample> {
+    measure(questions, what, |question, heard| {
+        ask(&mut connect(path)?, question, heard)
+    })
+}
+
+fn measure(
+    questions: &[Vec<u8>],
+    what: What,
+    mut ask: impl FnMut(&[u8], &mut Vec<u8>) -> Result,
+) -> Result<Sample> {
+    let mut heard = Vec::new();
+    let mut times = Vec::with_capacity(1 << 16);
+    let began = Instant::now();
+    for question in questions.iter().cycle() {
+        let asked = Instant::now();
+        ask(question, &mut heard)?;
+        times.push(asked.elapsed().as_nanos() as u64);
+        check(what, &heard)?;
+        if began.elapsed() > SAMPLE {
+            break;
+        }
+    }
+    let took = began.elapsed();
+    Ok(Sample { times, took })
+}
+
+/// Each connection has one question under way at any time.
+fn crowd(path: &str, questions: &[Vec<u8>], what: What, connections: usize) -> Result<Sample> {
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    let mut all: Vec<(UnixStream, Instant)> = Vec::new();
+    let mut questions = questions.iter().cycle();
+    let mut next = || questions.next().map_or(&[][..], Vec::as_slice);
+    for at in 0..connections {
+        let socket = connect(path)?;
+        epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, at as u64))?;
+        all.push((socket, Instant::now()));
+    }
+    let mut times = Vec::with_capacity(1 << 18);
+    let began = Instant::now();
+    for (socket, asked) in &mut all {
+        *asked = Instant::now();
+        socket.write_all(next())?;
+    }
+    let mut events = [EpollEvent::empty(); 64];
+    let mut heard = vec![0; 8192];
+    while began.elapsed() < SAMPLE {
+        let ready = epoll.wait(
+            &mut events,
+            EpollTimeout::try_from(Duration::from_secs(20))?,
+        )?;
+        if ready == 0 {
+            return Err("no answer for 20 s".into());
+        }
+        for event in &events[..ready] {
+            let (socket, asked) = &mut all[event.data() as usize];
+            let mut length = 0;
+            while length == 0 || heard[length - 1] != 0 {
+                match socket.read(&mut heard[length..])? {
+                    0 => return Err("the provider has closed a connection".into()),
+                    count => length += count,
+                }
+            }
+            times.push(asked.elapsed().as_nanos() as u64);
+            check(what, &heard[..length])?;
+            *asked = Instant::now();
+            socket.write_all(next())?;
+        }
+    }
+    let took = began.elapsed();
+    // A connection that was never answered waits still: that is the longest of all.
+    times.extend(
+        all.iter()
+            .map(|(_, asked)| asked.elapsed().as_nanos() as u64),
+    );
+    Ok(Sample { times, took })
+}
+
+/// How long it takes to hear all replies to a question that has many, in milliseconds: the median of several passes.
+pub(crate) fn list(service: &str, socket: &str, what: &str, users: &str) -> Result {
+    let what = What::named(what)?;
+    let users: usize = users.parse()?;
+    let question = what.about(0, service);
+    let mut piece = vec![0; 1 << 16];
+    let mut times = Vec::new();
+    let began = Instant::now();
+    while times.len() < 3 || (began.elapsed() < SAMPLE && times.len() < 100) {
+        let mut socket = connect(socket)?;
+        let asked = Instant::now();
+        socket.write_all(&question)?;
+        let mut replies = 0;
+        while replies < users {
+            let count = socket.read(&mut piece)?;
+            if count == 0 {
+                return Err(format!("{replies} of {users} replies and then the end").into());
+            }
+            replies += count_of_nul(&piece[..count]);
+        }
+        times.push(asked.elapsed().as_secs_f64() * 1e3);
+    }
+    println!("{:.4}", bench::median(&times));
+    Ok(())
+}
+
+fn count_of_nul(bytes: &[u8]) -> usize {
+    // A sum over bytes is what the compiler makes fast.
+    bytes.iter().map(|byte| usize::from(*byte == 0)).sum()
+}
