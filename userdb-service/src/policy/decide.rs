@@ -94,7 +94,7 @@ pub struct Facts {
 pub struct HostFacts {
     /// Ranges in subuid and subgid.
     pub subids: Vec<RangeInclusive<u32>>,
-    /// Users, groups (without `%`) and alias members named in sudoers outside our files.
+    /// Users, groups (without `%`) and alias members named in sudoers outside our files, and in doas.conf.
     pub sudoers_names: BTreeSet<String>,
     /// The numbers in there: `#UID` and `%#GID`, whichever of the two.
     pub sudoers_ids: BTreeSet<u32>,

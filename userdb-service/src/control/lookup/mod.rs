@@ -7,9 +7,9 @@
 pub mod client;
 mod glibc;
 pub mod host_facts;
+pub mod named;
 pub(crate) mod nsswitch;
 pub mod remains;
-mod sudoers_names;
 mod twins;
 mod wire;
 pub mod worker;

@@ -16,9 +16,9 @@ use nix::unistd::Pid;
 use super::OWN_SERVICE;
 use super::glibc::{self, Presence};
 use super::host_facts::{Homes, SubordinateIds};
+use super::named::Scanner;
 use super::nsswitch::{self, Services, Stamp};
 use super::remains;
-use super::sudoers_names::Scanner;
 use super::twins::{self, Capitalised};
 use super::wire::{HostReport, Reply, Request, Results};
 use crate::policy::decide::{Answer, FoundGroup, FoundUser, Question};
@@ -113,7 +113,7 @@ impl Worker {
             presence: BTreeMap::new(),
             subids: SubordinateIds::default(),
             homes: Homes::default(),
-            sudoers: Scanner::new(crate::policy::sudoers::HEADER),
+            sudoers: Scanner::new(),
             capitalised: Capitalised::new("/etc/passwd"),
         }
     }

@@ -24,6 +24,7 @@ use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, fsync, ftruncate, linkat, unlinkat};
 
 pub use self::error::SudoersError;
+pub(crate) use self::whose::is_ours;
 use self::whose::{Found, Inode};
 use crate::policy::names::Login;
 use crate::policy::sudoers::{SudoersSpec, file_name, render};

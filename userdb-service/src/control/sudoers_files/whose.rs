@@ -1,15 +1,16 @@
 //! Whose a file in sudoers.d is: by its kind, its owner, its links and its first line.
 //! Only looks; opens nothing but regular files of root.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
-use super::{SudoersError, SudoersFiles};
+use super::{PREFIX, SudoersError, SudoersFiles};
 use crate::policy::sudoers::HEADER;
 
 /// Longest file of ours that is read back.
@@ -90,6 +91,19 @@ impl SudoersFiles {
 }
 
 fn is_a_file_of_root(stat: &FileStat) -> bool {
-    let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
-    kind == SFlag::S_IFREG && stat.st_uid == 0
+    is_regular_and_of_root(stat.st_mode, stat.st_uid)
+}
+
+fn is_regular_and_of_root(mode: u32, uid: u32) -> bool {
+    let kind = SFlag::from_bits_truncate(mode & SFlag::S_IFMT.bits());
+    kind == SFlag::S_IFREG && uid == 0
+}
+
+/// Would an entry of sudoers.d with this name and text be ours to remove? Any other is the administrator's,
+/// whatever its first line is.
+pub(crate) fn is_ours(name: &[u8], entry: &Metadata, text: &[u8]) -> bool {
+    name.starts_with(PREFIX.as_bytes())
+        && is_regular_and_of_root(entry.mode(), entry.uid())
+        && entry.nlink() <= 1
+        && text.split(|c| *c == b'\n').next() == Some(HEADER.as_bytes())
 }
