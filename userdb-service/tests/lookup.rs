@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use userdb_service::control::lookup::{LookupFailed, Lookups, Settings, absorb};
-use userdb_service::policy::decide::{Answer, Facts, FoundGroup, FoundUser, Question};
+use userdb_service::policy::decide::{
+    Answer, Facts, FoundGroup, FoundMembership, FoundUser, Question,
+};
 
 /// A folder of this test run, and a socket in it that starts a worker for each connection, as systemd does.
 struct Bench {
@@ -34,15 +36,15 @@ impl Bench {
         );
         // Not below the target folder: the path of a socket must be short.
         let dir = std::env::temp_dir().join(format!("lookup-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        std::fs::write(dir.join("nsswitch.conf"), nsswitch).unwrap();
+        std::fs::create_dir_all(dir.join("etc")).unwrap();
+        std::fs::write(dir.join("etc/nsswitch.conf"), nsswitch).unwrap();
         let listener = UnixListener::bind(dir.join("socket")).unwrap();
         let workers = Arc::new(Workers::default());
-        let (nsswitch, counted) = (dir.join("nsswitch.conf"), workers.clone());
+        let (etc, counted) = (dir.join("etc"), workers.clone());
         std::thread::spawn(move || {
             for connection in listener.incoming() {
                 counted.started.fetch_add(1, Ordering::SeqCst);
-                let mut worker = worker(&nsswitch, connection.unwrap());
+                let mut worker = worker(&etc, connection.unwrap());
                 let counted = counted.clone();
                 std::thread::spawn(move || {
                     let status = worker.wait().unwrap();
@@ -88,12 +90,12 @@ impl Drop for Bench {
     }
 }
 
-fn worker(nsswitch: &Path, connection: UnixStream) -> Child {
+fn worker(etc: &Path, connection: UnixStream) -> Child {
     Command::new("unshare")
         .args(["-m", "sh", "-c"])
-        .arg("mount --bind \"$1\" /etc/nsswitch.conf && exec \"$2\" --lookup-worker")
+        .arg("for f in \"$1\"/*; do mount --bind \"$f\" /etc/\"${f##*/}\" || exit; done; exec \"$2\" --lookup-worker")
         .arg("sh")
-        .arg(nsswitch)
+        .arg(etc)
         .arg(env!("CARGO_BIN_EXE_teleport-sessiond"))
         .env("SYSTEMD_BYPASS_USERDB", "com.goteleport.DynamicUser")
         .env("LD_LIBRARY_PATH", toy())
@@ -299,7 +301,7 @@ async fn an_edited_nsswitch_is_noticed_by_a_running_worker() {
     let lookups = bench.lookups(PATIENT, 1);
     let facts = lookups.ask(&[user("toy")], None).await.unwrap();
     assert_eq!(facts.answers[&user("toy")], Answer::User(None));
-    std::fs::write(bench.dir.join("nsswitch.conf"), TOY_LINES).unwrap();
+    std::fs::write(bench.dir.join("etc/nsswitch.conf"), TOY_LINES).unwrap();
     let facts = lookups.ask(&[user("toy")], None).await.unwrap();
     assert_eq!(facts.answers[&user("toy")], toy_user("toy"));
 }
@@ -376,4 +378,104 @@ fn a_worker_that_might_ask_ourselves_does_not_start() {
         !outcome.status.success() && said.contains("SYSTEMD_BYPASS_USERDB"),
         "{said}"
     );
+}
+
+fn groups_of(name: &str) -> Question {
+    Question::GroupsOf(name.to_owned())
+}
+
+fn memberships(found: &[(u32, &str)]) -> Answer {
+    let membership = |(gid, source): &(u32, &str)| FoundMembership {
+        gid: *gid,
+        source: (*source).to_owned(),
+    };
+    Answer::Groups(found.iter().map(membership).collect())
+}
+
+#[tokio::test]
+async fn every_service_that_lists_a_name_in_a_group_is_heard_and_none_of_a_user_who_exists() {
+    let bench = Bench::new("members", "passwd: files\ngroup: files\ninitgroups: toy\n");
+    let group = "root:x:0:\ndocker:x:990:ghost,toy-1\nother:x:991:ghostly\nlast:x:992:ghost\n";
+    std::fs::write(bench.dir.join("etc/group"), group).unwrap();
+    let lookups = bench.lookups(PATIENT, 1);
+    let names = ["ghost", "toy-1", "stranger", "root"].map(groups_of);
+    let facts = lookups.ask(&names, None).await.unwrap();
+    for (question, want) in names.iter().zip([
+        memberships(&[(990, "files"), (992, "files")]),
+        memberships(&[(990, "files"), (77003, "toy")]),
+        memberships(&[]),
+        memberships(&[]),
+    ]) {
+        assert_eq!(facts.answers[question], want, "{question:?}");
+    }
+    let many = lookups.ask(&[groups_of("large")], None).await.unwrap();
+    match &many.answers[&groups_of("large")] {
+        Answer::Groups(found) => assert_eq!(found.len(), 300),
+        other => panic!("{other:?}"),
+    }
+    for (name, reason) in [("refused", "refused"), ("silent", "no reason")] {
+        let outcome = lookups.ask(&[groups_of(name)], None).await;
+        let (source, why) = failing(outcome, &groups_of(name));
+        assert!(source == "toy" && why.contains(reason), "{source}: {why}");
+    }
+    // The groups of a user of others are nobody's business, and a server may have to be asked for them.
+    std::fs::write(bench.dir.join("etc/nsswitch.conf"), TOY_LINES).unwrap();
+    let known = [user("toy"), groups_of("toy")];
+    let facts = lookups.ask(&known, None).await.unwrap();
+    assert_eq!(facts.answers[&known[1]], memberships(&[]));
+}
+
+#[tokio::test]
+async fn where_nobody_can_be_asked_the_users_in_etc_passwd_are_known_all_the_same() {
+    let questions = [
+        user("root"),
+        user("stranger"),
+        Question::Group("root".to_owned()),
+    ];
+    let nowhere = Lookups::new(Settings {
+        socket: "/no/such/socket".into(),
+        ..Settings::default()
+    });
+    let bench = Bench::new("local", TOY_LINES);
+    let hanging = bench.lookups(Duration::from_millis(700), 1);
+    let asked = [&questions[..], &[user("hang")]].concat();
+    for (facts, blamed) in [
+        (nowhere.facts(&questions, None).await, "the lookup worker"),
+        (hanging.facts(&asked, None).await, "toy"),
+    ] {
+        let root = &facts.answers[&questions[0]];
+        assert!(
+            matches!(root, Answer::User(Some(found)) if found.uid == 0 && found.source == "files"),
+            "{root:?}"
+        );
+        for question in &questions[1..] {
+            let answer = &facts.answers[question];
+            assert!(
+                matches!(answer, Answer::Failed { source, .. } if source == blamed),
+                "{answer:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_host_does_not_tell_takes_no_answer_away() {
+    let bench = Bench::new("host", "# caf\u{e9}\npasswd: files toy\n");
+    // A folder of homes that is none, and a byte that is not UTF-8 where it means nothing.
+    let latin = b"# caf\xe9\npasswd: files toy\n";
+    std::fs::write(bench.dir.join("etc/nsswitch.conf"), latin).unwrap();
+    let lookups = bench.lookups(PATIENT, 1);
+    let questions = [user("root"), user("toy"), user("stranger")];
+    let odd = Path::new("/etc/hostname/homes");
+    let facts = lookups.ask(&questions, Some(odd)).await.unwrap();
+    assert!(matches!(
+        &facts.answers[&questions[0]],
+        Answer::User(Some(_))
+    ));
+    assert_eq!(facts.answers[&questions[1]], toy_user("toy"));
+    assert_eq!(facts.answers[&questions[2]], Answer::User(None));
+    let failure = facts.host.failure.expect("homes cannot be looked at");
+    assert!(failure.why.contains("Not a directory"), "{failure:?}");
+    let facts = lookups.ask(&questions, None).await.unwrap();
+    assert_eq!(facts.host.failure, None);
 }

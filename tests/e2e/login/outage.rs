@@ -97,6 +97,41 @@ fn with_our_services_stopped_a_teleport_login_is_refused_with_a_sentence() {
     node.login("paula").command("true").run().ran.must();
 }
 
+/// What the login of a user of the host, and that of one to be made, come to.
+#[track_caller]
+fn only_local_users_log_in(node: &Machine, stranger: &str, trouble: &str) {
+    let ended = node.login(LOCAL_USER).command("exit 5").run();
+    assert_eq!(ended.code("open"), Some("SUCCESS"), "{trouble}: {ended:?}");
+    ended.ran.must_end_with(5);
+    let ended = node.login(stranger).run();
+    let refused = Some("PERM_DENIED");
+    assert_eq!(ended.code("account"), refused, "{trouble}: {ended:?}");
+}
+
+#[test]
+fn while_nobody_can_be_asked_local_users_log_in_as_ever() {
+    let node = node_alone();
+    // The workers, too: one that is connected goes on without the socket.
+    let workers = ["teleport-lookup.socket", "teleport-lookup@*.service"];
+    node.run(&["systemctl", "stop", workers[0], workers[1]])
+        .must();
+    only_local_users_log_in(&node, "pernilla", "without lookup workers");
+    node.run(&["systemctl", "start", "teleport-lookup.socket"])
+        .must();
+    // A fact of the host that cannot be had: a folder where a file belongs.
+    node.sh("mv /etc/subuid /etc/subuid.kept; mkdir /etc/subuid")
+        .must();
+    only_local_users_log_in(&node, "pernilla", "without subuid");
+    node.sh("rmdir /etc/subuid; mv /etc/subuid.kept /etc/subuid || :")
+        .must();
+    // A byte that is none of UTF-8's, where it means nothing, keeps nobody out.
+    node.sh("cp -p /etc/nsswitch.conf /root/; printf '# caf\\351\\n' >>/etc/nsswitch.conf")
+        .must();
+    node.login("pernilla").command("true").run().ran.must();
+    node.sh("cat /root/nsswitch.conf >/etc/nsswitch.conf")
+        .must();
+}
+
 #[test]
 fn with_our_services_stopped_no_lookup_hangs() {
     let node = node_alone();

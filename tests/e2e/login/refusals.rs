@@ -51,6 +51,20 @@ fn a_login_named_like_an_existing_group_is_refused_with_a_sentence() {
 }
 
 #[test]
+fn a_login_that_a_group_of_the_node_lists_is_refused_and_gets_none_of_its_rights() {
+    let node = rig::node_alone();
+    node.sh("cp -p /etc/group /root/group && echo 'crane:x:990:noel' >>/etc/group")
+        .must();
+    let given = ["noel", "Noel"].map(|login| node.login(login).run());
+    node.sh("cat /root/group >/etc/group").must();
+    for ended in given {
+        must_be_refused(&ended, "PERM_DENIED", "crane");
+    }
+    assert!(is_gone(&node, "noel"));
+    node.login("noel").command("true").run().ran.must();
+}
+
+#[test]
 fn a_pam_user_other_than_teleport_login_is_refused() {
     let node = node();
     let ended = node.login("nils").env("TELEPORT_LOGIN=nora").run();

@@ -48,6 +48,7 @@ pub fn judge(node: &Node) -> Vec<Finding> {
         ),
         order("nsswitch passwd", "passwd", &node.nsswitch_passwd),
         order("nsswitch group", "group", &node.nsswitch_group),
+        members(node.nsswitch_initgroups.as_deref()),
         seen(
             "pam service",
             &node.pam,
@@ -102,6 +103,24 @@ pub fn judge(node: &Node) -> Vec<Finding> {
         programs(node),
         clock(node),
     ]
+}
+
+/// Whether our users' groups are asked of us: an `initgroups` line, where there is one, replaces `group`.
+fn members(line: Option<&[String]>) -> Finding {
+    const CHECK: &str = "nsswitch initgroups";
+    let Some(services) = line else {
+        let message = format!("{NSSWITCH} has no initgroups line, so groups are those of group.");
+        return Finding::new(CHECK, Verdict::Ok, message);
+    };
+    if services.iter().any(|service| service == "teleport") {
+        let message = format!("{NSSWITCH} asks us for the groups of a user.");
+        return Finding::new(CHECK, Verdict::Ok, message);
+    }
+    let message = format!(
+        "The line initgroups in {NSSWITCH} lacks teleport ({}), so no user of ours is in the groups that roles give; remove that line, or put teleport behind files.",
+        services.join(" ")
+    );
+    Finding::new(CHECK, Verdict::Wrong, message)
 }
 
 /// Whether nothing is wrong.

@@ -19,6 +19,7 @@ fn good() -> Node {
         stale_sudoers: Seen::Known(Vec::new()),
         nsswitch_passwd: words("files teleport systemd"),
         nsswitch_group: words("files teleport systemd"),
+        nsswitch_initgroups: None,
         pam: Seen::Known(()),
         configuration: Seen::Known(()),
         units: Seen::Known(
@@ -72,11 +73,16 @@ fn a_good_node_has_nothing_wrong() {
 #[test]
 fn each_wrong_thing_is_found_and_its_sentence_says_what_would_be_right() {
     type Break = fn(&mut Node);
-    let cases: [(Break, &str, &str); 11] = [
+    let cases: [(Break, &str, &str); 12] = [
         (
             |n| n.nsswitch_passwd = words("files systemd"),
             "nsswitch passwd",
             "files teleport systemd",
+        ),
+        (
+            |n| n.nsswitch_initgroups = Some(words("files sss")),
+            "nsswitch initgroups",
+            "remove that line, or put teleport behind files",
         ),
         (
             |n| n.nsswitch_group = words("teleport files"),

@@ -109,6 +109,8 @@ pub struct Node {
     pub nsswitch_passwd: Vec<String>,
     /// Services of the `group` line, in order.
     pub nsswitch_group: Vec<String>,
+    /// Services of the `initgroups` line, if there is one.
+    pub nsswitch_initgroups: Option<Vec<String>>,
     /// Whether the PAM service exists and uses our module; the sentence otherwise.
     pub pam: Seen<()>,
     /// Whether the configuration is good; the sentence otherwise.
@@ -133,8 +135,12 @@ impl Node {
         // Who came since the first look is in this one, who went is in the first: people come and go
         // while we look, and that is nothing wrong.
         let registry = registry(root);
-        let Services { passwd, group } =
-            nsswitch::parse(&fs::read_to_string(NSSWITCH).unwrap_or_default());
+        let nsswitch = fs::read(NSSWITCH).unwrap_or_default();
+        let Services {
+            passwd,
+            group,
+            initgroups,
+        } = nsswitch::parse(&String::from_utf8_lossy(&nsswitch));
         let stale_sudoers = stale(&sudoers, [&before, &registry], &table);
         Node {
             unmatched: unmatched([&before, &registry], &table),
@@ -145,6 +151,7 @@ impl Node {
             sudoers,
             nsswitch_passwd: passwd,
             nsswitch_group: group,
+            nsswitch_initgroups: initgroups,
             pam: pam(),
             configuration: match config_files::load(Path::new("/")) {
                 Ok(config) => specifications(config),

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use super::clock::{Boottime, realtime_usec};
-use super::daemon::Daemon;
+use super::daemon::{Daemon, PASSWD_LOCK};
 use super::leader::Leader;
 use super::lookup;
 use super::messages;
@@ -202,12 +202,7 @@ impl Daemon {
             let (plan, hold) = match decided {
                 Ok(Ok(decided)) => decided,
                 Ok(Err(reception)) => return reception,
-                Err(_) => {
-                    return refused(
-                        Reason::LookupFailed,
-                        "the name services of this node did not answer in time; log in again",
-                    );
-                }
+                Err(_) => return unanswered(&config, request),
             };
             let joinable = self.registry.borrow().joinable(&plan);
             match joinable {
@@ -277,10 +272,8 @@ impl Daemon {
         config: &Config,
         request: &LoginRequest,
     ) -> Result<(Box<Plan>, Rc<Hold>), Reception> {
-        let hold = match self.passwd_lock.hold().await {
-            Ok(hold) => hold,
-            Err(error) => return Err(refused(Reason::LookupFailed, &error.to_string())),
-        };
+        // Who holds it for long (vipw does) keeps nobody out who exists already.
+        let hold = self.passwd_lock.hold().await;
         let mut facts = Facts::default();
         for _ in 0..MAX_ROUNDS {
             let decision =
@@ -288,15 +281,18 @@ impl Daemon {
             match decision {
                 Decision::Ask(questions) => {
                     let home_base = home_base(config);
-                    match self.lookups.ask(&questions, home_base).await {
-                        Ok(more) => lookup::absorb(&mut facts, more),
-                        Err(error) => {
-                            let refusal = policy::lookup_failed(&error.source, &error.why);
-                            return Err(Reception::Refused(refusal));
-                        }
-                    }
+                    let more = self.lookups.facts(&questions, home_base).await;
+                    lookup::absorb(&mut facts, more);
                 }
-                Decision::Grant(plan) => return Ok((plan, hold)),
+                Decision::Grant(plan) => {
+                    return match hold {
+                        Ok(hold) => Ok((plan, hold)),
+                        Err(error) => {
+                            let refusal = policy::lookup_failed(PASSWD_LOCK, &error.to_string());
+                            Err(Reception::Refused(refusal))
+                        }
+                    };
+                }
                 Decision::Foreign => return Err(Reception::Foreign),
                 Decision::NotOurs => return Err(Reception::NotOurs),
                 Decision::Refuse(refusal) => return Err(Reception::Refused(refusal)),
@@ -399,6 +395,19 @@ pub(crate) fn home_base(config: &Config) -> Option<&Path> {
             .iter()
             .any(|role| role.home.is_some_and(persistent));
     somebody.then(|| Path::new(&config.home.base))
+}
+
+/// What becomes of a login when time is up: who is in `/etc/passwd` goes on all the same.
+fn unanswered(config: &Config, request: &LoginRequest) -> Reception {
+    let occupancy = policy::Occupancy::default();
+    match policy::decide(config, request, &lookup::local(&request.login), &occupancy) {
+        Decision::Foreign => Reception::Foreign,
+        Decision::NotOurs => Reception::NotOurs,
+        _ => Reception::Refused(policy::lookup_failed(
+            "the lookup worker",
+            "no answer while the login waited",
+        )),
+    }
 }
 
 /// What stands in for a configuration that is wrong, to find out whether a login is ours at all.

@@ -41,7 +41,7 @@ const SOCKET: &str = "/run/teleport-userdb/sessions";
 pub(super) const TABLE: &str = "/run/teleport-userdb/accounts";
 pub(super) const STATE: &str = "/run/teleport-sessiond";
 pub(super) const SUDOERS: &str = "/etc/sudoers.d";
-const PASSWD_LOCK: &str = "/etc/.pwd.lock";
+pub(super) const PASSWD_LOCK: &str = "/etc/.pwd.lock";
 
 /// How often more a leader is looked for that the kernel did not say anything of.
 const TRIES: usize = 3;

@@ -279,12 +279,14 @@ impl Allocator<'_, '_> {
         uid.or(gid).map(String::as_str)
     }
 
-    /// Taken by what can be told without asking: sudoers, names of ours, processes, subordinate ranges,
-    /// homes.
+    /// Taken by what can be told without asking: sudoers, primary groups, names of ours, processes,
+    /// subordinate ranges, homes.
     fn is_taken_here(&self, seeker: Seeker<'_>, id: u32) -> bool {
         // What sudoers gives to a number, it gives to whoever has it: not even the one who had it before.
         let powerful = is_sudoers_id(&self.facts.host, id);
-        if Uid::try_from(id).is_err() || self.chosen.contains(&id) || powerful {
+        // Nor is a group that somebody else's user is in without its being listed anywhere.
+        let primary = self.facts.host.primary_gids.contains(&id);
+        if Uid::try_from(id).is_err() || self.chosen.contains(&id) || powerful || primary {
             return true;
         }
         match self.remembered(id) {

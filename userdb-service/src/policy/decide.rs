@@ -38,6 +38,9 @@ pub enum Question {
     Group(String),
     /// Is there a group of this number?
     GroupId(u32),
+    /// Which groups list this name as a member? Meant for a name that is nobody's yet: of a user who
+    /// is found, the groups need not be told, because nothing of such a user is ours to decide.
+    GroupsOf(String),
 }
 
 /// A user of somebody else.
@@ -64,6 +67,15 @@ pub struct FoundGroup {
     pub source: String,
 }
 
+/// A group of somebody else that lists a name as a member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundMembership {
+    /// Its GID.
+    pub gid: u32,
+    /// The nsswitch service that says so.
+    pub source: String,
+}
+
 /// What the others say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
@@ -71,6 +83,8 @@ pub enum Answer {
     User(Option<FoundUser>),
     /// To [`Question::Group`] and [`Question::GroupId`].
     Group(Option<FoundGroup>),
+    /// To [`Question::GroupsOf`].
+    Groups(Vec<FoundMembership>),
     /// Somebody who might know could not be asked. Nothing follows from that, least of all absence.
     Failed {
         /// Which nsswitch service.
@@ -104,6 +118,19 @@ pub struct HostFacts {
     pub homes: BTreeMap<String, u32>,
     /// UIDs and GIDs in use by live processes, IPC objects and logind.
     pub busy_ids: BTreeSet<u32>,
+    /// Primary GIDs of others' users, with or without a group of that number.
+    pub primary_gids: BTreeSet<u32>,
+    /// Why the other fields are not to be relied on. Nothing is made then; whoever exists goes on.
+    pub failure: Option<HostFailure>,
+}
+
+/// Something of the host that could not be looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFailure {
+    /// What was being looked at.
+    pub source: String,
+    /// What happened.
+    pub why: String,
 }
 
 /// Who is on, and every number that has been given to a name since boot.
@@ -136,6 +163,8 @@ pub struct Occupant {
     pub teleport_users: BTreeMap<String, Grants>,
     /// Live sessions, reserved ones included, the one that is being decided not.
     pub sessions: u32,
+    /// Every group its sessions were granted since it came into being.
+    pub granted: BTreeSet<GroupName>,
     /// Where it is in its life.
     pub phase: Phase,
     /// What holds between the Teleport users on it: `logins.shared` of when it came into being.

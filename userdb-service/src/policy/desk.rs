@@ -2,8 +2,11 @@
 //! noted down as questions for whoever called. Until then they count as "nobody", so that one pass
 //! finds as many questions as possible; a pass with open questions decides nothing.
 
-use super::decide::{Answer, Facts, FoundGroup, FoundUser, Occupancy, Question, Refusal};
+use super::decide::{
+    Answer, Facts, FoundGroup, FoundMembership, FoundUser, Occupancy, Question, Refusal,
+};
 use super::ids::{Gid, Uid};
+use super::names::Login;
 use super::repair::repair;
 use super::sentences;
 
@@ -73,7 +76,7 @@ impl<'a> Desk<'a> {
             None => Ok(None),
             Some(Answer::User(found)) => Ok(found.as_ref()),
             Some(Answer::Failed { source, why }) => Err(Failure { source, why }),
-            Some(Answer::Group(_)) => Err(MISMATCH),
+            Some(Answer::Group(_) | Answer::Groups(_)) => Err(MISMATCH),
         }
     }
 
@@ -82,7 +85,7 @@ impl<'a> Desk<'a> {
             None => Ok(None),
             Some(Answer::Group(found)) => Ok(found.as_ref()),
             Some(Answer::Failed { source, why }) => Err(Failure { source, why }),
-            Some(Answer::User(_)) => Err(MISMATCH),
+            Some(Answer::User(_) | Answer::Groups(_)) => Err(MISMATCH),
         }
     }
 
@@ -108,6 +111,43 @@ impl<'a> Desk<'a> {
     pub(crate) fn group_id(&mut self, id: u32) -> Result<Option<&'a FoundGroup>, Failure<'a>> {
         let found = self.ask_group(Question::GroupId(id))?;
         Ok(found.filter(|group| !self.is_echo(group, &group.name)))
+    }
+
+    /// A group of somebody else that lists `name`, published as `login`, as a member: its GID, and its
+    /// name if it has one. Whoever takes the name has its rights, whatever our roles give and deny.
+    pub(crate) fn group_with_member(
+        &mut self,
+        name: &str,
+        login: &Login,
+    ) -> Result<Option<(u32, Option<&'a str>)>, Failure<'a>> {
+        let found = match self.ask(Question::GroupsOf(name.to_owned())) {
+            None => return Ok(None),
+            Some(Answer::Groups(found)) => found,
+            Some(Answer::Failed { source, why }) => return Err(Failure { source, why }),
+            Some(Answer::User(_) | Answer::Group(_)) => return Err(MISMATCH),
+        };
+        for FoundMembership { gid, source } in found {
+            let echoes = may_echo(source);
+            if echoes && self.is_ours(*gid) {
+                continue;
+            }
+            // Asked by number only now: who is a member of nothing, nearly everybody, needs no further round.
+            let group = self.ask_group(Question::GroupId(*gid))?;
+            let group = group.map(|group| group.name.as_str());
+            let granted = self.occupancy.logins.get(login).is_some_and(|occupant| {
+                group.is_some_and(|group| occupant.granted.contains(group))
+            });
+            if !(echoes && granted) {
+                return Ok(Some((*gid, group)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Has this number been given to anybody or anything of ours since boot?
+    fn is_ours(&self, id: u32) -> bool {
+        let user = Uid::try_from(id).is_ok_and(|id| self.occupancy.uids.contains_key(&id));
+        user || Gid::try_from(id).is_ok_and(|id| self.occupancy.gids.contains_key(&id))
     }
 
     /// Is this group, which is known as `name`, one of ours that comes back to us?

@@ -1,6 +1,8 @@
 //! The steps of the decision, in the order in which they may end it. Each rule stands in its own
 //! room; here is only which comes first, and what they make together.
 
+use std::collections::BTreeSet;
+
 use super::allocate::Allocator;
 use super::config::{Config, DEFAULT_SHELL, EPHEMERAL_BASE, HomeMode, InvalidNames};
 use super::decide::{Decision, Facts, LoginRequest, Occupancy, Occupant, Phase, Refusal};
@@ -82,6 +84,9 @@ fn steps<'a>(
     matching.may_create(&words)?;
 
     let login = login_of(config, given, trace)?;
+    if let Some(failure) = &facts.host.failure {
+        return Err(sentences::lookup_failed(&failure.source, &failure.why));
+    }
     let repaired = login.as_str() != given;
     is_free_name(config, facts, occupancy, desk, given, &login)?;
     let occupant = occupancy.logins.get(&login);
@@ -178,6 +183,12 @@ fn is_free_name(
     }
     if desk.group(login.as_str())?.is_some() || (repaired && desk.group(given)?.is_some()) {
         return Err(sentences::is_a_group(given, login));
+    }
+    // As for groups of that name, whatever `names.allow` says.
+    for name in BTreeSet::from([given, login.as_str()]) {
+        if let Some((gid, group)) = desk.group_with_member(name, login)? {
+            return Err(sentences::is_a_member(name, gid, group));
+        }
     }
     // Whatever `names.allow` says: sudo takes one for the other.
     for name in [given, login.as_str()] {

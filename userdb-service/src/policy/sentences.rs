@@ -250,6 +250,17 @@ pub(crate) fn is_a_group(given: &str, login: &Login) -> Refusal {
     )
 }
 
+pub(crate) fn is_a_member(name: &str, gid: u32, group: Option<&str>) -> Refusal {
+    let group = group.map_or_else(|| gid.to_string(), quoted);
+    refuse(
+        Reason::ProtectedName,
+        format!(
+            "The login {} is listed as a member of the group {group} of this node, whose rights its user would have; choose another login, or have the administrator take the name out of that group.",
+            quoted(name)
+        ),
+    )
+}
+
 pub(crate) fn differs_in_case(given: &str, twin: &str) -> Refusal {
     refuse(
         Reason::ProtectedName,

@@ -354,6 +354,7 @@ impl Node {
                             }
                             Question::User(_) => Answer::User(None),
                             Question::Group(_) => Answer::Group(None),
+                            Question::GroupsOf(_) => Answer::Groups(Vec::new()),
                         };
                         self.facts.answers.insert(question, answer);
                     }
@@ -419,4 +420,20 @@ fn the_home_of_a_number_that_sudoers_names_is_not_moved_into() {
     world.host.homes = [("alice".to_owned(), 0x7000_0009)].into();
     world.host.sudoers_ids = [0x7000_0009].into();
     assert_eq!(world.refusal(&login("alice", "dev")).reason, Reason::Taken);
+}
+
+#[test]
+fn a_primary_group_that_no_file_lists_is_taken() {
+    let plan = World::new(PLAIN).plan(&login("alice", "dev"));
+    let mut world = World::new(&format!("uids.requested = \"20000-59999\"\n{PLAIN}"));
+    world.host.primary_gids = [20_013, plan.uid.get()].into();
+    for variable in ["TELEPORT_UID", "TELEPORT_GID"] {
+        let request = with(login("alice", "dev"), variable, "20013");
+        assert_eq!(world.refusal(&request).reason, Reason::Taken, "{variable}");
+    }
+    let other = world.plan(&login("alice", "dev"));
+    assert_ne!(other.uid, plan.uid);
+    // Not even of who had it before: somebody else is in that group by now.
+    world.occupancy.uids.insert(plan.uid, "alice".to_owned());
+    assert_ne!(world.plan(&login("alice", "dev")).uid, plan.uid);
 }

@@ -1,6 +1,6 @@
 //! Which logins are made, under which name, and which are not.
 
-use userdb_service::policy::decide::{Decision, Question, Reason};
+use userdb_service::policy::decide::{Decision, HostFailure, Question, Reason};
 use userdb_service::policy::plan::Plan;
 
 use crate::world::{PLAIN, World, login, with};
@@ -154,6 +154,8 @@ fn a_failing_lookup_is_never_taken_for_absence() {
         Question::User("bob".to_owned()),
         Question::Group("bob".to_owned()),
         Question::Group("Bob".to_owned()),
+        Question::GroupsOf("bob".to_owned()),
+        Question::GroupsOf("Bob".to_owned()),
     ] {
         let world = World::new(PLAIN).with_failing(failing.clone());
         assert_eq!(
@@ -413,4 +415,73 @@ fn two_spellings_of_one_name_are_not_on_at_the_same_time() {
         world.close_all();
         assert_ne!(world.plan(&login(second, "dev")).uid, plan.uid);
     }
+}
+
+#[test]
+fn a_member_of_a_group_of_others_is_refused_whatever_roles_and_allowances_say() {
+    let toml = format!("names.allow = [\"ghost\"]\n{PLAIN}deny-groups = [\"docker\"]\n");
+    // Under the name it gets and under the one it was asked for by.
+    for (member, given) in [("ghost", "ghost"), ("ghost", "Ghost"), ("Ghost", "Ghost")] {
+        let world = World::new(&toml).with_member("docker", 990, member);
+        let refusal = world.refusal(&login(given, "dev"));
+        assert_eq!(refusal.reason, Reason::ProtectedName, "{member} {given}");
+        for part in [member, "docker"] {
+            assert!(refusal.message.contains(part), "{}", refusal.message);
+        }
+        // Somebody else has nothing to do with it, and one round of questions is still enough.
+        let (decision, rounds) = world.decide_in_rounds(&login("maria", "dev"));
+        assert!(matches!(decision, Decision::Grant(_)), "{decision:?}");
+        assert_eq!(rounds, 1);
+    }
+    // A group that its GID does not lead to is named by that.
+    let mut nameless = World::new(&toml).with_member("docker", 990, "ghost");
+    nameless.groups.clear();
+    let refusal = nameless.refusal(&login("ghost", "dev"));
+    assert!(refusal.message.contains("990"), "{}", refusal.message);
+}
+
+#[test]
+fn our_own_memberships_that_come_back_keep_nobody_out_and_those_in_files_do() {
+    let toml = format!("{PLAIN}groups = [\"docker\", \"builders\"]\n");
+    let mut world = World::new(&toml).with_group("docker", 990);
+    let plan = world.plan(&login("alice", "dev"));
+    world.open(&plan);
+    for source in ["sss", "systemd"] {
+        for group in &plan.groups {
+            let echo = ("alice".to_owned(), group.gid, source.to_owned());
+            world.members.push(echo);
+        }
+    }
+    world.plan(&login("alice", "dev"));
+    // Another name has been granted nothing, so what is said of it is not ours.
+    let mut other = world.clone();
+    other.members = vec![("bea".to_owned(), 990, "sss".to_owned())];
+    assert_eq!(
+        other.refusal(&login("bea", "dev")).reason,
+        Reason::ProtectedName
+    );
+    world
+        .members
+        .push(("alice".to_owned(), 990, "files".to_owned()));
+    assert_eq!(
+        world.refusal(&login("alice", "dev")).reason,
+        Reason::ProtectedName
+    );
+}
+
+#[test]
+fn what_cannot_be_told_of_the_host_keeps_out_only_whom_we_would_make() {
+    let mut world = World::new(PLAIN).with_user("root", 0);
+    world.host.failure = Some(HostFailure {
+        source: "the host".to_owned(),
+        why: "/etc/sudoers.d/loop: too many links".to_owned(),
+    });
+    assert_eq!(world.decide(&login("root", "dev")), Decision::Foreign);
+    let refusal = world.refusal(&login("maria", "dev"));
+    assert_eq!(refusal.reason, Reason::LookupFailed);
+    assert!(
+        refusal.message.contains("sudoers.d/loop"),
+        "{}",
+        refusal.message
+    );
 }

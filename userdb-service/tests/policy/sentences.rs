@@ -111,6 +111,10 @@ fn cases() -> Vec<(World, LoginRequest)> {
         (plain().with_user("bob", 1000), login("Bob", "dev")),
         (plain().with_group("bob", 1000), login("bob", "dev")),
         (plain().with_group("bob", 1000), login("Bob", "dev")),
+        (
+            plain().with_member("docker", 990, "ghost"),
+            login("ghost", "dev"),
+        ),
         (twin, alice()),
         (our_group, login("team-a", "dev")),
         (with_role("groups = [\"ops\"]"), login("ops", "dev")),

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use userdb_service::policy::config::Config;
 use userdb_service::policy::decide::{
-    Answer, Decision, Facts, FoundGroup, FoundUser, HostFacts, LoginRequest, Occupancy, Occupant,
-    Phase, Question, Refusal, decide,
+    Answer, Decision, Facts, FoundGroup, FoundMembership, FoundUser, HostFacts, LoginRequest,
+    Occupancy, Occupant, Phase, Question, Refusal, decide,
 };
 use userdb_service::policy::plan::Plan;
 
@@ -18,6 +18,8 @@ pub struct World {
     pub config: Config,
     pub users: Vec<FoundUser>,
     pub groups: Vec<FoundGroup>,
+    /// Who is listed in which group: the name, the GID, and who says so.
+    pub members: Vec<(String, u32, String)>,
     /// What cannot be asked, and what it then says.
     pub failing: Vec<Question>,
     pub host: HostFacts,
@@ -70,6 +72,13 @@ impl World {
         self
     }
 
+    /// A group that lists `name` as a member.
+    pub fn with_member(mut self, group: &str, gid: u32, name: &str) -> World {
+        let source = "files".to_owned();
+        self.members.push((name.to_owned(), gid, source));
+        self.with_group(group, gid)
+    }
+
     pub fn with_failing(mut self, question: Question) -> World {
         self.failing.push(question);
         self
@@ -93,6 +102,14 @@ impl World {
             Question::UserId(uid) => user(&|user| user.uid == *uid),
             Question::Group(name) => group(&|group| group.name == *name),
             Question::GroupId(gid) => group(&|group| group.gid == *gid),
+            Question::GroupsOf(name) => {
+                let listed = self.members.iter().filter(|(member, ..)| member == name);
+                let found = |(_, gid, source): &(String, u32, String)| FoundMembership {
+                    gid: *gid,
+                    source: source.clone(),
+                };
+                Answer::Groups(listed.map(found).collect())
+            }
         }
     }
 
@@ -169,6 +186,7 @@ impl World {
                 aliases: plan.aliases.clone(),
                 teleport_users: BTreeMap::new(),
                 sessions: 0,
+                granted: Default::default(),
                 phase: Phase::Active,
                 shared: self.config.logins.shared,
             });
@@ -178,6 +196,7 @@ impl World {
             .entry(plan.teleport_user.clone())
             .or_default();
         *grants = grants.union(&plan.grants());
+        occupant.granted.extend(plan.grants().groups);
     }
 
     /// All sessions of everybody have ended; numbers stay taken.

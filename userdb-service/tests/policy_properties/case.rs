@@ -138,6 +138,7 @@ pub struct Case {
     pub users: Vec<&'static str>,
     pub groups: Vec<&'static str>,
     pub sudoers_names: Vec<&'static str>,
+    pub members: Vec<&'static str>,
     pub logins: Vec<String>,
     pub user: String,
     pub words: Vec<String>,
@@ -207,7 +208,7 @@ pub fn case() -> impl Strategy<Value = Case> {
         prop::bool::weighted(0.2),
         subsequence(NAMES, 0..=3),
         subsequence(NAMES, 0..=3),
-        subsequence(NAMES, 0..=2),
+        (subsequence(NAMES, 0..=2), subsequence(NAMES, 0..=2)),
     );
     let request = (
         vec(a_login(), Case::LOGINS),
@@ -226,7 +227,7 @@ pub fn case() -> impl Strategy<Value = Case> {
             small_range,
             users,
             groups,
-            sudoers_names,
+            (sudoers_names, members),
         ) = node;
         Case {
             roles,
@@ -238,6 +239,7 @@ pub fn case() -> impl Strategy<Value = Case> {
             users,
             groups,
             sudoers_names,
+            members,
             logins,
             user,
             words,
@@ -315,6 +317,12 @@ impl Case {
         world.host.busy_ids = [70_001].into();
         world.host.subids = vec![70_012..=70_013];
         world.host.sudoers_ids = [70_014].into();
+        world.host.primary_gids = [70_015].into();
+        // Of groups that are generated, and of one that has no name of its own.
+        for (name, gid) in self.members.iter().zip([70_007, 990]) {
+            let member = ((*name).to_owned(), gid, source());
+            world.members.push(member);
+        }
         world
     }
 

@@ -132,6 +132,11 @@ pub fn check_plan(
     // The name is nobody's.
     for taken in [given, name] {
         prop_assert!(
+            !case.members.contains(&taken),
+            "{:?} is in a group of somebody's",
+            taken
+        );
+        prop_assert!(
             !case.users.contains(&taken) && !case.groups.contains(&taken),
             "{:?} is somebody's",
             taken
@@ -162,8 +167,10 @@ pub fn check_plan(
         );
         prop_assert!(!(role.groups.contains(&"{{env.T}}") && by_t), "{}", name);
     }
-    prop_assert!(![plan.uid.get(), plan.gid.get()].contains(&70_014));
-    prop_assert!(plan.groups.iter().all(|group| group.gid != 70_014));
+    for barred in [70_014, 70_015] {
+        prop_assert!(![plan.uid.get(), plan.gid.get()].contains(&barred));
+        prop_assert!(plan.groups.iter().all(|group| group.gid != barred));
+    }
     for (dot, _) in name.match_indices('.') {
         prop_assert!(
             !case.users.contains(&&name[..dot]),

@@ -4,7 +4,7 @@
 //! A worker has one batch at a time, so a hang harms the batch it is in and nobody else's. There are
 //! at most [`Settings::workers`] of them; further batches wait for a free one, within their timeout.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,8 +15,9 @@ use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::local_users;
 use super::wire::{LONGEST_LINE, Reply, Request, Results};
-use crate::policy::decide::{Facts, HostFacts, Question};
+use crate::policy::decide::{Answer, Facts, HostFacts, HostFailure, Question};
 
 /// Where workers are, and how patient we are with them.
 #[derive(Clone, Debug)]
@@ -69,6 +70,18 @@ pub fn absorb(facts: &mut Facts, later: Facts) {
     facts.host.case_twins.extend(later.host.case_twins);
     facts.host.homes.extend(later.host.homes);
     facts.host.busy_ids.extend(later.host.busy_ids);
+    facts.host.primary_gids.extend(later.host.primary_gids);
+    facts.host.failure = facts.host.failure.take().or(later.host.failure);
+}
+
+/// All that is known without asking anybody: whether `/etc/passwd` has this user.
+pub fn local(name: &str) -> Facts {
+    let found = local_users::find(Path::new(local_users::PASSWD), name);
+    let answer = |user| (Question::User(name.to_owned()), Answer::User(Some(user)));
+    Facts {
+        answers: found.map(answer).into_iter().collect(),
+        host: HostFacts::default(),
+    }
 }
 
 /// What sudoers names, kept from one batch to the next: it seldom changes.
@@ -107,30 +120,70 @@ impl Lookups {
     /// few candidates of a login and dear for a whole host.
     ///
     /// # Errors
-    /// No answers within the timeout, a worker that died or cannot be reached, or a fact of the host
-    /// that cannot be read. Nothing may be concluded then: the login is refused.
+    /// No answers within the timeout, or a worker that died or cannot be reached. Nothing may be
+    /// concluded then. What the host itself does not tell is in [`HostFacts::failure`].
     pub async fn ask(
         &self,
         questions: &[Question],
         home_base: Option<&Path>,
     ) -> Result<Facts, LookupFailed> {
-        let mut asking = "the lookup worker".to_owned();
+        let mut heard = Heard::default();
         let limit = self.settings.timeout;
-        match timeout(limit, self.batch(questions, home_base, &mut asking)).await {
-            Ok(outcome) => outcome,
+        let failed = match timeout(limit, self.batch(questions, home_base, &mut heard)).await {
+            Ok(Ok(facts)) => return Ok(facts),
+            Ok(Err(failed)) => failed,
             // Dropping the batch has hung up on its worker, which ends it.
-            Err(_) => Err(LookupFailed {
-                source: asking,
+            Err(_) => LookupFailed {
+                source: heard.asking,
                 why: format!("no answer within {limit:?}"),
-            }),
+            },
+        };
+        // Whoever exists goes on, whatever becomes of the homes of those who do not.
+        let Some(answers) = heard
+            .answers
+            .filter(|answers| answers.len() == questions.len())
+        else {
+            return Err(failed);
+        };
+        let failure = Some(HostFailure {
+            source: failed.source,
+            why: failed.why,
+        });
+        Ok(Facts {
+            answers: pairs(questions, answers),
+            host: HostFacts {
+                failure,
+                ..HostFacts::default()
+            },
+        })
+    }
+
+    /// As [`Lookups::ask`]. Where nobody can be asked, that is the answer to each question, but of users
+    /// whom `/etc/passwd` has: those go on, as they do while the daemon does not answer.
+    pub async fn facts(&self, questions: &[Question], home_base: Option<&Path>) -> Facts {
+        let failed = match self.ask(questions, home_base).await {
+            Ok(facts) => return facts,
+            Err(failed) => failed,
+        };
+        let mut facts = Facts::default();
+        for question in questions {
+            let nobody = Answer::Failed {
+                source: failed.source.clone(),
+                why: failed.why.clone(),
+            };
+            facts.answers.insert(question.clone(), nobody);
+            if let Question::User(name) = question {
+                absorb(&mut facts, local(name));
+            }
         }
+        facts
     }
 
     async fn batch(
         &self,
         questions: &[Question],
         home_base: Option<&Path>,
-        asking: &mut String,
+        heard: &mut Heard,
     ) -> Result<Facts, LookupFailed> {
         let failed = |source: &str, why: String| LookupFailed {
             source: source.to_owned(),
@@ -155,31 +208,36 @@ impl Lookups {
         let mut fresh = pooled.is_none();
         let mut worker = match pooled {
             Some(worker) => worker,
-            None => self.connect(asking).await?,
+            None => self.connect(heard).await?,
         };
         let results = loop {
-            match worker.exchange(&line, asking).await {
-                Ok(results) if results.answers.len() == questions.len() => break results,
-                Ok(_) => return Err(failed(asking, "the worker lost an answer".to_owned())),
+            match worker.exchange(&line, heard).await {
+                Ok(results) => break results,
                 // One from the pool may have ended for idleness or age just now: that is nobody's fault.
                 Err(_) if !fresh => {
-                    worker = self.connect(asking).await?;
+                    *heard = Heard::default();
+                    worker = self.connect(heard).await?;
                     fresh = true;
                 }
-                Err(e) => return Err(failed(asking, format!("the lookup worker died: {e}"))),
+                Err(e) => {
+                    let why = format!("the lookup worker died: {e}");
+                    return Err(failed(&heard.asking, why));
+                }
             }
         };
+        let answers = heard.answers.take().unwrap_or_default();
+        if answers.len() != questions.len() {
+            let why = "the worker lost an answer".to_owned();
+            return Err(failed(&heard.asking, why));
+        }
         lock(&self.idle).push(worker);
-        self.collect(questions, results, sudoers_seen, named)
+        Ok(Facts {
+            answers: pairs(questions, answers),
+            host: self.collect(results, sudoers_seen, named),
+        })
     }
 
-    fn collect(
-        &self,
-        questions: &[Question],
-        results: Results,
-        sudoers_seen: Option<u64>,
-        named: Named,
-    ) -> Result<Facts, LookupFailed> {
+    fn collect(&self, results: Results, sudoers_seen: Option<u64>, named: Named) -> HostFacts {
         for service in results.not_installed {
             if lock(&self.reported).insert(service.clone()) {
                 tracing::info!(
@@ -187,13 +245,10 @@ impl Lookups {
                 );
             }
         }
-        if let Some(why) = results.host_failure {
-            return Err(LookupFailed {
-                source: "the host".to_owned(),
-                why,
-            });
-        }
         let mut host = HostFacts::from(results.host);
+        if host.failure.is_some() {
+            return host;
+        }
         if sudoers_seen == Some(results.sudoers_version) {
             (host.sudoers_names, host.sudoers_ids) = (named.names, named.ids);
         } else {
@@ -203,19 +258,38 @@ impl Lookups {
             };
             *lock(&self.sudoers) = (Some(results.sudoers_version), named);
         }
-        let answers = questions.iter().cloned().zip(results.answers).collect();
-        Ok(Facts { answers, host })
+        host
     }
 
-    async fn connect(&self, asking: &mut String) -> Result<Worker, LookupFailed> {
-        *asking = "the lookup worker".to_owned();
+    async fn connect(&self, heard: &Heard) -> Result<Worker, LookupFailed> {
         let socket = &self.settings.socket;
         match UnixStream::connect(socket).await {
             Ok(stream) => Ok(Worker(BufReader::new(stream))),
             Err(e) => Err(LookupFailed {
-                source: asking.clone(),
+                source: heard.asking.clone(),
                 why: format!("cannot connect to {}: {e}", socket.display()),
             }),
+        }
+    }
+}
+
+fn pairs(questions: &[Question], answers: Vec<Answer>) -> BTreeMap<Question, Answer> {
+    questions.iter().cloned().zip(answers).collect()
+}
+
+/// What a worker has said of a batch until now.
+#[derive(Debug)]
+struct Heard {
+    /// Who is being asked.
+    asking: String,
+    answers: Option<Vec<Answer>>,
+}
+
+impl Default for Heard {
+    fn default() -> Heard {
+        Heard {
+            asking: "the lookup worker".to_owned(),
+            answers: None,
         }
     }
 }
@@ -230,7 +304,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Worker(BufReader<UnixStream>);
 
 impl Worker {
-    async fn exchange(&mut self, request: &[u8], asking: &mut String) -> io::Result<Results> {
+    async fn exchange(&mut self, request: &[u8], heard: &mut Heard) -> io::Result<Results> {
         self.0.write_all(request).await?;
         loop {
             let mut line = Vec::new();
@@ -240,7 +314,8 @@ impl Worker {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             match serde_json::from_slice(&line)? {
-                Reply::Asking(source) => *asking = source,
+                Reply::Asking(source) => heard.asking = source,
+                Reply::Answers(answers) => heard.answers = Some(answers),
                 Reply::Done(results) => return Ok(*results),
             }
         }

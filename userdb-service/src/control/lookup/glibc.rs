@@ -5,7 +5,7 @@
 //! (`__nss_configure_lookup`) it cannot: its return code then tells found, absent and failed apart,
 //! and it no longer asks nscd, whose answers may be stale.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -22,6 +22,7 @@ unsafe extern "C" {
 pub(super) enum Reply {
     User { name: String, uid: u32, gid: u32 },
     Group { name: String, gid: u32 },
+    Groups(Vec<u32>),
     NotFound,
     Failed(String),
 }
@@ -61,6 +62,7 @@ pub(super) fn ask(service: &str, question: &Question) -> Reply {
         Question::UserId(_) => (c"passwd", "getpwuid_r"),
         Question::Group(_) => (c"group", "getgrnam_r"),
         Question::GroupId(_) => (c"group", "getgrgid_r"),
+        Question::GroupsOf(name) => return groups_of(service, name),
     };
     // A module without this function (one for hosts only, say) has no users; glibc would say "failed".
     if service != "files" {
@@ -70,14 +72,11 @@ pub(super) fn ask(service: &str, question: &Question) -> Reply {
             Err(_) => return Reply::Failed("its library can no longer be loaded".to_owned()),
         }
     }
-    let Ok(line) = CString::new(service) else {
-        return Reply::Failed("its name holds a NUL".to_owned());
-    };
-    // SAFETY: both arguments are NUL-terminated strings that live over the call; glibc copies them.
-    if unsafe { __nss_configure_lookup(database.as_ptr(), line.as_ptr()) } != 0 {
-        return Reply::Failed(format!("glibc refuses it: {}", io::Error::last_os_error()));
+    if let Err(failed) = configure(database, service) {
+        return failed;
     }
     match question {
+        Question::GroupsOf(name) => groups_of(service, name),
         Question::User(name) => named(name, |name, buffer| {
             user(buffer, |entry, buffer, result| {
                 // SAFETY: `name` is NUL-terminated; `entry`, `buffer` (with its length) and `result`
@@ -120,6 +119,136 @@ pub(super) fn ask(service: &str, question: &Question) -> Reply {
                 unsafe { libc::getgrgid_r(*gid, entry, buffer.as_mut_ptr(), buffer.len(), result) }
             })
         }),
+    }
+}
+
+/// From now on `database` is this service's alone.
+fn configure(database: &CStr, service: &str) -> Result<(), Reply> {
+    let Ok(line) = CString::new(service) else {
+        return Err(Reply::Failed("its name holds a NUL".to_owned()));
+    };
+    // SAFETY: both arguments are NUL-terminated strings that live over the call; glibc copies them.
+    if unsafe { __nss_configure_lookup(database.as_ptr(), line.as_ptr()) } != 0 {
+        let why = io::Error::last_os_error();
+        return Err(Reply::Failed(format!("glibc refuses it: {why}")));
+    }
+    Ok(())
+}
+
+/// A module's `initgroups_dyn`: adds to a grown array of GIDs, with how many are in it and fit.
+type InitgroupsDyn = unsafe extern "C" fn(
+    user: *const c_char,
+    skipped: libc::gid_t,
+    start: *mut c_long,
+    size: *mut c_long,
+    groups: *mut *mut libc::gid_t,
+    limit: c_long,
+    errno: *mut c_int,
+) -> c_int;
+
+/// No group: what is said for the primary group, which the answer is to leave out.
+const NO_GROUP: libc::gid_t = libc::gid_t::MAX;
+
+/// The groups that list `name`. getgrouplist hides a service that fails, so a module is asked directly.
+fn groups_of(service: &str, name: &str) -> Reply {
+    let Ok(name) = CString::new(name) else {
+        return Reply::NotFound; // no provider can hold such a name
+    };
+    if service != "files" {
+        let Ok(library) = Library::open(service) else {
+            return Reply::Failed("its library can no longer be loaded".to_owned());
+        };
+        let function = library.symbol(&format!("_nss_{service}_initgroups_dyn"));
+        if !function.is_null() {
+            // SAFETY: the symbol is a function of this type: the name is the one glibc calls it by, and
+            // the interface has not changed since glibc 2.3. The library is never unloaded.
+            let function = unsafe { std::mem::transmute::<*mut c_void, InitgroupsDyn>(function) };
+            return initgroups(function, &name);
+        }
+        if !library.has(&format!("_nss_{service}_getgrent_r")) {
+            return Reply::NotFound;
+        }
+    }
+    // glibc's own files, and modules that can only be listed, which glibc does. What keeps them from
+    // answering has shown in the question for the group of this name, which is always asked, too.
+    for database in [c"initgroups", c"group"] {
+        if let Err(failed) = configure(database, service) {
+            return failed;
+        }
+    }
+    let mut groups = vec![0; 64];
+    loop {
+        let had = groups.len();
+        let mut count = c_int::try_from(had).unwrap_or(c_int::MAX);
+        // SAFETY: `name` is NUL-terminated, and `groups` has room for `count` GIDs.
+        let rc =
+            unsafe { libc::getgrouplist(name.as_ptr(), NO_GROUP, groups.as_mut_ptr(), &mut count) };
+        let count = usize::try_from(count).unwrap_or_default();
+        match rc {
+            -1 if count > had => groups.resize(count, 0),
+            -1 => return Reply::Failed("its groups cannot be listed".to_owned()),
+            _ => {
+                groups.truncate(count);
+                return listed(groups);
+            }
+        }
+    }
+}
+
+fn initgroups(function: InitgroupsDyn, name: &CStr) -> Reply {
+    const AT_FIRST: usize = 64;
+    // SAFETY: calloc takes any two numbers; the module may reallocate what it returns.
+    let mut groups =
+        unsafe { libc::calloc(AT_FIRST, size_of::<libc::gid_t>()) }.cast::<libc::gid_t>();
+    if groups.is_null() {
+        return Reply::Failed("no memory for its answer".to_owned());
+    }
+    let (mut count, mut size, mut errno) = (0, AT_FIRST as c_long, NO_REASON);
+    set_errno(NO_REASON);
+    // SAFETY: `name` is NUL-terminated; `groups` is an array from malloc with room for `size` GIDs, of
+    // which `count` are filled, as the interface wants; every pointer outlives the call. A limit of
+    // nothing or less is none.
+    let status = unsafe {
+        function(
+            name.as_ptr(),
+            NO_GROUP,
+            &mut count,
+            &mut size,
+            &mut groups,
+            -1,
+            &mut errno,
+        )
+    };
+    let filled = usize::try_from(count.min(size)).unwrap_or_default();
+    let found = match groups.is_null() {
+        true => Vec::new(),
+        // SAFETY: the module has kept `groups` an array with `size` places and says that `count` of them
+        // are filled; the smaller of both is looked at.
+        false => unsafe { std::slice::from_raw_parts(groups, filled) }.to_vec(),
+    };
+    // SAFETY: from calloc, or from the module's realloc of it, and used no more.
+    unsafe { libc::free(groups.cast()) };
+    match status {
+        SUCCESS => listed(found),
+        NOT_FOUND => Reply::NotFound,
+        _ if errno == NO_REASON => {
+            Reply::Failed("it is unavailable and gives no reason".to_owned())
+        }
+        _ => Reply::Failed(io::Error::from_raw_os_error(errno).to_string()),
+    }
+}
+
+/// NSS_STATUS_SUCCESS and NSS_STATUS_NOTFOUND of nss.h.
+const SUCCESS: c_int = 1;
+const NOT_FOUND: c_int = 0;
+
+fn listed(mut groups: Vec<libc::gid_t>) -> Reply {
+    groups.retain(|gid| *gid != NO_GROUP);
+    groups.sort_unstable();
+    groups.dedup();
+    match groups.is_empty() {
+        true => Reply::NotFound,
+        false => Reply::Groups(groups),
     }
 }
 
@@ -241,11 +370,16 @@ impl Library {
     }
 
     fn has(&self, symbol: &str) -> bool {
+        !self.symbol(symbol).is_null()
+    }
+
+    /// Null if the library has none of this name.
+    fn symbol(&self, symbol: &str) -> *mut c_void {
         let Ok(symbol) = CString::new(symbol) else {
-            return false;
+            return ptr::null_mut();
         };
         // SAFETY: the handle is live (never closed) and `symbol` is NUL-terminated.
-        !unsafe { libc::dlsym(self.0, symbol.as_ptr()) }.is_null()
+        unsafe { libc::dlsym(self.0, symbol.as_ptr()) }
     }
 }
 

@@ -28,8 +28,8 @@ impl SubordinateIds {
         if self.seen != Some(now) {
             let mut ranges = Vec::new();
             for path in paths {
-                match std::fs::read_to_string(path) {
-                    Ok(text) => ranges.extend(subid_ranges(&text)),
+                match std::fs::read(path) {
+                    Ok(text) => ranges.extend(subid_ranges(&String::from_utf8_lossy(&text))),
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                     Err(e) => {
                         return Err(io::Error::new(e.kind(), format!("{}: {e}", path.display())));

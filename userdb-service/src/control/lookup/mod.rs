@@ -7,6 +7,7 @@
 pub mod client;
 mod glibc;
 pub mod host_facts;
+mod local_users;
 pub mod named;
 pub(crate) mod nsswitch;
 pub mod remains;
@@ -14,7 +15,7 @@ mod twins;
 mod wire;
 pub mod worker;
 
-pub use client::{LookupFailed, Lookups, Settings, absorb};
+pub use client::{LookupFailed, Lookups, Settings, absorb, local};
 
 /// The first argument with which the daemon's binary is run as a lookup worker.
 pub const WORKER_ARGUMENT: &str = "--lookup-worker";

@@ -4,11 +4,26 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// The services to ask, in order, for each of the two databases that concern us.
+/// The services to ask, in order, for each of the databases that concern us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Services {
     pub(crate) passwd: Vec<String>,
     pub(crate) group: Vec<String>,
+    /// Who is asked for the groups of a user; without such a line those of `group` are.
+    pub(crate) initgroups: Option<Vec<String>>,
+}
+
+impl Services {
+    /// Who may know a name as a member: whom glibc asks at a login, and those that list groups to others.
+    pub(crate) fn of_members(&self) -> Vec<String> {
+        let mut services = self.group.clone();
+        for service in self.initgroups.iter().flatten() {
+            if !services.contains(service) {
+                services.push(service.clone());
+            }
+        }
+        services
+    }
 }
 
 /// Identity of one version of a file: an edit in place, a replacement and a removal all change it.
@@ -31,6 +46,7 @@ pub(crate) fn parse(text: &str) -> Services {
     let mut services = Services {
         passwd: vec!["files".to_owned()],
         group: vec!["files".to_owned()],
+        initgroups: None,
     };
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or_default().trim_start();
@@ -41,6 +57,7 @@ pub(crate) fn parse(text: &str) -> Services {
         let list = match database {
             "passwd" => &mut services.passwd,
             "group" => &mut services.group,
+            "initgroups" => services.initgroups.get_or_insert_default(),
             _ => continue,
         };
         *list = service_names(rest);
@@ -88,6 +105,13 @@ mod tests {
         );
         assert_eq!(read.passwd, ["files", "teleport", "systemd"]);
         assert_eq!(read.group, ["files", "sss"]);
+    }
+
+    #[test]
+    fn members_are_asked_for_at_both_lines() {
+        let read = parse("group: files teleport\ninitgroups: files sss\n");
+        assert_eq!(read.of_members(), ["files", "teleport", "sss"]);
+        assert_eq!(parse("group: files sss\n").of_members(), ["files", "sss"]);
     }
 
     #[test]

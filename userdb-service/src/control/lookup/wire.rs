@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use serde_derive::{Deserialize, Serialize};
 
-use crate::policy::decide::{Answer, HostFacts, Question};
+use crate::policy::decide::{Answer, HostFacts, HostFailure, Question};
 
 /// Longest line in either direction: a worker runs other people's code, so its word is bounded.
 pub(super) const LONGEST_LINE: usize = 16 << 20;
@@ -26,19 +26,17 @@ pub(super) struct Request {
 pub(super) enum Reply {
     /// From now on this service is being asked: it is to blame if nothing more comes.
     Asking(String),
-    /// All answers; the worker is free again.
+    /// All answers, in the order of the questions. What the host says follows.
+    Answers(Vec<Answer>),
+    /// What the host says; the worker is free again.
     Done(Box<Results>),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Results {
-    /// In the order of the questions.
-    pub(super) answers: Vec<Answer>,
     pub(super) host: HostReport,
     /// Version of what sudoers names; it is in `host` if the asker's version is another one.
     pub(super) sudoers_version: u64,
-    /// A fact of the host that could not be read: nothing may be concluded from the others.
-    pub(super) host_failure: Option<String>,
     /// Services in nsswitch.conf whose library is not installed.
     pub(super) not_installed: BTreeSet<String>,
 }
@@ -52,6 +50,8 @@ pub(super) struct HostReport {
     pub(super) case_twins: BTreeMap<String, String>,
     pub(super) homes: BTreeMap<String, u32>,
     pub(super) busy_ids: BTreeSet<u32>,
+    pub(super) primary_gids: BTreeSet<u32>,
+    pub(super) failure: Option<HostFailure>,
 }
 
 impl From<HostReport> for HostFacts {
@@ -63,6 +63,8 @@ impl From<HostReport> for HostFacts {
             case_twins: report.case_twins,
             homes: report.homes,
             busy_ids: report.busy_ids,
+            primary_gids: report.primary_gids,
+            failure: report.failure,
         }
     }
 }

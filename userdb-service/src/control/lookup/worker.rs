@@ -16,12 +16,15 @@ use nix::unistd::Pid;
 use super::OWN_SERVICE;
 use super::glibc::{self, Presence};
 use super::host_facts::{Homes, SubordinateIds};
+use super::local_users::{self, LocalUsers};
 use super::named::Scanner;
 use super::nsswitch::{self, Services, Stamp};
 use super::remains;
-use super::twins::{self, Capitalised};
+use super::twins;
 use super::wire::{HostReport, Reply, Request, Results};
-use crate::policy::decide::{Answer, FoundGroup, FoundUser, Question};
+use crate::policy::decide::{
+    Answer, FoundGroup, FoundMembership, FoundUser, HostFailure, Question,
+};
 
 /// Without a question for this long the worker ends; the next one starts another.
 const IDLE: Duration = Duration::from_secs(60);
@@ -102,7 +105,7 @@ struct Worker {
     subids: SubordinateIds,
     homes: Homes,
     sudoers: Scanner,
-    capitalised: Capitalised,
+    passwd: LocalUsers,
 }
 
 impl Worker {
@@ -114,7 +117,7 @@ impl Worker {
             subids: SubordinateIds::default(),
             homes: Homes::default(),
             sudoers: Scanner::new(),
-            capitalised: Capitalised::new("/etc/passwd"),
+            passwd: LocalUsers::new(local_users::PASSWD),
         }
     }
 
@@ -124,10 +127,19 @@ impl Worker {
         progress: &mut dyn FnMut(&Reply) -> io::Result<()>,
     ) -> io::Result<Results> {
         let mut results = Results::default();
+        let mut answers = Vec::new();
         let mut blamed = BTreeSet::from(["files".to_owned()]);
         match self.read_services() {
             Ok(()) => {
                 for question in &request.questions {
+                    // A user of others goes on as it is, and its groups may be dear: an LDAP server is
+                    // asked for them, and for theirs.
+                    if let Question::GroupsOf(name) = question
+                        && is_found(name, &request.questions, &answers)
+                    {
+                        answers.push(Answer::Groups(Vec::new()));
+                        continue;
+                    }
                     let answer =
                         self.ask_all(question, &mut results.not_installed, &mut |service| {
                             match blamed.insert(service.to_owned()) {
@@ -136,7 +148,7 @@ impl Worker {
                             }
                         })?;
                     let twins = &mut results.host.case_twins;
-                    results.answers.push(match (question, answer) {
+                    answers.push(match (question, answer) {
                         (Question::User(name), Answer::User(None)) => {
                             self.in_another_case(name, twins)
                         }
@@ -149,15 +161,19 @@ impl Worker {
                     source: NSSWITCH.to_owned(),
                     why: e.to_string(),
                 };
-                results.answers = vec![failed; request.questions.len()];
+                answers = vec![failed; request.questions.len()];
             }
         }
+        // Whoever exists goes on by these, whatever becomes of the rest.
+        progress(&Reply::Answers(answers))?;
         // Everything else of the host is on local file systems; homes may be on a server that hangs.
-        if let Some(base) = &request.home_base {
-            progress(&Reply::Asking(base.clone()))?;
-        }
+        let about = request.home_base.as_deref().unwrap_or("the host");
+        progress(&Reply::Asking(about.to_owned()))?;
         if let Err(e) = self.host(request, &mut results) {
-            results.host_failure = Some(e.to_string());
+            results.host.failure = Some(HostFailure {
+                source: "the host".to_owned(),
+                why: e.to_string(),
+            });
         }
         Ok(results)
     }
@@ -165,8 +181,8 @@ impl Worker {
     fn read_services(&mut self) -> io::Result<()> {
         let stamp = Stamp::of(Path::new(NSSWITCH));
         if self.seen != Some(stamp) {
-            self.services = match std::fs::read_to_string(NSSWITCH) {
-                Ok(text) => nsswitch::parse(&text),
+            self.services = match std::fs::read(NSSWITCH) {
+                Ok(text) => nsswitch::parse(&String::from_utf8_lossy(&text)),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => nsswitch::parse(""),
                 Err(e) => return Err(e),
             };
@@ -182,9 +198,14 @@ impl Worker {
         not_installed: &mut BTreeSet<String>,
         asking: &mut dyn FnMut(&str) -> io::Result<()>,
     ) -> io::Result<Answer> {
-        let (mut services, of_users) = match question {
-            Question::User(_) | Question::UserId(_) => (self.services.passwd.clone(), true),
-            Question::Group(_) | Question::GroupId(_) => (self.services.group.clone(), false),
+        let (mut services, absent) = match question {
+            Question::User(_) | Question::UserId(_) => {
+                (self.services.passwd.clone(), Answer::User(None))
+            }
+            Question::Group(_) | Question::GroupId(_) => {
+                (self.services.group.clone(), Answer::Group(None))
+            }
+            Question::GroupsOf(_) => (self.services.of_members(), Answer::Groups(Vec::new())),
         };
         // Users of other userdb providers are users, whether or not nsswitch.conf shows them.
         let listed = services.iter().any(|service| service == "systemd");
@@ -192,6 +213,7 @@ impl Worker {
             services.push("systemd".to_owned());
         }
         let mut failed = None;
+        let mut memberships = Vec::new();
         for service in services.iter().filter(|service| *service != "teleport") {
             match self.presence(service) {
                 Presence::Usable => {}
@@ -222,17 +244,24 @@ impl Worker {
                 glibc::Reply::Group { name, gid } => {
                     return Ok(Answer::Group(Some(FoundGroup { name, gid, source })));
                 }
+                // Here the first is not all: one service adds to another.
+                glibc::Reply::Groups(gids) => {
+                    let found = |gid| FoundMembership {
+                        gid,
+                        source: source.clone(),
+                    };
+                    memberships.extend(gids.into_iter().map(found));
+                }
                 glibc::Reply::Failed(why) => {
                     failed.get_or_insert(Answer::Failed { source, why });
                 }
             }
         }
-        let absent = if of_users {
-            Answer::User(None)
-        } else {
-            Answer::Group(None)
-        };
-        Ok(failed.unwrap_or(absent))
+        Ok(match failed {
+            Some(failed) => failed,
+            None if memberships.is_empty() => absent,
+            None => Answer::Groups(memberships),
+        })
     }
 
     fn presence(&mut self, service: &str) -> Presence {
@@ -265,7 +294,9 @@ impl Worker {
                         let source = service;
                         return Answer::Failed { source, why };
                     }
-                    glibc::Reply::NotFound | glibc::Reply::Group { .. } => {}
+                    glibc::Reply::NotFound
+                    | glibc::Reply::Group { .. }
+                    | glibc::Reply::Groups(_) => {}
                 }
             }
         }
@@ -279,7 +310,7 @@ impl Worker {
             match question {
                 Question::User(name) => drop(names.insert(name.as_str())),
                 Question::UserId(uid) => drop(uids.insert(*uid)),
-                Question::Group(_) | Question::GroupId(_) => {}
+                Question::Group(_) | Question::GroupId(_) | Question::GroupsOf(_) => {}
             }
         }
         let named = self.sudoers.read()?.clone();
@@ -290,7 +321,8 @@ impl Worker {
             false => (named.names, named.ids),
         };
         let mut case_twins = std::mem::take(&mut results.host.case_twins);
-        case_twins.extend(self.capitalised.twins(&names)?);
+        let passwd = self.passwd.read()?;
+        case_twins.extend(passwd.twins(&names));
         results.host = HostReport {
             subids: self.subids.read()?.to_vec(),
             sudoers_names,
@@ -301,9 +333,19 @@ impl Worker {
                 None => BTreeMap::new(),
             },
             busy_ids: remains::busy(&uids)?,
+            primary_gids: passwd.primary_gids(&uids),
+            failure: None,
         };
         Ok(())
     }
+}
+
+/// Whether one of the answers so far is a user of this name.
+fn is_found(name: &str, questions: &[Question], answers: &[Answer]) -> bool {
+    questions
+        .iter()
+        .zip(answers)
+        .any(|pair| matches!(pair, (Question::User(asked), Answer::User(Some(_))) if asked == name))
 }
 
 /// Whether somebody besides us offers users over varlink. The multiplexer and the NSS bridge only

@@ -39,6 +39,7 @@ impl Registry {
             given: standing.given.clone(),
             aliases: Vec::new(),
             teleport_users: BTreeMap::new(),
+            granted: standing.granted.groups.clone(),
             sessions: u32::try_from(sessions.len()).unwrap_or(u32::MAX),
             phase: match standing.phase {
                 Phase::Live => decide::Phase::Reserved,
