@@ -4,6 +4,7 @@
 mod cap;
 mod groups;
 mod hostile;
+mod named;
 mod programs;
 mod shared;
 

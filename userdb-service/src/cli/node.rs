@@ -140,6 +140,7 @@ impl Node {
             passwd,
             group,
             initgroups,
+            ..
         } = nsswitch::parse(&String::from_utf8_lossy(&nsswitch));
         let stale_sudoers = stale(&sudoers, [&before, &registry], &table);
         Node {

@@ -112,6 +112,8 @@ pub struct HostFacts {
     pub sudoers_names: BTreeSet<String>,
     /// The numbers in there: `#UID` and `%#GID`, whichever of the two.
     pub sudoers_ids: BTreeSet<u32>,
+    /// Of the names asked for, those in a netgroup that sudoers names.
+    pub in_netgroups: BTreeSet<String>,
     /// Users of others that differ in case only from a user who was asked for, by the name asked for.
     pub case_twins: BTreeMap<String, String>,
     /// Entries of `home.base` and their owners.

@@ -42,8 +42,10 @@ pub(crate) enum Protection<'a> {
     BuiltIn,
     /// Begins with `teleport-`.
     Teleport,
-    /// Named in sudoers.
+    /// Named in sudoers or doas.conf.
     Sudoers,
+    /// In a netgroup that is named in sudoers.
+    Netgroup,
     /// A word of the sudoers grammar.
     SudoersWord,
 }
@@ -73,6 +75,9 @@ pub(crate) fn protection<'a>(
     }
     if in_sudoers(host, name) {
         return Some(Protection::Sudoers);
+    }
+    if host.in_netgroups.contains(name) {
+        return Some(Protection::Netgroup);
     }
     let mut built_in = BUILT_IN.iter().flat_map(|line| line.split(' '));
     let is_built_in = built_in.any(|pattern| glob::matches(pattern, name));
@@ -203,6 +208,20 @@ mod tests {
             );
         }
         assert_eq!(protection(&config, &host, "erin"), None);
+    }
+
+    #[test]
+    fn a_member_of_a_netgroup_in_sudoers_is_protected_and_others_are_not() {
+        let mut config = Config::default();
+        let host = HostFacts {
+            in_netgroups: ["netta".to_owned()].into(),
+            ..HostFacts::default()
+        };
+        let netgroup = Some(Protection::Netgroup);
+        assert_eq!(protection(&config, &host, "netta"), netgroup);
+        assert_eq!(protection(&config, &host, "nett"), None);
+        config.names.allow = vec!["netta".to_owned()];
+        assert_eq!(protection(&config, &host, "netta"), None);
     }
 
     #[test]

@@ -296,7 +296,8 @@ pub(crate) fn protected_name(name: &str, protection: Protection<'_>) -> Refusal 
         Protection::Configured(pattern) => format!("names.protected has {}", quoted(pattern)),
         Protection::BuiltIn => "the name carries rights on many systems".to_owned(),
         Protection::Teleport => "names that begin with teleport- are reserved".to_owned(),
-        Protection::Sudoers => "sudoers names it".to_owned(),
+        Protection::Sudoers => "sudoers or doas.conf names it".to_owned(),
+        Protection::Netgroup => "a netgroup that sudoers names has it as a member".to_owned(),
         Protection::SudoersWord => "the word means something else in sudoers".to_owned(),
     };
     let right = match protection {

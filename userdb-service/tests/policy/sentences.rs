@@ -31,6 +31,8 @@ fn cases() -> Vec<(World, LoginRequest)> {
     let with_role = |lines: &str| World::new(&format!("{PLAIN}{lines}\n"));
     let mut sudoers = plain();
     sudoers.host.sudoers_names = ["carol".to_owned()].into();
+    let mut netgroup = plain();
+    netgroup.host.in_netgroups = ["netta".to_owned()].into();
     let mut home_of_another = plain();
     home_of_another.host.homes = [("bob".to_owned(), 0x7000_0001)].into();
     let mut home_taken = plain().with_user("carol", 0x7000_0002);
@@ -126,6 +128,7 @@ fn cases() -> Vec<(World, LoginRequest)> {
         (plain(), login("sudoedit", "dev")),
         (plain(), login("teleport-x", "dev")),
         (sudoers, login("carol", "dev")),
+        (netgroup, login("netta", "dev")),
         (plain().with_user("john", 1000), login("john.doe", "dev")),
         (occupied("", "Deploy"), login("deploy", "dev")),
         // Numbers.

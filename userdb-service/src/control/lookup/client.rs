@@ -67,6 +67,7 @@ pub fn absorb(facts: &mut Facts, later: Facts) {
     facts.host.subids = later.host.subids;
     facts.host.sudoers_names = later.host.sudoers_names;
     facts.host.sudoers_ids = later.host.sudoers_ids;
+    facts.host.in_netgroups.extend(later.host.in_netgroups);
     facts.host.case_twins.extend(later.host.case_twins);
     facts.host.homes.extend(later.host.homes);
     facts.host.busy_ids.extend(later.host.busy_ids);

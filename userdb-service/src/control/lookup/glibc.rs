@@ -15,6 +15,13 @@ use crate::policy::decide::Question;
 unsafe extern "C" {
     /// glibc: replaces the service line of one nsswitch database for this process. 0 or -1 + errno.
     fn __nss_configure_lookup(database: *const c_char, line: *const c_char) -> c_int;
+    /// glibc: 1 if the netgroup has an entry of this host, user and domain; null stands for any.
+    fn innetgr(
+        netgroup: *const c_char,
+        host: *const c_char,
+        user: *const c_char,
+        domain: *const c_char,
+    ) -> c_int;
 }
 
 /// What a service answered.
@@ -250,6 +257,17 @@ fn listed(mut groups: Vec<libc::gid_t>) -> Reply {
         true => Reply::NotFound,
         false => Reply::Groups(groups),
     }
+}
+
+/// Does the netgroup have this user, on any host and in any domain, to this service? glibc does not tell
+/// one that fails from one that says no. `None`: it cannot be asked at all.
+pub(super) fn in_netgroup(service: &str, netgroup: &str, user: &str) -> Option<bool> {
+    let (Ok(netgroup), Ok(user)) = (CString::new(netgroup), CString::new(user)) else {
+        return Some(false); // no provider can hold such a name
+    };
+    configure(c"netgroup", service).ok()?;
+    // SAFETY: both strings are NUL-terminated and live over the call; the others may be null.
+    Some(unsafe { innetgr(netgroup.as_ptr(), ptr::null(), user.as_ptr(), ptr::null()) == 1 })
 }
 
 fn named(name: &str, mut ask: impl FnMut(&CStr, &mut [c_char]) -> Result<Reply, c_int>) -> Reply {

@@ -11,6 +11,8 @@ pub(crate) struct Services {
     pub(crate) group: Vec<String>,
     /// Who is asked for the groups of a user; without such a line those of `group` are.
     pub(crate) initgroups: Option<Vec<String>>,
+    /// Who knows netgroups; glibc's own, without such a line.
+    pub(crate) netgroup: Vec<String>,
 }
 
 impl Services {
@@ -47,6 +49,7 @@ pub(crate) fn parse(text: &str) -> Services {
         passwd: vec!["files".to_owned()],
         group: vec!["files".to_owned()],
         initgroups: None,
+        netgroup: vec!["nis".to_owned(), "files".to_owned()],
     };
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or_default().trim_start();
@@ -57,6 +60,7 @@ pub(crate) fn parse(text: &str) -> Services {
         let list = match database {
             "passwd" => &mut services.passwd,
             "group" => &mut services.group,
+            "netgroup" => &mut services.netgroup,
             "initgroups" => services.initgroups.get_or_insert_default(),
             _ => continue,
         };
@@ -118,6 +122,12 @@ mod tests {
     fn without_a_file_or_a_line_the_services_are_those_of_glibc() {
         assert_eq!(passwd(""), ["files"]);
         assert_eq!(parse("passwd: sss\n").group, ["files"]);
+    }
+
+    #[test]
+    fn the_services_of_netgroups_have_a_line_of_their_own() {
+        assert_eq!(parse("netgroup: files sss\n").netgroup, ["files", "sss"]);
+        assert_eq!(parse("group: sss\n").netgroup, ["nis", "files"]);
     }
 
     #[test]

@@ -175,6 +175,14 @@ impl Worker {
                 why: e.to_string(),
             });
         }
+        // They may be on a server, too.
+        if !self.sudoers.netgroups().is_empty() {
+            progress(&Reply::Asking("netgroups".to_owned()))?;
+            match self.in_netgroups(request) {
+                Ok(members) => results.host.in_netgroups = members,
+                Err(failure) => drop(results.host.failure.get_or_insert(failure)),
+            }
+        }
         Ok(results)
     }
 
@@ -303,6 +311,35 @@ impl Worker {
         Answer::User(None)
     }
 
+    /// The users asked for who are in a netgroup that sudoers names.
+    fn in_netgroups(&mut self, request: &Request) -> Result<BTreeSet<String>, HostFailure> {
+        let mut members = BTreeSet::new();
+        for service in self.services.netgroup.clone() {
+            let failed = |why| HostFailure {
+                source: service.clone(),
+                why,
+            };
+            match self.presence(&service) {
+                Presence::Usable => {}
+                Presence::NotInstalled => continue,
+                Presence::Broken(why) => return Err(failed(why)),
+            }
+            for netgroup in self.sudoers.netgroups() {
+                for question in &request.questions {
+                    let Question::User(name) = question else {
+                        continue;
+                    };
+                    match glibc::in_netgroup(&service, netgroup, name) {
+                        Some(true) => drop(members.insert(name.clone())),
+                        Some(false) => {}
+                        None => return Err(failed("glibc cannot ask it for netgroups".to_owned())),
+                    }
+                }
+            }
+        }
+        Ok(members)
+    }
+
     fn host(&mut self, request: &Request, results: &mut Results) -> io::Result<()> {
         let mut names = BTreeSet::new();
         let mut uids = BTreeSet::new();
@@ -327,6 +364,7 @@ impl Worker {
             subids: self.subids.read()?.to_vec(),
             sudoers_names,
             sudoers_ids,
+            in_netgroups: BTreeSet::new(),
             case_twins,
             homes: match &request.home_base {
                 Some(base) => self.homes.of(Path::new(base), &names, &uids)?,

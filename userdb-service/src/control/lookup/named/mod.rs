@@ -122,6 +122,11 @@ impl Scanner {
         }
     }
 
+    /// The netgroups that were named when it was read last.
+    pub(super) fn netgroups(&self) -> &BTreeSet<String> {
+        &self.named.netgroups
+    }
+
     /// Reads what has changed.
     ///
     /// # Errors
