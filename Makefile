@@ -60,8 +60,8 @@ check: check-units check-machines check-suites ## every test on Debian trixie, l
 check-units: setup ## tests of the crates (as root: many need a mount namespace of their own)
 	$(CARGO) test --locked --workspace --exclude teleport-userdb-tests --no-fail-fast
 
-check-policy: setup ## a million generated logins through the policy, ten thousand of them through sudo's own parser
-	PROPTEST_CASES=340000 CARGO_PROFILE_RELEASE_LTO=off $(CARGO) test --locked --release -p userdb-service --test policy_properties
+check-policy: setup ## a million generated nodes with three logins each through the policy, ten thousand plans through sudo's own parser
+	PROPTEST_CASES=1000000 CARGO_PROFILE_RELEASE_LTO=off $(CARGO) test --locked --release -p userdb-service --test policy_properties
 
 .PHONY: check-model check-stress fuzz
 fuzz: setup ## a hundred million damaged variants of the table under its readers (FUZZ_VARIANTS=N for another number)

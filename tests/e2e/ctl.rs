@@ -228,14 +228,18 @@ fn explain_refuses_with_the_sentence_the_person_logging_in_sees() {
 #[test]
 fn explain_knows_who_is_on() {
     let node = node();
-    let mut first = node.login("thea").user("first").hold("open").start();
-    first.reach("open");
+    // A login keeps to the end what it came into being under, so this has to hold before.
     let text = "[logins]\nshared = \"never\"\n";
     let file = "/etc/teleport-userdb/config.d/50-explain.toml";
+    let reload = ["systemctl", "reload", "teleport-sessiond"];
     node.write(file, text);
+    node.run(&reload).must();
+    let mut first = node.login("thea").user("first").hold("open").start();
+    first.reach("open");
     let explained = explain(&node, "thea", "second");
     let alone = explain(&node, "thea", "first");
     node.run(&["rm", file]).must();
+    node.run(&reload).must();
     explained.must_end_with(1);
     assert!(
         explained.stdout.starts_with("refused (shared)"),

@@ -42,6 +42,19 @@ fn a_command_line_that_makes_no_sense_ends_with_2_and_says_why() {
 }
 
 #[test]
+fn json_without_a_mode_is_one_line() {
+    for arguments in [
+        &["check", "--json"][..],
+        &["check", "--json", "--no-legend"],
+        &["check", "--json=short"],
+    ] {
+        let told = text(&ctl(arguments).stdout);
+        assert_eq!(told.lines().count(), 1, "{arguments:?}: {told}");
+        assert!(serde_json::from_str::<serde_json::Value>(&told).is_ok());
+    }
+}
+
+#[test]
 fn help_and_version_go_to_standard_output_and_end_with_0() {
     for (arguments, naming) in [
         (&["--help"][..], "explain"),

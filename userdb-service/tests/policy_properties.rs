@@ -24,9 +24,9 @@ use userdb_service::policy::sudoers::file_name;
 
 use crate::case::Case;
 
-/// Cases in an ordinary run, which takes seconds.
+/// Cases in an ordinary run, each with a configuration and a node of its own: some twenty seconds.
 const CASES: u32 = if cfg!(debug_assertions) {
-    4_000
+    10_000
 } else {
     20_000
 };

@@ -8,9 +8,10 @@ use clap::Args;
 use super::output::{self, Json, plain};
 use super::{GOOD, WRONG};
 use crate::control::lookup::absorb;
+use crate::policy::Plan;
 use crate::policy::config::Config;
 use crate::policy::decide::{
-    Facts, LoginRequest, MAX_ROUNDS, Occupancy, Question, Reason, Refusal, undecided,
+    Facts, LoginRequest, MAX_ROUNDS, Occupancy, Question, Refusal, undecided,
 };
 use crate::policy::explain::{Explained, Explanation, Outcome, explain};
 
@@ -47,9 +48,11 @@ pub trait Node {
     fn config(&mut self) -> Result<Config, String>;
     /// Who is on.
     fn occupancy(&mut self, config: &Config) -> Result<Occupancy, String>;
-    /// What others own: an answer to each question, and what the host says beside. An error is what the
-    /// person logging in would be told.
-    fn answer(&mut self, config: &Config, questions: &[Question]) -> Result<Facts, String>;
+    /// What others own: an answer to each question, and what the host says beside.
+    fn answer(&mut self, config: &Config, questions: &[Question]) -> Facts;
+    /// What becomes of the plan on this node as it is now: takes away what there is no room for, and
+    /// notes what has to be waited for.
+    fn carry_out(&mut self, config: &Config, plan: &mut Plan) -> Result<(), String>;
 }
 
 /// The explanation and the exit status of the command: [`GOOD`], or [`WRONG`] for a refused login. The
@@ -72,18 +75,15 @@ fn decide(args: &ExplainArgs, node: &mut dyn Node) -> Result<Explanation, String
     let occupancy = node.occupancy(&config)?;
     for _ in 0..MAX_ROUNDS {
         let questions = match explain(&config, &request, &facts, &occupancy) {
-            Explained::Done(explanation) => return Ok(explanation),
+            Explained::Done(mut explanation) => {
+                if let Outcome::Grant { plan } = &mut explanation.outcome {
+                    node.carry_out(&config, plan)?;
+                }
+                return Ok(explanation);
+            }
             Explained::Ask(questions) => questions,
         };
-        match node.answer(&config, &questions) {
-            Ok(more) => absorb(&mut facts, more),
-            Err(message) => {
-                return Ok(refused(Refusal {
-                    reason: Reason::LookupFailed,
-                    message,
-                }));
-            }
-        }
+        absorb(&mut facts, node.answer(&config, &questions));
         if questions
             .iter()
             .any(|question| !facts.answers.contains_key(question))

@@ -1,6 +1,7 @@
 //! The machine that `explain` runs on: its configuration, its other providers, who is on.
 //! The state of the daemon is read as it is written down for a restart, and left alone.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,12 +10,15 @@ use super::output::Json;
 use super::{Failure, WRONG_USE};
 use crate::control::clock::Boottime;
 use crate::control::lookup::{Lookups, Settings};
-use crate::control::registry::{Registry, Terms};
+use crate::control::registry::{Joinable, Registry, State, Terms};
 use crate::control::state::{Loaded, StateDir};
 use crate::control::sudoers_check::SudoersCheck;
-use crate::control::{config_files, home_base};
-use crate::policy::Config;
+use crate::control::sudoers_files::SudoersFiles;
+use crate::control::{config_files, home_base, sudo_rs};
 use crate::policy::decide::{Facts, Occupancy, Question};
+use crate::policy::room::{self, Room};
+use crate::policy::sudoers::file_name;
+use crate::policy::{Config, Plan, shortfalls};
 
 /// Where the daemon writes its state down.
 const STATE: &str = "/run/teleport-sessiond";
@@ -22,12 +26,58 @@ const STATE: &str = "/run/teleport-sessiond";
 struct Here {
     lookups: Lookups,
     runtime: tokio::runtime::Runtime,
+    /// Who is on, as far as it is written down.
+    registry: Registry,
+}
+
+impl Here {
+    /// Whether there is room for the plan's file in sudoers.d, as the daemon counts.
+    fn room(&self, config: &Config, plan: &Plan) -> Result<Result<(), String>, String> {
+        let files = SudoersFiles::default();
+        if files.has(&plan.login) {
+            return Ok(Ok(()));
+        }
+        let (ours, others) = files
+            .list()
+            .map_err(|error| format!("the sudoers files cannot be looked at: {error}"))?;
+        let open: Vec<&Plan> = self
+            .registry
+            .list()
+            .into_iter()
+            .filter(|session| session.state == State::Open)
+            .map(|session| &session.plan)
+            .collect();
+        let of = |user: &str| {
+            let theirs = open.iter().filter(|plan| plan.teleport_user == user);
+            let names: BTreeSet<String> = theirs.map(|plan| file_name(&plan.login)).collect();
+            ours.iter().filter(|file| names.contains(*file)).count()
+        };
+        // The file counts for whoever of those on the login has fewest.
+        let on_it = open.iter().filter(|open| open.login == plan.login);
+        let (of_user, user) = on_it
+            .map(|open| open.teleport_user.as_str())
+            .chain([plan.teleport_user.as_str()])
+            .map(|user| (of(user), user))
+            .min()
+            .unwrap_or_default();
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let sudo_rs = sudo_rs::is_installed();
+        let room = Room {
+            ours: count(ours.len()),
+            of_user: count(of_user),
+            others: if sudo_rs { count(others) } else { 0 },
+            sudo_rs,
+        };
+        Ok(room::for_one_more(config.sudo.max_files, room, user))
+    }
 }
 
 impl Node for Here {
     fn config(&mut self) -> Result<Config, String> {
         let mut config = config_files::load(Path::new("/")).map_err(|error| {
-            format!("no user can be made: the configuration of teleport-userdb is wrong: {error}")
+            format!(
+                "the configuration of teleport-userdb is wrong: {error}; correct it, then ask again (teleport-sessiond goes on with the last one that was right)"
+            )
         })?;
         // What the daemon withholds is withheld here; the role says so in the explanation.
         SudoersCheck::default()
@@ -38,7 +88,8 @@ impl Node for Here {
 
     fn occupancy(&mut self, config: &Config) -> Result<Occupancy, String> {
         let loaded = settled()?;
-        let mut registry = Registry::new(Terms::from(config));
+        let registry = &mut self.registry;
+        *registry = Registry::new(Terms::from(config));
         // The daemon watches the leaders; what it has written down is what it goes by.
         registry.restore(
             Boottime::now(),
@@ -50,11 +101,23 @@ impl Node for Here {
         Ok(registry.occupancy().clone())
     }
 
-    fn answer(&mut self, config: &Config, questions: &[Question]) -> Result<Facts, String> {
-        let asked = self.lookups.ask(questions, home_base(config));
-        self.runtime
-            .block_on(asked)
-            .map_err(|error| error.to_string())
+    fn answer(&mut self, config: &Config, questions: &[Question]) -> Facts {
+        let asked = self.lookups.facts(questions, home_base(config));
+        self.runtime.block_on(asked)
+    }
+
+    fn carry_out(&mut self, config: &Config, plan: &mut Plan) -> Result<(), String> {
+        if self.registry.joinable(plan) == Joinable::AfterRemains {
+            let note = shortfalls::after_remains(&plan.login);
+            plan.notes.push(note);
+        }
+        if !plan.sudoers.is_empty()
+            && let Err(sentence) = self.room(config, plan)?
+        {
+            plan.sudoers.clear();
+            plan.notes.push(sentence);
+        }
+        Ok(())
     }
 }
 
@@ -93,6 +156,7 @@ pub(super) fn explain(args: &ExplainArgs, json: Json) -> Result<(String, u8), Fa
     let mut here = Here {
         lookups: Lookups::new(Settings::default()),
         runtime,
+        registry: Registry::new(Terms::default()),
     };
     explain::run(args, json, &mut here).map_err(failed)
 }

@@ -42,8 +42,16 @@ pub const WRONG_USE: u8 = 2;
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Print JSON for programs
-    #[arg(long, global = true, value_enum, value_name = "MODE", default_value_t = Json::Off)]
+    /// Print JSON for programs; without a mode, on one line
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "MODE",
+        num_args = 0..=1,
+        default_value_t = Json::Off,
+        default_missing_value = "short"
+    )]
     json: Json,
     /// Leave out header and footer of tables
     #[arg(long, global = true)]

@@ -18,7 +18,7 @@ use super::messages;
 use super::passwd_lock::Hold;
 use super::registry::{Arrival, Begun, Joinable, SessionId, State};
 use crate::policy::config::{HomeMode, Role};
-use crate::policy::decide::{MAX_ROUNDS, Reason};
+use crate::policy::decide::MAX_ROUNDS;
 use crate::policy::glob::Glob;
 use crate::policy::{self, Config, Decision, Facts, LoginRequest, Plan, Refusal};
 
@@ -117,10 +117,7 @@ impl Daemon {
         }
         let opened = self.registry.borrow_mut().open(id);
         let Ok(effects) = opened else {
-            return refused(
-                Reason::Busy,
-                "the login was withdrawn while its session opened; log in again",
-            );
+            return Reception::Refused(policy::withdrawn_meanwhile(&request.login));
         };
         let done = self.grant(effects).await;
         if let Some(why) = done.failed {
@@ -133,7 +130,7 @@ impl Daemon {
             .session(id)
             .map(|session| Box::new(session.plan.clone()))
         else {
-            return refused(Reason::Internal, "the session ended while it opened");
+            return Reception::Refused(policy::ended_meanwhile(&request.login));
         };
         info!(
             TELEPORT_LOGIN = %plan.login,
@@ -192,12 +189,7 @@ impl Daemon {
             if let Some(why) = wrong
                 && !matches!(decided, Ok(Err(Reception::Foreign | Reception::NotOurs)))
             {
-                return refused(
-                    Reason::Configuration,
-                    &format!(
-                        "no user can be made: the configuration of teleport-userdb is wrong: {why}"
-                    ),
-                );
+                return Reception::Refused(policy::configuration_wrong(&why));
             }
             let (plan, hold) = match decided {
                 Ok(Ok(decided)) => decided,
@@ -217,26 +209,13 @@ impl Daemon {
                     drop(hold);
                     looked = true;
                     if !self.is_rid_of_old_rights(&plan.login, deadline).await {
-                        return refused(
-                            Reason::Busy,
-                            &format!(
-                                "sudo rights of an earlier session of {} cannot be taken away now; the administrator \
-                                 finds the reason in the journal of teleport-sessiond",
-                                plan.login
-                            ),
-                        );
+                        return Reception::Refused(policy::old_rights(&plan.login));
                     }
                 }
                 Joinable::AfterRemains => {
                     drop(hold);
                     if !self.can_join_before(deadline, &plan).await {
-                        return refused(
-                            Reason::Busy,
-                            &format!(
-                                "what an earlier user of {} left is still being ended; log in again in a few seconds",
-                                plan.login
-                            ),
-                        );
+                        return Reception::Refused(policy::remains(&plan.login));
                     }
                 }
             }
@@ -337,13 +316,15 @@ impl Daemon {
 
     /// A grant that could not be carried out to its end leaves nothing behind.
     async fn take_back(self: &Rc<Self>, id: SessionId, why: &str) -> Reception {
+        let login = self
+            .registry
+            .borrow()
+            .session(id)
+            .map_or_else(String::new, |session| session.plan.given.clone());
         let effects = self.registry.borrow_mut().close(Boottime::now(), id);
         self.carry_out(effects).finished().await;
         warn!(TELEPORT_SESSION = %id, "login taken back: {why}");
-        refused(
-            Reason::Internal,
-            &format!("the login cannot be made: {why}"),
-        )
+        Reception::Refused(policy::cannot_be_made(&login, why))
     }
 
     fn report(&self, request: &LoginRequest, reception: &Reception) {
@@ -420,11 +401,4 @@ fn everybody() -> Config {
         }],
         ..Config::default()
     }
-}
-
-fn refused(reason: Reason, message: &str) -> Reception {
-    Reception::Refused(Refusal {
-        reason,
-        message: message.to_owned(),
-    })
 }

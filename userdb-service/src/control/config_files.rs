@@ -49,7 +49,7 @@ impl std::error::Error for LoadError {}
 pub fn load(root: &Path) -> Result<Config, LoadError> {
     let mut files = Vec::new();
     for path in FILES.map(PathBuf::from).into_iter().chain(drop_ins(root)?) {
-        match fs::read_to_string(below(root, &path)) {
+        match text(&below(root, &path)) {
             Ok(text) => files.push((path.display().to_string(), text)),
             // A link whose target is missing is not the same as no file: what it says must not be lost.
             Err(error)
@@ -59,6 +59,14 @@ pub fn load(root: &Path) -> Result<Config, LoadError> {
         }
     }
     Config::parse(&files).map_err(LoadError::Wrong)
+}
+
+/// A file's text. Of a file: a pipe would keep whoever reads it waiting for ever.
+fn text(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it has to be a regular file"));
+    }
+    fs::read_to_string(path)
 }
 
 fn drop_ins(root: &Path) -> Result<Vec<PathBuf>, LoadError> {
@@ -130,6 +138,22 @@ mod tests {
         std::os::unix::fs::symlink("/no/such/file", link).expect("linked");
         let sentence = load(&root).expect_err("refused").to_string();
         assert!(sentence.contains("50-deny.toml"), "{sentence}");
+        fs::remove_dir_all(root).expect("removed");
+    }
+
+    #[test]
+    fn a_pipe_and_a_folder_are_refused_and_not_waited_for() {
+        let root = host("pipe");
+        let path = root.join("etc/teleport-userdb/config.d/50-pipe.toml");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("made");
+        let sentence = load(&root).expect_err("refused").to_string();
+        assert!(
+            sentence.contains("50-pipe.toml: it has to be a regular file"),
+            "{sentence}"
+        );
+        fs::remove_file(&path).expect("removed");
+        fs::create_dir(&path).expect("made");
+        load(&root).expect_err("refused");
         fs::remove_dir_all(root).expect("removed");
     }
 

@@ -12,6 +12,6 @@ const OWN_NAMES: [&str; 4] = [
 ];
 
 /// Looks each time: it may be installed while the daemon runs, and a look costs a few microseconds.
-pub(super) fn is_installed() -> bool {
+pub(crate) fn is_installed() -> bool {
     OWN_NAMES.iter().any(|path| Path::new(path).exists())
 }

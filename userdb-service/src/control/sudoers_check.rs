@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::policy::Config;
 use crate::policy::names::Login;
-use crate::policy::sudoers::{SudoersSpec, render};
+use crate::policy::sudoers::{FULL, SudoersSpec, render};
 use crate::runtime;
 
 /// Where the system keeps it, and what it is called where sudo-rs is installed beside sudo.
@@ -120,7 +120,10 @@ impl SudoersCheck {
                     },
                 };
                 if let Err(why) = answer {
-                    let why = format!("\"{}\": {why}", spec.as_str().escape_debug());
+                    let why = format!(
+                        "sudoers \"{}\": {why}; write what sudoers(5) takes behind a user's name, such as \"{FULL}\"",
+                        spec.as_str().escape_debug()
+                    );
                     withheld.push(Withheld::Wrong(format!("{no_sudo}: {why}")));
                     role.sudo_withheld = Some(why);
                     break;

@@ -18,7 +18,7 @@ mod rights;
 mod roles;
 pub mod room;
 mod sentences;
-mod shortfalls;
+pub(crate) mod shortfalls;
 pub mod sudoers;
 mod trace;
 
@@ -29,6 +29,9 @@ pub use decide::{
 pub use ids::{Gid, Uid};
 pub use names::{Alias, GroupName, Login};
 pub use plan::{Plan, combine};
-pub(crate) use sentences::{escaped, lookup_failed};
+pub(crate) use sentences::{
+    cannot_be_made, configuration_wrong, ended_meanwhile, escaped, lookup_failed, old_rights,
+    remains, withdrawn_meanwhile,
+};
 pub use sudoers::SudoersSpec;
 pub use trace::Step;

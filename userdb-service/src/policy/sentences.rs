@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 
 use super::decide::{Reason, Refusal};
-use super::names::{Login, NameError, is_invisible};
+use super::names::{Login, MAX_GIVEN, NameError, is_invisible};
 use super::plan::Plan;
 use super::protected::Protection;
 
@@ -188,8 +188,13 @@ pub(crate) fn invalid_login(given: &str, why: NameError) -> Refusal {
     refuse(
         Reason::InvalidName,
         format!(
-            "The login {} cannot be used: {why}; a login consists of a-z, 0-9, \"_\", \"-\" and \".\".",
-            quoted(given)
+            "The login {} cannot be used: {}; a login consists of a-z, 0-9, \"_\", \"-\" and \".\".",
+            quoted(given),
+            match why {
+                NameError::TooLong =>
+                    format!("it has {} bytes of at most {MAX_GIVEN}", given.len()),
+                why => why.to_string(),
+            }
         ),
     )
 }
@@ -438,6 +443,67 @@ pub(crate) fn too_many_sessions(login: &Login, most: u32) -> Refusal {
     )
 }
 
+// Around the decision.
+
+pub(crate) fn configuration_wrong(why: &str) -> Refusal {
+    refuse(
+        Reason::Configuration,
+        format!(
+            "No user can be made, because the configuration of teleport-userdb is wrong ({}); the administrator of this node has to correct it and to reload teleport-sessiond.",
+            escaped(why)
+        ),
+    )
+}
+
+pub(crate) fn remains(login: &Login) -> Refusal {
+    refuse(
+        Reason::Busy,
+        format!(
+            "What an earlier user of \"{login}\" left is still being ended; log in again when that is over (retire-delay and stop-timeout on this node say how long it may take), or choose another login."
+        ),
+    )
+}
+
+pub(crate) fn old_rights(login: &Login) -> Refusal {
+    refuse(
+        Reason::Busy,
+        format!(
+            "The sudo rights of an earlier session of \"{login}\" cannot be taken away now; log in again, or have the administrator find the reason in the journal of teleport-sessiond."
+        ),
+    )
+}
+
+pub(crate) fn withdrawn_meanwhile(login: &str) -> Refusal {
+    refuse(
+        Reason::Busy,
+        format!(
+            "The login {} was withdrawn while its session opened; log in again.",
+            quoted(login)
+        ),
+    )
+}
+
+pub(crate) fn ended_meanwhile(login: &str) -> Refusal {
+    refuse(
+        Reason::Busy,
+        format!(
+            "The session of {} ended while it opened; log in again.",
+            quoted(login)
+        ),
+    )
+}
+
+pub(crate) fn cannot_be_made(login: &str, why: &str) -> Refusal {
+    refuse(
+        Reason::Internal,
+        format!(
+            "The user {} cannot be made ({}); log in again, or tell the administrator of this node.",
+            quoted(login),
+            escaped(why)
+        ),
+    )
+}
+
 pub(crate) fn internal(why: &str) -> Refusal {
     refuse(
         Reason::Internal,
@@ -451,6 +517,53 @@ pub(crate) fn internal(why: &str) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_around_a_decision_says_what_would_be_right() {
+        let login = Login::try_from("ann").unwrap();
+        for (refusal, reason, sentence) in [
+            (
+                configuration_wrong("config.toml:2: x\u{1b}"),
+                Reason::Configuration,
+                "No user can be made, because the configuration of teleport-userdb is wrong (config.toml:2: x\\u{1b}); the administrator of this node has to correct it and to reload teleport-sessiond.",
+            ),
+            (
+                remains(&login),
+                Reason::Busy,
+                "What an earlier user of \"ann\" left is still being ended; log in again when that is over (retire-delay and stop-timeout on this node say how long it may take), or choose another login.",
+            ),
+            (
+                old_rights(&login),
+                Reason::Busy,
+                "The sudo rights of an earlier session of \"ann\" cannot be taken away now; log in again, or have the administrator find the reason in the journal of teleport-sessiond.",
+            ),
+            (
+                withdrawn_meanwhile("a\nb"),
+                Reason::Busy,
+                "The login \"a\\nb\" was withdrawn while its session opened; log in again.",
+            ),
+            (
+                ended_meanwhile("ann"),
+                Reason::Busy,
+                "The session of \"ann\" ended while it opened; log in again.",
+            ),
+            (
+                cannot_be_made("ann", "the table is full"),
+                Reason::Internal,
+                "The user \"ann\" cannot be made (the table is full); log in again, or tell the administrator of this node.",
+            ),
+            (
+                lookup_failed("the lookup worker", "no answer while the login waited"),
+                Reason::LookupFailed,
+                "Whether the login belongs to somebody else could not be found out, because \"the lookup worker\" failed (\"no answer while the login waited\"); try again, or tell the administrator of this node.",
+            ),
+        ] {
+            assert_eq!(
+                (refusal.reason, refusal.message.as_str()),
+                (reason, sentence)
+            );
+        }
+    }
 
     #[test]
     fn what_a_log_would_act_upon_is_escaped_and_everything_else_is_left() {

@@ -102,6 +102,12 @@ pub(crate) fn group_of_root(name: &GroupName) -> String {
     format!("No membership in {name}: its GID is 0, the group of root.")
 }
 
+pub(crate) fn after_remains(login: &Login) -> String {
+    format!(
+        "What an earlier user of {login} left is ended first; until then (retire-delay, stop-timeout) the login waits, or is refused."
+    )
+}
+
 pub(crate) fn group_lookup_failed(name: &GroupName, source: &str, why: &str) -> String {
     format!(
         "No membership in {name}: whether the group exists could not be found out, because {} failed ({}).",

@@ -4,6 +4,7 @@ use clap::Parser;
 use userdb_service::cli::explain::{ExplainArgs, Node, run};
 use userdb_service::cli::output::Json;
 use userdb_service::cli::{GOOD, WRONG};
+use userdb_service::policy::Plan;
 use userdb_service::policy::config::Config;
 use userdb_service::policy::decide::{Facts, Occupancy, Question};
 
@@ -24,12 +25,19 @@ impl Node for World {
         Ok(self.occupancy.clone())
     }
 
-    fn answer(&mut self, _: &Config, questions: &[Question]) -> Result<Facts, String> {
+    fn answer(&mut self, _: &Config, questions: &[Question]) -> Facts {
         let answer = |question: &Question| (question.clone(), World::answer(self, question));
-        Ok(Facts {
+        Facts {
             answers: questions.iter().map(answer).collect(),
             host: self.host.clone(),
-        })
+        }
+    }
+
+    fn carry_out(&mut self, _: &Config, plan: &mut Plan) -> Result<(), String> {
+        if self.occupancy.logins.contains_key(&plan.login) {
+            plan.notes.push("as it is now".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -145,4 +153,34 @@ fn a_variable_without_a_value_is_wrong_use() {
         "explain", "--user", "u", "--login", "l", "--roles", "r", "--env", "K",
     ];
     assert!(Command::try_parse_from(words).is_err_and(|error| error.exit_code() == 2));
+}
+
+#[test]
+fn what_the_state_of_the_node_takes_from_a_plan_is_told_with_it() {
+    let mut world = World::new(ROLES);
+    let words = ["alice", "--roles", "dev-web"];
+    assert!(!explain(&world, &words).1.contains("as it is now"));
+    let mut request = login("alice", "dev-web");
+    request
+        .environment
+        .insert("TELEPORT_USERNAME".to_owned(), "u".to_owned());
+    let plan = world.plan(&request);
+    world.open(&plan);
+    assert!(
+        explain(&world, &words)
+            .1
+            .contains("note         as it is now")
+    );
+}
+
+#[test]
+fn who_fails_to_answer_is_told_in_the_sentence_that_the_login_would_be_refused_with() {
+    let world = World::new(ROLES).with_failing(Question::User("alice".to_owned()));
+    let (status, text) = explain(&world, &["alice", "--roles", "dev-web"]);
+    let sentence = world.refusal(&login("alice", "dev-web")).message;
+    assert_eq!(status, WRONG);
+    assert!(
+        text.starts_with(&format!("refused (lookup-failed): {sentence}\n")),
+        "{text}"
+    );
 }

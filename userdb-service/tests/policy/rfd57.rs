@@ -1,5 +1,6 @@
 //! RFD 57's own example role, translated into config.toml, does what the RFD says.
 
+use userdb_service::policy::config::Config;
 use userdb_service::policy::decide::Decision;
 use userdb_service::policy::sudoers::{FULL, file_name, render};
 
@@ -47,6 +48,21 @@ fn a_trait_the_user_does_not_have_is_no_group() {
 #[test]
 fn another_role_makes_nobody() {
     World::new(example()).refusal(&login("alice", "access"));
+}
+
+#[test]
+fn the_example_stands_in_place_of_the_packaged_roles() {
+    let packaged = include_str!("../../../units/config.toml");
+    let files = [
+        ("/usr/lib/config.toml", packaged),
+        ("/etc/config.toml", example()),
+    ];
+    let world = World {
+        config: Config::parse(&files).expect("good"),
+        ..World::default()
+    };
+    world.plan(&login("alice", "example"));
+    world.refusal(&login("alice", "access"));
 }
 
 #[test]
