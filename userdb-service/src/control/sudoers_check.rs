@@ -120,11 +120,10 @@ impl SudoersCheck {
                     },
                 };
                 if let Err(why) = answer {
-                    let why = format!(
-                        "sudoers \"{}\": {why}; write what sudoers(5) takes behind a user's name, such as \"{FULL}\"",
-                        spec.as_str().escape_debug()
-                    );
-                    withheld.push(Withheld::Wrong(format!("{no_sudo}: {why}")));
+                    let why = format!("sudoers \"{}\": {why}", spec.as_str().escape_debug());
+                    withheld.push(Withheld::Wrong(format!(
+                        "{no_sudo}: {why}; write what sudoers(5) takes behind a user's name, such as \"{FULL}\""
+                    )));
                     role.sudo_withheld = Some(why);
                     break;
                 }
