@@ -146,6 +146,50 @@ async fn ipc_of_the_user_is_removed_and_nobody_elses() {
     assert!(!theirs.exists());
 }
 
+/// Has the user plant (`add`) or find a key in each of its keyrings that outlive it: the user's (-4), that of its
+/// sessions (-5), the persistent one. By Perl, which has system calls by number; of keyctl 5 sets permissions, 10
+/// searches, 22 links the persistent keyring to that of the process (-2).
+fn keys(uid: Uid, script: &str) -> String {
+    let script = format!(
+        r#"my ($user, $name, $key) = ("user", "ticket", "x");
+        sub add {{ syscall({}, $user, $name, $key, 1, $_[0]) < 0 and die $! }}
+        sub find {{ syscall({keyctl}, 10, $_[0], $user, $name, 0) < 0 ? "no" : "yes" }}
+        sub allow {{ syscall({keyctl}, 5, -4, $_[0]) < 0 and die $! }}
+        my $days = syscall({keyctl}, 22, -1, -2);
+        {script}"#,
+        libc::SYS_add_key,
+        keyctl = libc::SYS_keyctl,
+    );
+    let ran = Command::new("perl")
+        .args(["-e", &script])
+        .uid(uid.get())
+        .gid(uid.get())
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn keys_of_the_user_are_removed_and_nobody_elses() {
+    let ((uid, gid), (other, _)) = (ids(11), ids(12));
+    let find = "print join ' ', find(-4), find(-5), find($days)";
+    // As keyrings are made, and as a user may leave its own to keep the janitor out: to be read and searched only.
+    for rights in ["0x3f3f0000", "0x0b0b0000"] {
+        for uid in [uid, other] {
+            keys(
+                uid,
+                &format!("add(-4); add(-5); add($days); allow({rights})"),
+            );
+            assert_eq!(keys(uid, find), "yes yes yes");
+        }
+        janitor().remove_ipc(uid, gid).await.unwrap();
+        assert_eq!(keys(uid, find), "no no no");
+        assert_eq!(keys(other, find), "yes yes yes");
+        janitor().remove_ipc(other, other.into()).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn the_skeleton_becomes_the_users() {
     let (uid, gid) = ids(6);

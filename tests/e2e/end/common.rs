@@ -32,6 +32,14 @@ sudo = true
 groups = ["builders"]
 
 [[role]]
+match = "bounded"
+tasks-max = 77
+memory-max = "96M"
+cpu-weight = 33
+umask = "0027"
+environment = ["FROM_ROLE=yes"]
+
+[[role]]
 match = "lingerer"
 linger = true
 sudo = true
@@ -100,7 +108,8 @@ pub(crate) fn remains(machine: &Machine, login: &str, uid: &str) -> String {
              NR>1 && $c==u {{ print \"sysv\", FILENAME, $2 }}' /proc/sysvipc/$t; done; \
          find /dev/shm /dev/mqueue /var/spool/cron /var/lib/systemd/linger -uid {uid} 2>/dev/null; \
          ls -d {BASE}/{login} /var/spool/cron/crontabs/{login} /var/lib/systemd/linger/{login} \
-             /etc/sudoers.d/teleport-{login} 2>/dev/null; grep -F user_id={uid} /proc/self/mountinfo; :"
+             /etc/sudoers.d/teleport-{login} 2>/dev/null; \
+         for ts in /run/sudo/ts /run/sudo-rs/ts; do ls -d $ts/{login} $ts/{uid} 2>/dev/null; done; grep -F user_id={uid} /proc/self/mountinfo; :"
     );
     machine.sh(&look).must().to_owned()
 }

@@ -164,6 +164,17 @@ fn a_crontab_and_jobs_of_at() {
     );
 }
 
+/// As sudo (by login until 1.9.15, by UID since) and sudo-rs write them. The folders are there from the boot on, whether
+/// or not a sudo was: teleport-sessiond reaches none that appears later.
+fn what_sudo_remembers_of_a_password() {
+    leaves_and("tess", ":", |node, uid| {
+        node.sh(&format!(
+            "mkdir -pm 0700 /run/sudo/ts /run/sudo-rs/ts && touch /run/sudo/ts/tess /run/sudo/ts/{uid} /run/sudo-rs/ts/{uid}"
+        ))
+        .must();
+    });
+}
+
 fn ipc_objects() {
     leaves(
         "ipke",
@@ -191,6 +202,10 @@ fn whatever_a_session_leaves_behind_loses_its_rights_at_once_and_ends_in_time() 
         ),
         ("lingering", lingering),
         ("a crontab and jobs of at", a_crontab_and_jobs_of_at),
+        (
+            "what sudo remembers of a password",
+            what_sudo_remembers_of_a_password,
+        ),
         ("ipc objects", ipc_objects),
     ]);
 }

@@ -4,6 +4,7 @@
 
 mod common;
 mod kinds;
+mod limits;
 mod linger;
 mod mounts;
 mod others;

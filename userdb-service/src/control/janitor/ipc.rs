@@ -1,16 +1,17 @@
-//! Removes the IPC objects of the user, as the user. The three unsafe calls of SysV IPC are here.
+//! Removes what the kernel keeps of the user besides processes, as the user: IPC objects and keys. The unsafe calls for
+//! it are here: three of SysV IPC, and keyctl.
 
 use std::io;
 
 use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{Uid, UnlinkatFlags, setresuid, unlinkat};
 
 use super::child::names;
 use super::wipe::wipe;
 use crate::control::look::look;
 use crate::control::lookup::remains::{POSIX_IPC_FOLDERS, SYSV_TABLES, sysv_objects};
 
-/// Everything of `uid`, which is our effective UID: the kernel lets us remove nothing else.
+/// Everything of `uid`, which is our effective UID: the kernel lets us remove nothing else. Becomes nothing but `uid`.
 pub(super) fn remove_all(uid: u32) -> io::Result<()> {
     let mut failure = None;
     for table in SYSV_TABLES {
@@ -35,7 +36,60 @@ pub(super) fn remove_all(uid: u32) -> io::Result<()> {
             failure = Some(io::Error::new(e.kind(), format!("{folder}: {e}")));
         }
     }
+    // Last, since from then on processes of the user could stop us.
+    if let Err(e) = empty_keyrings(uid) {
+        failure = Some(io::Error::new(e.kind(), format!("keyrings: {e}")));
+    }
     failure.map_or(Ok(()), Err)
+}
+
+/// Empties the keyrings that outlive every process of their UID: that of the user and of its sessions until the next
+/// boot, the persistent one for three days. They hold Kerberos tickets and keys of file systems and servers, and
+/// whoever is next under the login has the same UID.
+fn empty_keyrings(uid: u32) -> io::Result<()> {
+    let user = Uid::from_raw(uid);
+    // The kernel finds these by the real UID.
+    setresuid(user, user, user)?;
+    let mut keyrings = vec![
+        libc::KEY_SPEC_USER_SESSION_KEYRING,
+        libc::KEY_SPEC_USER_KEYRING,
+    ];
+    // Asking for it makes it.
+    let persistent = format!(" _persistent.{uid}:");
+    if std::fs::read_to_string("/proc/keys").is_ok_and(|keys| keys.contains(&persistent)) {
+        let into = i64::from(libc::KEY_SPEC_PROCESS_KEYRING);
+        let found = keyctl(libc::KEYCTL_GET_PERSISTENT, uid.into(), into);
+        keyrings.extend(found.ok().and_then(|id| i32::try_from(id).ok()));
+    }
+    for keyring in keyrings {
+        let emptied = match keyctl(libc::KEYCTL_CLEAR, keyring.into(), 0) {
+            // Its user may have closed it to changes, and left it open to be read.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                keyctl(libc::KEYCTL_INVALIDATE, keyring.into(), 0)
+            }
+            outcome => outcome,
+        };
+        match emptied.map_err(|e| (e.raw_os_error(), e)) {
+            Ok(_) => {}
+            // Containers forbid all of it, and some kernels lack it: nobody has keys. Or it was closed to being searched.
+            Err((Some(libc::EPERM | libc::EACCES | libc::ENOSYS), _)) => {}
+            // Invalid since a moment ago, or used up.
+            Err((Some(libc::ENOKEY | libc::EKEYREVOKED | libc::EKEYEXPIRED | libc::EDQUOT), _)) => {
+            }
+            Err((_, e)) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn keyctl(operation: u32, first: i64, second: i64) -> io::Result<i64> {
+    // SAFETY: of the operations used here none takes a pointer; a keyring that is no more, or another's, is an
+    // error and nothing else.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, operation, first, second) };
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        result => Ok(result),
+    }
 }
 
 fn remove_sysv(table: &str, id: i32) -> io::Result<()> {
