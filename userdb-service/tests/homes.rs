@@ -218,6 +218,24 @@ async fn a_lasting_home_is_its_teleport_users_for_good() {
 }
 
 #[tokio::test]
+async fn a_lasting_home_that_was_interrupted_leaves_nothing_once_it_is_there() {
+    let bench = Bench::new("interrupted");
+    let begun = bench.path.join(".new-zed");
+    std::fs::create_dir(&begun).unwrap();
+    std::fs::write(begun.join("half a skeleton"), "x").unwrap();
+    chown(&begun, Some(0x7000_0201), None).unwrap();
+    let provided = bench.provide_lasting("ann").await.unwrap();
+    assert_eq!(provided, Provided::Fresh);
+    assert!(!begun.exists());
+    let trash = bench.path.join(".trash");
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    while std::fs::read_dir(&trash).unwrap().next().is_some() {
+        assert!(std::time::Instant::now() < until, "the trash stays full");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_lasting_home_that_others_own_is_left_alone() {
     let bench = Bench::new("others");
     bench.provide_lasting("ann").await.unwrap();

@@ -175,6 +175,37 @@ fn what_sudo_remembers_of_a_password() {
     });
 }
 
+/// Nothing can end it but its parent, which is root's and does not care. It keeps nobody from the login.
+fn a_zombie_whose_parent_does_not_wait_for_it() {
+    let node = node();
+    let mut session = node.login("zora").hold("open").hold("close").start();
+    session.reach("open");
+    let uid = crate::uid(&node, "zora");
+    session.go_on();
+    session.reach("close");
+    node.sh(&format!(
+        "setsid -f setpriv --reuid={uid} --regid={uid} --clear-groups --inh-caps=-all sleep 300 </dev/null >/dev/null 2>&1; \
+         setsid -f sh -c 'setpriv --reuid={uid} --regid={uid} --clear-groups true & exec sleep 60' </dev/null >/dev/null 2>&1"
+    ))
+    .must();
+    node.within(Duration::from_secs(5), "there is a zombie", |node| {
+        node.sh(&format!("ps -o stat= -U {uid} | grep -q Z"))
+            .succeeded()
+    });
+    session.finish();
+    let next = crate::others::bob(
+        &node,
+        "zora",
+        "dev",
+        &format!("ps -o stat= -U {uid} | grep -c Z; pgrep -c -x sleep -U {uid}"),
+    );
+    assert_eq!(
+        next.written(),
+        "1\n0",
+        "the zombie is there still, and nothing else"
+    );
+}
+
 fn ipc_objects() {
     leaves(
         "ipke",
@@ -205,6 +236,10 @@ fn whatever_a_session_leaves_behind_loses_its_rights_at_once_and_ends_in_time() 
         (
             "what sudo remembers of a password",
             what_sudo_remembers_of_a_password,
+        ),
+        (
+            "a zombie whose parent does not wait for it",
+            a_zombie_whose_parent_does_not_wait_for_it,
         ),
         ("ipc objects", ipc_objects),
     ]);

@@ -1,56 +1,31 @@
 //! What a role says of resources: in the record, and applied by logind to the user's slice and by pam_systemd to the
 //! session. Nobody inherits it.
 
-use rig::Machine;
-
-use crate::{IN_THE_END, ends, node};
+use crate::node;
+use crate::others::bob;
 
 /// What systemd holds the user's slice to. (Whether the kernel has the controllers is not of this place: a container may not.)
-fn limits(machine: &Machine, uid: &str) -> String {
-    let slice = format!("user-{uid}.slice");
-    let show = machine.run(&[
-        "systemctl",
-        "show",
-        &slice,
-        "-p",
-        "TasksMax",
-        "-p",
-        "MemoryMax",
-        "-p",
-        "CPUWeight",
-    ]);
-    let mut lines: Vec<&str> = show.must().lines().collect();
-    lines.sort_unstable();
-    lines.join("\n")
-}
+const LIMITS: &str =
+    "systemctl show user-$(id -u).slice -p TasksMax -p MemoryMax -p CPUWeight | sort";
 
 #[test]
 fn what_a_role_says_of_resources_holds_and_goes_with_its_user() {
     let node = node();
-    let mut session = node
+    let command = format!("id -u; umask; echo $FROM_ROLE; touch file; stat -c %a file; {LIMITS}");
+    let first = node
         .login("bruno")
         .roles("bounded")
-        .hold("open")
-        .command("umask; echo $FROM_ROLE; touch file; stat -c %a file")
-        .start();
-    session.reach("open");
-    let uid = crate::uid(&node, "bruno");
-    let set = limits(&node, &uid);
-    assert_eq!(set, "CPUWeight=33\nMemoryMax=100663296\nTasksMax=77");
-    let ended = session.finish();
-    assert_eq!(ended.must_write(), "0027\nyes\n640");
-    ends(&node, "bruno", &uid, std::time::Instant::now(), IN_THE_END);
-    // The next under this login has the same UID, and none of it.
-    let mut next = node
-        .login("bruno")
-        .user("bob")
-        .hold("open")
-        .command("umask; echo $FROM_ROLE.")
-        .start();
-    next.reach("open");
-    assert_eq!(crate::uid(&node, "bruno"), uid);
-    for (was, is) in set.lines().zip(limits(&node, &uid).lines()) {
-        assert_ne!(was, is, "inherited");
-    }
-    assert_eq!(next.finish().must_write(), "0022\n.");
+        .command(&command)
+        .run()
+        .must_write();
+    let (uid, first) = first.split_once('\n').expect("a UID");
+    assert_eq!(
+        first,
+        "0027\nyes\n640\nCPUWeight=33\nMemoryMax=100663296\nTasksMax=77"
+    );
+    // The next under this login, who comes as soon as he may, has the same UID and none of it.
+    let next = bob(&node, "bruno", "dev", &command).must_write();
+    let of_a_stranger = node.login("berta").command(&command).run().must_write();
+    let (_, defaults) = of_a_stranger.split_once('\n').expect("a UID");
+    assert_eq!(next, format!("{uid}\n{defaults}"));
 }

@@ -24,7 +24,7 @@ fn alice(node: &Machine, login: &str, roles: &str, leaving: &str) -> String {
 
 /// Bob comes at once, and again until he is in; he may be told to wait.
 #[track_caller]
-fn bob(node: &Machine, login: &str, roles: &str, command: &str) -> Ended {
+pub(crate) fn bob(node: &Machine, login: &str, roles: &str, command: &str) -> Ended {
     let began = Instant::now();
     loop {
         let ended = node

@@ -83,7 +83,11 @@ impl Daemon {
                 pause = LONGEST_PAUSE.min(pause * 2);
                 tries += 1;
             }
-            info!(TELEPORT_LOGIN = %login, TELEPORT_UID = %uid, "nothing of {login} is left");
+            info!(
+                TELEPORT_LOGIN = %login,
+                TELEPORT_UID = %uid,
+                "{login} has ended; its journal and what it wrote outside its home stay (find / -uid {uid})"
+            );
             daemon.ending.borrow_mut().remove(&login);
             let effects = daemon.registry.borrow_mut().remains_ended(&login);
             daemon.carry_out(effects);
@@ -118,7 +122,7 @@ impl Daemon {
         );
         let removed = self.janitor.remove_leftovers(login, uid).await;
         left.extend(removed.err().map(|e| e.to_string()));
-        if !is_idle() {
+        if remains::has_living_processes(uid.get()) {
             left.push("it has processes".to_owned());
         }
         let stays_mounted = mounted.is_some();
@@ -152,7 +156,7 @@ impl Daemon {
                 _ => "logind still holds something of it".to_owned(),
             });
         }
-        if !is_idle() {
+        if remains::has_living_processes(uid.get()) {
             return Err("it has processes again".to_owned());
         }
         self.logind.forget_failures(uid.get()).await;

@@ -30,6 +30,8 @@ const OWNED: [&str; 4] = [
     "var/spool/at",
     "var/spool/atjobs",
 ];
+/// Where PID 1 keeps what it was asked to change of units until the next boot: by logind, a user's resources.
+const UNITS: &str = "run/systemd/system.control";
 /// Works for nobody, so that it may stay where sudo was installed after we were started.
 const LECTURED: &str = "var/lib/sudo/lectured";
 
@@ -54,6 +56,9 @@ fn remove_below(root: &Path, login: &Login, uid: Uid) -> Left {
         left.extend(failed.map(|error| (path, error)));
     }
     left.retain(|(path, _)| !path.starts_with(root.join(LECTURED)));
+    let limits = root.join(UNITS).join(format!("user-{uid}.slice.d"));
+    let failed = remove_limits(&limits).err();
+    left.extend(failed.map(|error| (limits, error)));
     for folder in OWNED {
         let folder = root.join(folder);
         let failed = remove_owned(&folder, uid).err();
@@ -70,6 +75,19 @@ fn remove_named(path: &Path) -> io::Result<()> {
         Ok(_) => present(std::fs::remove_file(path)),
         Err(error) => present(Err(error)),
     }
+}
+
+/// What the slice of a UID was limited to, or allowed: logind sets what the record of the next user says, and leaves what
+/// it does not say. PID 1 reads the folder when it next loads the slice.
+fn remove_limits(folder: &Path) -> io::Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => return present(Err(error)),
+    };
+    for entry in entries {
+        present(std::fs::remove_file(entry?.path()))?;
+    }
+    present(std::fs::remove_dir(folder))
 }
 
 /// Entries of a folder that belong to the UID. As the folder's owner: Debian's jobs are daemon's, and
@@ -147,9 +165,13 @@ mod tests {
             .map(|folder| file(folder, "zed"))
             .chain(BY_UID.iter().map(|folder| file(folder, &uid.to_string())))
             .collect();
+        let slice = format!("{UNITS}/user-{uid}.slice.d");
+        file(&slice, "50-TasksMax.conf");
+        let others_slice = file(&format!("{UNITS}/user-{uid}1.slice.d"), "50-TasksMax.conf");
         let other = file("var/spool/cron/crontabs", "zeddy");
         assert!(remove_below(&root, &login, uid).is_empty());
         assert!(mine.iter().all(|path| !path.exists()) && other.exists());
+        assert!(!root.join(slice).exists() && others_slice.exists());
         // A login named like a folder of the system's does not take it away.
         let crontabs = Login::try_from("crontabs").unwrap();
         assert!(remove_below(&root, &crontabs, uid).is_empty());

@@ -16,6 +16,7 @@ use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::fsync;
 use serde_derive::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -61,12 +62,28 @@ impl Homes {
             return Ok(Provided::Present);
         };
         homes.copy_skel(tenant, home.as_fd()).await;
-        aside(base, tenant, move |tenant| {
+        let homes = aside(base, tenant, move |tenant| {
             homes.mark(tenant)?;
-            homes.name(tenant)
+            homes.name(tenant)?;
+            Ok(homes)
         })
         .await?;
+        homes.remove_interrupted();
         Ok(Provided::Fresh)
+    }
+
+    /// Removes what attempts that were interrupted have left in the trash. Nobody waits for it.
+    fn remove_interrupted(self) {
+        let Some(waiting) = Waiting::one_more() else {
+            return;
+        };
+        let runtime = Handle::current();
+        spawn_blocking(move || {
+            let _waiting = waiting;
+            if let Err(error) = runtime.block_on(self.empty_trash()) {
+                tracing::error!("cannot remove what was begun of a home: {error}");
+            }
+        });
     }
 
     fn find_lasting(self, tenant: &Tenant<'_>) -> Result<Found, HomeError> {
@@ -161,28 +178,39 @@ impl Homes {
     }
 }
 
+/// A thread that may be waiting for a disk, among no more than [`MOST_WAITING`].
+struct Waiting;
+
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+impl Waiting {
+    fn one_more() -> Option<Waiting> {
+        // Dropped, and so not counted, where there are enough.
+        let (already, waiting) = (WAITING.fetch_add(1, Ordering::Relaxed), Waiting);
+        (already < MOST_WAITING).then_some(waiting)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Does a piece of work that may wait for a disk, for a while.
 async fn aside<T: Send + 'static>(
     base: &Path,
     tenant: &Tenant<'_>,
     work: impl FnOnce(&Tenant<'_>) -> Result<T, HomeError> + Send + 'static,
 ) -> Result<T, HomeError> {
-    static WAITING: AtomicUsize = AtomicUsize::new(0);
-    struct Waiting;
-    impl Drop for Waiting {
-        fn drop(&mut self) {
-            WAITING.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
     let too_slow = || HomeError::TooSlow(PathBuf::from(base));
-    if WAITING.fetch_add(1, Ordering::Relaxed) >= MOST_WAITING {
-        WAITING.fetch_sub(1, Ordering::Relaxed);
+    let Some(waiting) = Waiting::one_more() else {
         return Err(too_slow());
-    }
+    };
     let (login, uid, gid) = (tenant.login.clone(), tenant.uid, tenant.gid);
     let teleport_user = tenant.teleport_user.to_owned();
     let thread = spawn_blocking(move || {
-        let _waiting = Waiting;
+        let _waiting = waiting;
         work(&Tenant {
             login: &login,
             uid,

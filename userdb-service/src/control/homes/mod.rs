@@ -34,7 +34,8 @@ use super::look::{Seen, look, look_at};
 use crate::policy::ids::{Gid, Uid};
 use crate::policy::names::Login;
 
-const NEW: &str = ".new-";
+/// Before the login whose home is being made.
+pub(super) const NEW: &str = ".new-";
 const KEPT: &str = ".kept-";
 
 /// Why there is no home. The login goes on with `/` and the person is told.

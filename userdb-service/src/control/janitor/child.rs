@@ -17,7 +17,7 @@ use nix::unistd::{
 
 use super::{Task, ipc, skel, wipe};
 use crate::control::leftovers;
-use crate::control::lookup::remains::has_processes;
+use crate::control::lookup::remains::{has_living_processes, has_processes};
 use crate::policy::ids::is_usable;
 use crate::policy::names::Login;
 
@@ -147,15 +147,16 @@ fn kill_all(uid: u32) -> io::Result<()> {
     // Where the janitor could not keep a UID of its own it is one of the user's processes itself,
     // and whether others are left is for the daemon to see.
     let countable = getresuid()?.real.as_raw() != uid;
-    for _ in 0..200 {
+    for round in 1..=200 {
         match kill(Pid::from_raw(-1), Signal::SIGKILL) {
             Ok(()) | Err(Errno::ESRCH | Errno::EPERM) => {}
             Err(e) => return Err(e.into()),
         }
-        if !countable || !has_processes(uid) {
+        // Dying takes a moment; zombies wait for their parents, some for ever.
+        let look_closer = round % 50 == 0;
+        if !countable || !has_processes(uid) || (look_closer && !has_living_processes(uid)) {
             return Ok(());
         }
-        // Dying takes a moment; zombies wait for their parents.
         std::thread::sleep(Duration::from_millis(10));
     }
     Err(io::Error::other("some processes do not end"))

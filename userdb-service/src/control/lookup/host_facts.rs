@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::nsswitch::Stamp;
+use crate::control::homes::NEW;
 
 /// How long a listing of `home.base` is believed while the folder itself has not changed: a chown of
 /// an entry leaves no trace on the folder.
@@ -145,10 +146,16 @@ fn list(base: &Path) -> io::Result<BTreeMap<String, u32>> {
         let entry = entry?;
         match entry.metadata() {
             Ok(metadata) => {
-                owners.insert(
-                    entry.file_name().to_string_lossy().into_owned(),
-                    metadata.uid(),
-                );
+                let name = entry.file_name().to_string_lossy().into_owned();
+                match name.strip_prefix(NEW) {
+                    // Begun, and interrupted: no other's entry than that of whom it was begun for.
+                    Some(whose) => {
+                        owners.entry(whose.to_owned()).or_insert(metadata.uid());
+                    }
+                    None => {
+                        owners.insert(name, metadata.uid());
+                    }
+                }
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
@@ -217,6 +224,14 @@ mod tests {
         assert_eq!(
             asked(&mut homes, &[], &[70_004]),
             BTreeMap::from([("dan".to_owned(), 70_004)])
+        );
+        // A home that was begun and never named is of whom it was begun for, and so takes his UID from nobody but others.
+        std::fs::create_dir(base.join(".new-eve")).unwrap();
+        chown(".new-eve", 70_005);
+        assert!(asked(&mut homes, &["eve"], &[70_005]).is_empty());
+        assert_eq!(
+            asked(&mut homes, &["fay"], &[70_005]),
+            BTreeMap::from([("eve".to_owned(), 70_005)])
         );
         std::fs::remove_dir_all(&base).unwrap();
         assert!(asked(&mut homes, &["ada"], &[70_001]).is_empty());

@@ -25,6 +25,43 @@ pub fn has_processes(uid: u32) -> bool {
     getpriority_user(Uid::from_raw(uid)) != Err(rustix::io::Errno::SRCH)
 }
 
+/// The same without zombies, which their parents may never wait for: they do nothing, and nothing ends them. Walks
+/// `/proc` where the system call says that there is something, so not to be asked often.
+pub fn has_living_processes(uid: u32) -> bool {
+    if !has_processes(uid) {
+        return false;
+    }
+    let Ok(listing) = std::fs::read_dir("/proc") else {
+        return true;
+    };
+    let mut zombies = false;
+    for entry in listing.flatten() {
+        let Ok(status) = std::fs::read_to_string(entry.path().join("status")) else {
+            continue;
+        };
+        match is_zombie(&status, uid) {
+            Some(true) => zombies = true,
+            Some(false) => return true,
+            None => {}
+        }
+    }
+    // Neither was seen: whoever hides them, the kernel says that they are there.
+    !zombies
+}
+
+/// Whether the process with this `/proc/PID/status` is a zombie; `None` if it is not of `uid`. A process whose first thread
+/// has ended looks like one, and lives on by its others.
+fn is_zombie(status: &str, uid: u32) -> Option<bool> {
+    let first = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_ascii_whitespace().next()
+    };
+    if first("Uid:")?.parse() != Ok(uid) {
+        return None;
+    }
+    Some(matches!(first("State:"), Some("Z" | "X")) && first("Threads:") == Some("1"))
+}
+
 /// Whether logind (or what a restarted logind has forgotten) still holds something of the UID.
 pub fn known_to_logind(uid: u32) -> bool {
     [
@@ -157,6 +194,35 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(!has_processes(NOBODYS));
+    }
+
+    #[test]
+    fn a_zombie_is_a_process_but_does_not_live() {
+        let uid = 0x7000_00a4;
+        let mut child = Command::new("/bin/sleep")
+            .arg("60")
+            .uid(uid)
+            .spawn()
+            .expect("this test needs root to run a process as another user");
+        assert!(has_living_processes(uid));
+        child.kill().unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while has_living_processes(uid) {
+            assert!(std::time::Instant::now() < until);
+        }
+        assert!(has_processes(uid));
+        child.wait().unwrap();
+        assert!(!has_processes(uid));
+        let status = |state: &str, threads| {
+            is_zombie(
+                &format!("Name:\tx\nState:\t{state}\nUid:\t7\t7\t7\t7\nThreads:\t{threads}\n"),
+                7,
+            )
+        };
+        assert_eq!(status("Z (zombie)", 1), Some(true));
+        assert_eq!(status("Z (zombie)", 2), Some(false));
+        assert_eq!(status("S (sleeping)", 1), Some(false));
+        assert_eq!(is_zombie("Uid:\t8\t7\t7\t7\n", 7), None);
     }
 
     #[test]
