@@ -4,7 +4,7 @@
 use std::sync::{Once, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
-use rig::{Machine, Suite};
+use rig::{Ended, Machine, Suite};
 
 /// Where ephemeral homes are.
 pub(crate) const BASE: &str = "/run/teleport-userdb/home";
@@ -97,6 +97,26 @@ fn add_config(machine: &Machine, name: &str, text: &str) {
 #[track_caller]
 pub(crate) fn uid(machine: &Machine, login: &str) -> String {
     machine.run(&["id", "-u", login]).must().to_owned()
+}
+
+/// Bob comes at once, and again until he is in; he may be told to wait.
+#[track_caller]
+pub(crate) fn bob(node: &Machine, login: &str, roles: &str, command: &str) -> Ended {
+    let began = Instant::now();
+    loop {
+        let ended = node
+            .login(login)
+            .user("bob")
+            .roles(roles)
+            .command(command)
+            .run();
+        if ended.code("account") == Some("SUCCESS") {
+            return ended;
+        }
+        let told = ended.messages().join(" ");
+        assert!(told.contains("still being ended"), "{ended:?}");
+        assert!(began.elapsed() < IN_THE_END, "{ended:?}");
+    }
 }
 
 /// What is there of a UID and a login, a line each: processes, IPC objects, a home, files of the system's.

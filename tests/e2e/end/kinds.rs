@@ -193,7 +193,7 @@ fn a_zombie_whose_parent_does_not_wait_for_it() {
             .succeeded()
     });
     session.finish();
-    let next = crate::others::bob(
+    let next = crate::bob(
         &node,
         "zora",
         "dev",

@@ -1,8 +1,7 @@
 //! What a role says of resources: in the record, and applied by logind to the user's slice and by pam_systemd to the
 //! session. Nobody inherits it.
 
-use crate::node;
-use crate::others::bob;
+use crate::{bob, node};
 
 /// What systemd holds the user's slice to. (Whether the kernel has the controllers is not of this place: a container may not.)
 const LIMITS: &str =

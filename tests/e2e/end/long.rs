@@ -4,6 +4,7 @@ mod again;
 mod common;
 mod held_up;
 mod minute;
+mod race;
 mod room;
 
 use common::*;

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use rig::{Ended, Machine};
+use rig::Machine;
 
-use crate::{IN_THE_END, node, remains};
+use crate::{IN_THE_END, bob, node, remains};
 
 /// Alice's session, to its end. What she left tries for Bob's rights from then on.
 #[track_caller]
@@ -20,26 +20,6 @@ fn alice(node: &Machine, login: &str, roles: &str, leaving: &str) -> String {
     let uid = crate::uid(node, login);
     session.finish().ran.must();
     uid
-}
-
-/// Bob comes at once, and again until he is in; he may be told to wait.
-#[track_caller]
-pub(crate) fn bob(node: &Machine, login: &str, roles: &str, command: &str) -> Ended {
-    let began = Instant::now();
-    loop {
-        let ended = node
-            .login(login)
-            .user("bob")
-            .roles(roles)
-            .command(command)
-            .run();
-        if ended.code("account") == Some("SUCCESS") {
-            return ended;
-        }
-        let told = ended.messages().join(" ");
-        assert!(told.contains("still being ended"), "{ended:?}");
-        assert!(began.elapsed() < IN_THE_END, "{ended:?}");
-    }
 }
 
 #[track_caller]
