@@ -2,6 +2,7 @@
 //! One machine with one configuration for all tests of this binary; each test uses logins of its own.
 
 mod bystanders;
+mod forwarding;
 mod homes;
 mod sudo;
 mod sudoers_d;
@@ -22,6 +23,10 @@ const ROLES: &str = r#"
 [[role]]
 match = "admin"
 sudo = true
+
+[[role]]
+match = "digger"
+groups = ["diggers"]
 
 [[role]]
 match = "restarter"

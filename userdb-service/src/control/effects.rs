@@ -14,7 +14,7 @@ use tracing::{error, info};
 use super::daemon::Daemon;
 use super::messages;
 use super::publish;
-use super::registry::{Effect, Published, SessionId, State};
+use super::registry::{Effect, Published, Session, SessionId, State};
 use super::sudo_rights::Ordered;
 use super::written::Note;
 use crate::policy::Login;
@@ -187,19 +187,18 @@ impl Daemon {
     }
 
     fn remember_session(self: &Rc<Self>, id: SessionId) -> Result<(), String> {
-        let state = self
-            .registry
-            .borrow()
-            .session(id)
-            .map(|session| session.state);
-        match state {
+        let ends = |session: &Session| {
+            session.renounced || matches!(session.state, State::Departed { .. })
+        };
+        let ends = self.registry.borrow().session(id).map(ends);
+        match ends {
             None => Ok(()),
-            // The end of a session does not wait for its being written down.
-            Some(State::Departed { .. }) => {
+            // The end of a session, or of its rights, does not wait for its being written down.
+            Some(true) => {
                 self.write_down_in_time(Note::Session(id));
                 Ok(())
             }
-            Some(_) => self
+            Some(false) => self
                 .write_down(&Note::Session(id))
                 .map_err(|error| format!("the session cannot be written down: {error}")),
         }

@@ -23,6 +23,9 @@ use crate::policy::{Login, Uid};
 
 /// How often a leader is looked at whose parent has gone.
 const ORPHAN_LOOK: Duration = Duration::from_millis(500);
+/// When a leader is first looked at, whether it has become the user, and the longest pause up to the next look.
+const FIRST_LOOK: Duration = Duration::from_millis(250);
+const LAST_LOOKS: Duration = Duration::from_secs(60);
 /// The longest pause between two attempts to end what refuses to.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// After how many attempts a mount that stays keeps a login from ending no longer.
@@ -47,13 +50,35 @@ impl Daemon {
             .map_err(|error| format!("the session's leader cannot be watched: {error}"))?;
         let daemon = self.clone();
         let watch = spawn_local(async move {
-            if let Err(error) = over(&leader, exit, parent).await {
+            if let Err(error) = daemon.until_over(id, &leader, exit, parent).await {
                 error!(TELEPORT_SESSION = %id, %error, "the session's leader can no longer be watched");
             }
             daemon.leader_gone(id);
         });
         self.watches.borrow_mut().insert(id, watch.abort_handle());
         Ok(())
+    }
+
+    /// Waits until the session is over. If its leader becomes the user meanwhile, its rights end.
+    async fn until_over(
+        self: &Rc<Self>,
+        id: SessionId,
+        leader: &Leader,
+        exit: Exit,
+        parent: Option<Exit>,
+    ) -> io::Result<()> {
+        let over = over(leader, exit, parent);
+        tokio::pin!(over);
+        if self.registry.borrow().can_renounce(id) {
+            tokio::select! {
+                ended = &mut over => return ended,
+                () = gives_root_away(leader) => {}
+            }
+            info!(TELEPORT_SESSION = %id, "the session's process has become the user: it grants no rights any more");
+            let effects = self.registry.borrow_mut().renounce(id);
+            self.carry_out(effects);
+        }
+        over.await
     }
 
     /// The session's leader has exited, or might as well have.
@@ -201,6 +226,21 @@ fn watched(leader: &Leader) -> io::Result<(Exit, Option<Exit>)> {
         // A leader that has ended meanwhile is told of by its own pidfd.
         Ok(None) | Err(LeaderError::Gone) => Ok((exit, None)),
         Err(LeaderError::Unknown(error)) => Err(error),
+    }
+}
+
+/// Returns when the leader has given root away, as Teleport's forwarding process does right after its session
+/// has opened. Nothing tells, so it is looked at, less and less often: most leaders never do.
+async fn gives_root_away(leader: &Leader) {
+    let mut pause = FIRST_LOOK;
+    loop {
+        sleep(pause).await;
+        match leader.has_given_root_away() {
+            Ok(true) => return,
+            // Of its end its pidfd tells.
+            Err(LeaderError::Gone) => std::future::pending().await,
+            Ok(false) | Err(LeaderError::Unknown(_)) => pause = LAST_LOOKS.min(pause * 2),
+        }
     }
 }
 

@@ -210,6 +210,18 @@ impl Leader {
             .ok_or_else(|| io::Error::other("its status has no UIDs").into())
     }
 
+    /// Whether it has given root away for good: neither its real nor its effective nor its saved UID is
+    /// root's. (A PAM module that looks at the user's files changes one or the other for a moment.)
+    ///
+    /// # Errors
+    /// [`LeaderError::Gone`] if it has ended.
+    pub fn has_given_root_away(&self) -> Result<bool, LeaderError> {
+        let status = self.read("status")?;
+        parse_uids(&status)
+            .map(|[real, effective, saved, _]| real != 0 && effective != 0 && saved != 0)
+            .ok_or_else(|| io::Error::other("its status has no UIDs").into())
+    }
+
     fn stat(&self) -> Result<Stat, LeaderError> {
         parse_stat(&self.read("stat")?)
             .ok_or_else(|| io::Error::other("its stat is not as expected").into())
@@ -422,10 +434,11 @@ mod tests {
             .spawn()
             .expect("this test needs root to run a process as another user");
         let leader = Leader::from_pid(pid(&child)).unwrap();
-        assert!(!leader.is_root().unwrap());
+        assert!(!leader.is_root().unwrap() && leader.has_given_root_away().unwrap());
         let parent = leader.parent().unwrap().unwrap();
         assert_eq!(parent.id().pid, i32::try_from(std::process::id()).unwrap());
         assert!(parent.is_root().unwrap(), "this test needs root");
+        assert!(!parent.has_given_root_away().unwrap());
         end(child);
         assert!(matches!(leader.parent(), Err(LeaderError::Gone)));
     }

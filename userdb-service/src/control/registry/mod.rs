@@ -6,6 +6,7 @@
 mod entry;
 mod lingering;
 mod occupancy;
+mod renounced;
 mod restore;
 mod session;
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub use session::{NotASessionId, Session, SessionId, State};
 
 use self::entry::Entry;
 use self::occupancy::synthesized_groups;
+use self::renounced::{brought, without_rights};
 use crate::control::clock::Boottime;
 use crate::control::leader::LeaderId;
 use crate::policy::decide::Occupant;
@@ -304,6 +306,7 @@ impl Registry {
                 service,
                 state: State::Reserved { at: now },
                 since_usec,
+                renounced: false,
             },
         );
         let mut effects = vec![
@@ -501,13 +504,15 @@ impl Registry {
             .values()
             .filter_map(|id| self.sessions.get(id))
             .collect();
-        let open: Vec<&Plan> = sessions
+        let open: Vec<&Session> = sessions
             .iter()
+            .copied()
             .filter(|session| session.state == State::Open)
-            .map(|session| &session.plan)
             .collect();
+        let brought = brought(&open, terms.shared);
+        let plans: Vec<&Plan> = brought.iter().map(AsRef::as_ref).collect();
         sessions.first().map(|first| Published {
-            plan: policy::combine(&open, terms.shared)
+            plan: policy::combine(&plans, terms.shared)
                 .unwrap_or_else(|| without_rights(&first.plan)),
             sessions: u32::try_from(open.len()).unwrap_or(u32::MAX),
             since_usec: first.since_usec,
@@ -616,13 +621,4 @@ impl Registry {
             effects.push(Effect::ForgetLogin(login.clone()));
         }
     }
-}
-
-/// The plan of a login that is only reserved: known, marked, and without a single right.
-fn without_rights(plan: &Plan) -> Plan {
-    let mut plan = plan.clone();
-    plan.groups.retain(|group| group.name.as_ref() == MARKER);
-    plan.sudoers.clear();
-    plan.doas = false;
-    plan
 }

@@ -88,6 +88,10 @@ pub struct Session {
     pub state: State,
     /// When it came, microseconds of CLOCK_REALTIME, for people to read.
     pub since_usec: u64,
+    /// Whether its leader has become the user. Then it keeps the record, and grants nothing: the user
+    /// could keep such a leader, stopped, for as long as Teleport runs.
+    #[serde(default)]
+    pub renounced: bool,
 }
 
 impl Session {

@@ -3,6 +3,7 @@
 //! The world keeps what a host would show: published users, sudoers files, what is written down.
 
 mod lingering;
+mod renounced;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
