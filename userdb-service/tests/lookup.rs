@@ -267,6 +267,20 @@ async fn a_hang_in_one_login_does_not_hold_up_another() {
 }
 
 #[tokio::test]
+async fn more_hangs_than_workers_delay_another_login_and_do_not_fail_it() {
+    let bench = Bench::new("queue", TOY_LINES);
+    let lookups = bench.lookups(Duration::from_secs(1), 2);
+    let (question, hanging) = ([user("toy")], [user("hang")]);
+    let (first, second, facts) = tokio::join!(
+        lookups.ask(&hanging, None),
+        lookups.ask(&hanging, None),
+        lookups.ask(&question, None)
+    );
+    assert!(first.is_err() && second.is_err());
+    assert_eq!(facts.unwrap().answers[&user("toy")], toy_user("toy"));
+}
+
+#[tokio::test]
 async fn a_crash_harms_the_login_that_met_it_and_no_other() {
     let bench = Bench::new("crash", TOY_LINES);
     let lookups = bench.lookups(PATIENT, 1);

@@ -2,7 +2,7 @@
 //! Waits for workers only, never for somebody else's code.
 //!
 //! A worker has one batch at a time, so a hang harms the batch it is in and nobody else's. There are
-//! at most [`Settings::workers`] of them; further batches wait for a free one, within their timeout.
+//! at most [`Settings::workers`] of them; further batches wait for a free one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -24,7 +24,7 @@ use crate::policy::decide::{Answer, Facts, HostFacts, HostFailure, Question};
 pub struct Settings {
     /// Each connection to this socket is a worker of its own.
     pub socket: PathBuf,
-    /// How long one batch may take, the wait for a free worker and its start included.
+    /// How long one batch may take, the start of its worker included.
     pub timeout: Duration,
     /// How many workers there may be at once.
     pub workers: usize,
@@ -120,6 +120,8 @@ impl Lookups {
     /// UID asked for, `busy_ids` those of the UIDs asked for that are busy: both are cheap for the
     /// few candidates of a login and dear for a whole host.
     ///
+    /// Waits for a free worker as long as the caller likes: that others hang is no failure of these questions.
+    ///
     /// # Errors
     /// No answers within the timeout, or a worker that died or cannot be reached. Nothing may be
     /// concluded then. What the host itself does not tell is in [`HostFacts::failure`].
@@ -129,6 +131,10 @@ impl Lookups {
         home_base: Option<&Path>,
     ) -> Result<Facts, LookupFailed> {
         let mut heard = Heard::default();
+        let _slot = self.slots.acquire().await.map_err(|e| LookupFailed {
+            source: heard.asking.clone(),
+            why: e.to_string(),
+        })?;
         let limit = self.settings.timeout;
         let failed = match timeout(limit, self.batch(questions, home_base, &mut heard)).await {
             Ok(Ok(facts)) => return Ok(facts),
@@ -190,11 +196,6 @@ impl Lookups {
             source: source.to_owned(),
             why,
         };
-        let _slot = self
-            .slots
-            .acquire()
-            .await
-            .map_err(|e| failed("the lookup worker", e.to_string()))?;
         let (sudoers_seen, named) = lock(&self.sudoers).clone();
         let request = Request {
             questions: questions.to_vec(),
