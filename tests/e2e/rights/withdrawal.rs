@@ -15,11 +15,10 @@ const AT_ONCE: Duration = Duration::from_secs(4);
 /// Every fsync of the daemon takes this long while it lives.
 struct Stalled<'m>(&'m Machine, Child);
 
-const STALL: &str = "inject=fsync:delay_enter=20000000";
-
 impl<'m> Stalled<'m> {
     #[track_caller]
-    fn disk_of(node: &'m Machine) -> Stalled<'m> {
+    fn disk_of(node: &'m Machine, each: Duration) -> Stalled<'m> {
+        let delay = format!("inject=fsync:delay_enter={}", each.as_micros());
         let pid = node.run(&["systemctl", "show", "-P", "MainPID", "teleport-sessiond"]);
         let strace = node
             .command(&[
@@ -29,7 +28,7 @@ impl<'m> Stalled<'m> {
                 "-e",
                 "trace=fsync",
                 "-e",
-                STALL,
+                &delay,
                 "-p",
                 pid.must(),
             ])
@@ -64,7 +63,7 @@ fn a_disk_that_does_not_answer_costs_the_logins_with_sudo_their_sudo_and_nobody_
     before.reach("open");
     let mut plain = node.login("w-plain").hold("open").start();
     let plain_pid = plain.reach("open").pid();
-    let stalled = Stalled::disk_of(&node);
+    let stalled = Stalled::disk_of(&node, Duration::from_secs(20));
 
     // Whoever needs sudo waits a second, is told, and goes on without.
     let with_sudo = || {
@@ -118,6 +117,41 @@ fn a_disk_that_does_not_answer_costs_the_logins_with_sudo_their_sudo_and_nobody_
         .command("sudo -n id -un")
         .run();
     assert_eq!(again.must_write(), "root");
+}
+
+#[test]
+fn of_many_who_end_at_once_none_keeps_sudo_on_a_slow_disk() {
+    let node = node_alone();
+    let names: Vec<String> = (0..12).map(|number| format!("w-many{number}")).collect();
+    let sessions: Vec<_> = names
+        .iter()
+        .map(|name| {
+            let mut login = node.login(name).roles("admin").hold("open").start();
+            login.reach("open");
+            login
+        })
+        .collect();
+    // One after the other, their files would take four times as long as a logout waits for its own.
+    let stalled = Stalled::disk_of(&node, Duration::from_millis(200));
+    let left = std::thread::scope(|scope| {
+        let ends: Vec<_> = sessions
+            .into_iter()
+            .zip(&names)
+            .map(|(login, name)| {
+                let node = &node;
+                scope.spawn(move || {
+                    login.finish().ran.must();
+                    let file = format!("/etc/sudoers.d/teleport-{name}");
+                    node.run(&["test", "-e", &file]).succeeded().then_some(file)
+                })
+            })
+            .collect();
+        ends.into_iter()
+            .filter_map(|end| end.join().unwrap())
+            .collect::<Vec<_>>()
+    });
+    drop(stalled);
+    assert!(left.is_empty(), "there after the logout: {left:?}");
 }
 
 /// Waits until the daemon has seen that the folder is another one, and is there again.

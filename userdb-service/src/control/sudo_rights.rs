@@ -251,8 +251,10 @@ impl Daemon {
         stray
     }
 
-    /// Waits until no rights of earlier sessions are left on disk. False: not before the deadline.
+    /// Waits until no rights of earlier sessions are left on disk. False: not before the deadline. A daemon that
+    /// stops has what ends now go like any other end, and keeps nobody longer.
     pub(super) async fn is_rid_of_old_rights(&self, login: &Login, deadline: Instant) -> bool {
+        let stopped = deadline.min(Instant::now() + WITHDRAWAL);
         loop {
             // Registered before it is looked, so that no change is missed in between.
             let settled = self.settled.notified();
@@ -261,7 +263,11 @@ impl Daemon {
             if !self.rights.borrow().stale.contains_key(login) {
                 return true;
             }
-            if self.stopping.get() || timeout_at(deadline, settled).await.is_err() {
+            let until = match self.stopping.get() {
+                true => stopped,
+                false => deadline,
+            };
+            if timeout_at(until, settled).await.is_err() {
                 return false;
             }
         }

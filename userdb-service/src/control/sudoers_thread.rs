@@ -1,5 +1,6 @@
 //! The thread that works in sudoers.d: a disk that does not answer holds up this thread and nobody else.
-//! Orders are carried out one after the other, as they were given; who gives them does not wait in here.
+//! Orders are carried out as they were given, but removals of all that wait come first, together: what is taken away
+//! goes at once and costs one sync, however many end. Who gives orders does not wait in here.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -24,9 +25,21 @@ type Reply<T> = oneshot::Sender<Result<T, SudoersError>>;
 
 #[derive(Debug)]
 enum Order {
-    Write(Login, Vec<SudoersSpec>, Reply<()>),
     Remove(Login, Reply<Removal>),
+    Other(Work),
+}
+
+#[derive(Debug)]
+enum Work {
+    Write(Login, Vec<SudoersSpec>, Reply<()>),
     Sweep(BTreeSet<Login>, Reply<Swept>),
+}
+
+/// Orders that have not been carried out.
+#[derive(Debug, Default)]
+struct Waiting {
+    removals: Vec<(Login, Reply<Removal>)>,
+    works: Vec<Work>,
 }
 
 /// Takes orders for the thread.
@@ -57,7 +70,11 @@ impl SudoersThread {
     /// Grants `specs`, unless nobody waits for the answer any more when its turn has come.
     pub(super) fn write(&self, login: &Login, specs: &[SudoersSpec]) -> Answer<()> {
         let (reply, answer) = oneshot::channel();
-        self.give(Order::Write(login.clone(), specs.to_vec(), reply));
+        self.give(Order::Other(Work::Write(
+            login.clone(),
+            specs.to_vec(),
+            reply,
+        )));
         answer
     }
 
@@ -71,7 +88,7 @@ impl SudoersThread {
     /// Removes every file of ours but those of `keep`.
     pub(super) fn sweep(&self, keep: BTreeSet<Login>) -> Answer<Swept> {
         let (reply, answer) = oneshot::channel();
-        self.give(Order::Sweep(keep, reply));
+        self.give(Order::Other(Work::Sweep(keep, reply)));
         answer
     }
 
@@ -105,12 +122,16 @@ impl SudoersThread {
 fn work(files: &SudoersFiles, orders: &Receiver<Order>, bell: &Notify) {
     let at_start = files.folder();
     let held = File::open(files.as_ref());
+    let mut waiting = Waiting::default();
     loop {
-        let order = match orders.recv_timeout(LOOK) {
-            Ok(order) => Some(order),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
+        if waiting.works.is_empty() {
+            match orders.recv_timeout(LOOK) {
+                Ok(order) => waiting.add(order),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+        orders.try_iter().for_each(|order| waiting.add(order));
         let replaced = is_another(at_start, files.folder());
         if replaced {
             // The old one may be put back some day.
@@ -121,21 +142,48 @@ fn work(files: &SudoersFiles, orders: &Receiver<Order>, bell: &Notify) {
             bell.notify_one();
         }
         let other = || SudoersError::Replaced(files.as_ref().to_owned());
-        match order {
+        let removals = std::mem::take(&mut waiting.removals);
+        let removed: Vec<Result<Removal, SudoersError>> = match replaced {
+            true => removals.iter().map(|_| Err(other())).collect(),
+            false => files.remove_all(removals.iter().map(|(login, _)| login)),
+        };
+        for ((_, reply), removal) in removals.into_iter().zip(removed) {
+            let _ = reply.send(removal);
+        }
+        // One, and then whatever is to be removed by now.
+        match waiting.next() {
             None => {}
-            Some(Order::Write(_, _, reply)) if reply.is_closed() => {}
-            Some(Order::Write(_, _, reply)) if replaced => drop(reply.send(Err(other()))),
-            Some(Order::Remove(_, reply)) if replaced => drop(reply.send(Err(other()))),
-            Some(Order::Write(login, specs, reply)) => {
+            Some(Work::Write(_, _, reply)) if reply.is_closed() => {}
+            Some(Work::Write(_, _, reply)) if replaced => drop(reply.send(Err(other()))),
+            Some(Work::Write(login, specs, reply)) => {
                 let _ = reply.send(files.write(&login, &specs));
             }
-            Some(Order::Remove(login, reply)) => {
-                let _ = reply.send(files.remove(&login));
-            }
-            Some(Order::Sweep(keep, reply)) => {
+            Some(Work::Sweep(keep, reply)) => {
                 let _ = reply.send(files.sweep(&keep));
             }
         }
+    }
+}
+
+impl Waiting {
+    /// A grant that waits and that this removal undoes is not made: it is answered as if it had been.
+    fn add(&mut self, order: Order) {
+        match order {
+            Order::Other(work) => self.works.push(work),
+            Order::Remove(login, reply) => {
+                let undone = |work: &mut Work| matches!(work, Work::Write(of, ..) if *of == login);
+                for work in self.works.extract_if(.., undone) {
+                    if let Work::Write(_, _, reply) = work {
+                        let _ = reply.send(Ok(()));
+                    }
+                }
+                self.removals.push((login, reply));
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<Work> {
+        (!self.works.is_empty()).then(|| self.works.remove(0))
     }
 }
 
@@ -162,7 +210,7 @@ mod tests {
         let zed = Login::try_from("zed").unwrap();
         let yan = Login::try_from("yan").unwrap();
         let full = [SudoersSpec::full()];
-        let first = thread.write(&zed, &full);
+        thread.write(&zed, &full).await.unwrap().unwrap();
         let removed = thread.remove(&zed);
         let again = thread.write(&zed, &full);
         // A folder of many files keeps the thread busy until the next order has lost its giver.
@@ -171,13 +219,36 @@ mod tests {
         }
         let swept = thread.sweep(BTreeSet::from([zed.clone()]));
         drop(thread.write(&yan, &full));
-        first.await.unwrap().unwrap();
         assert_eq!(removed.await.unwrap().unwrap(), Removal::Removed);
         again.await.unwrap().unwrap();
         swept.await.unwrap().unwrap();
         assert_eq!(thread.remove(&yan).await.unwrap().unwrap(), Removal::Absent);
         assert!(thread.is_taken(&zed) && !thread.is_taken(&yan));
         std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[test]
+    fn removals_come_before_grants_that_wait_and_undo_only_what_was_ordered_before_them() {
+        let [zed, yan] = ["zed", "yan"].map(|name| Login::try_from(name).unwrap());
+        let mut waiting = Waiting::default();
+        let write = |waiting: &mut Waiting, login: &Login| {
+            let (reply, answer) = oneshot::channel();
+            waiting.add(Order::Other(Work::Write(login.clone(), Vec::new(), reply)));
+            answer
+        };
+        let mut undone = write(&mut waiting, &zed);
+        let mut other = write(&mut waiting, &yan);
+        let (reply, _removed) = oneshot::channel();
+        waiting.add(Order::Remove(zed.clone(), reply));
+        let mut later = write(&mut waiting, &zed);
+        assert!(matches!(undone.try_recv(), Ok(Ok(()))));
+        assert!(other.try_recv().is_err() && later.try_recv().is_err());
+        assert_eq!(waiting.removals.len(), 1);
+        let left = std::iter::from_fn(|| waiting.next()).map(|work| match work {
+            Work::Write(login, ..) => login,
+            Work::Sweep(..) => panic!("none was ordered"),
+        });
+        assert_eq!(left.collect::<Vec<_>>(), [yan, zed]);
     }
 
     #[tokio::test]

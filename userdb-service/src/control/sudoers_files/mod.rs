@@ -152,14 +152,32 @@ impl SudoersFiles {
     /// # Errors
     /// The grant may still stand: try again.
     pub fn remove(&self, login: &Login) -> Result<Removal, SudoersError> {
-        let Some(folder) = self.open_if_present()? else {
-            return Ok(Removal::Absent);
+        let only = self.remove_all([login]).pop();
+        only.unwrap_or(Ok(Removal::Absent))
+    }
+
+    /// The same for many, with one sync for all: first every grant goes, then the disk is waited for. What came of each
+    /// is in their order.
+    pub fn remove_all<'l>(
+        &self,
+        logins: impl IntoIterator<Item = &'l Login>,
+    ) -> Vec<Result<Removal, SudoersError>> {
+        let remove = |login| {
+            let Some(folder) = self.open_if_present()? else {
+                return Ok(Removal::Absent);
+            };
+            self.remove_name(&folder, &file_name(login))
         };
-        let removal = self.remove_name(&folder, &file_name(login))?;
-        if removal == Removal::Removed {
-            self.sync(&folder)?;
+        let mut removals: Vec<_> = logins.into_iter().map(remove).collect();
+        let is_removed = |removal: &Result<_, _>| matches!(removal, Ok(Removal::Removed));
+        if removals.iter().any(is_removed)
+            && let Err(error) = self.sync_by_name()
+        {
+            for removal in removals.iter_mut().filter(|removal| is_removed(removal)) {
+                *removal = Err(self.io("syncing", ".", error));
+            }
         }
-        Ok(removal)
+        removals
     }
 
     /// Removes every file of ours but those of the logins in `keep`; unfinished ones always. Returns
@@ -409,6 +427,11 @@ impl SudoersFiles {
             });
         }
         Ok(folder)
+    }
+
+    fn sync_by_name(&self) -> nix::Result<()> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        fsync(open(&self.path, flags, Mode::empty())?)
     }
 
     fn sync(&self, folder: &OwnedFd) -> Result<(), SudoersError> {
