@@ -157,28 +157,23 @@ impl Account {
         self.word(user::SHAPE) & 0xff == user::KIND
             && self.buffer.bytes().get(start + length) == Some(&0)
             && !login.is_empty()
-            && !login.contains(&0)
+            && login.iter().all(|&byte| byte != 0)
             && str::from_utf8(login).is_ok()
     }
 
-    /// Login, GECOS, home and shell as they lie one behind the other, each ended by a NUL, and where the latter three begin.
+    /// Login, GECOS, home and shell as they lie one behind the other, each ended by a NUL.
     #[inline]
-    pub fn passwd_strings(&self) -> (&[u8], [usize; 3]) {
-        let start = self.strings_start();
+    pub fn passwd_strings(&self) -> &[u8] {
         let (shell, length) = self.span(3);
-        let block = self
-            .buffer
+        self.buffer
             .bytes()
-            .get(start..shell + length + 1)
-            .unwrap_or_default();
-        (
-            block,
-            [
-                self.span(1).0 - start,
-                self.span(2).0 - start,
-                shell - start,
-            ],
-        )
+            .get(self.strings_start()..shell + length + 1)
+            .unwrap_or_default()
+    }
+
+    /// The two words that hold uid and gid, and the lengths of the four strings.
+    pub(crate) fn passwd_numbers(&self) -> (u64, u64) {
+        (self.word(user::IDS), self.word(user::LENGTHS))
     }
 
     /// The login: the user's name.

@@ -20,6 +20,7 @@ extern crate core;
 
 mod account;
 mod atomic;
+mod direct;
 mod group;
 mod layout;
 mod listing;
@@ -32,6 +33,7 @@ mod table;
 mod writer;
 
 pub use account::{Account, MembershipRef};
+pub use direct::{Fitting, Memberships, Passwd, PrivateGroup, TooSmall};
 pub use group::Group;
 pub use listing::Cursor;
 pub use reader::Lookup;

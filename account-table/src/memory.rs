@@ -351,6 +351,11 @@ impl Buffer {
 
 #[cfg(all(test, loom))]
 pub(crate) mod modelled;
+#[cfg(all(test, not(loom)))]
+mod tests;
+#[cfg(test)]
+pub(crate) use copy_out::as_room;
+pub(crate) use copy_out::copy_out;
 #[cfg(feature = "writer")]
 pub(crate) use writable::{WritableMapping, random};
 
@@ -448,5 +453,160 @@ mod writable {
         } else {
             Err(io::Error::last_os_error())
         }
+    }
+}
+
+/// Copying from the table straight into the caller's buffer, and counting zeros on the way.
+mod copy_out {
+    use core::mem::MaybeUninit;
+
+    use crate::atomic::{AtomicU64, Ordering};
+    use crate::layout::{MAX_RECORD_WORDS, WORD};
+
+    /// What [`copy_out`] has written.
+    pub(crate) struct CopiedOut<'a> {
+        pub(crate) bytes: &'a [u8],
+        /// How many of them are 0.
+        pub(crate) zeros: usize,
+    }
+
+    /// What passed by.
+    struct Seen {
+        zeros: usize,
+        ascii: bool,
+    }
+
+    /// Copies as many bytes of `source` as `room` is long, each loaded once. None if there are not so many, if they are more than a
+    /// record can hold, or if one of them is not ASCII. The writer may be changing them; the caller finds out afterwards.
+    ///
+    /// What has just been written in words must not be read again in larger pieces: the processor would wait until all of them have
+    /// left for memory, which takes as long as the rest of a lookup. So everything is decided on the way.
+    #[inline(always)]
+    pub(crate) fn copy_out<'a>(
+        source: &[AtomicU64],
+        room: &'a mut [MaybeUninit<u8>],
+    ) -> Option<CopiedOut<'a>> {
+        let length = room.len();
+        let source = source.get(..length.div_ceil(WORD))?;
+        if source.len() > MAX_RECORD_WORDS {
+            return None;
+        }
+        #[cfg(all(target_arch = "x86_64", not(loom)))]
+        let seen = if length < wide::LEAST {
+            by_bytes(source, room)
+        } else {
+            wide::copy(source, room)
+        };
+        #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+        let seen = by_bytes(source, room);
+        // SAFETY: both ways write every byte of room.
+        let bytes = unsafe { core::slice::from_raw_parts(room.as_ptr().cast::<u8>(), length) };
+        seen.ascii.then_some(CopiedOut {
+            bytes,
+            zeros: seen.zeros,
+        })
+    }
+
+    /// Short ones, and other processors' way. `source` has all the words of `room`.
+    #[inline(always)]
+    fn by_bytes(source: &[AtomicU64], room: &mut [MaybeUninit<u8>]) -> Seen {
+        let (mut zeros, mut all) = (0, 0);
+        let mut put = |to: &mut [MaybeUninit<u8>], from: &AtomicU64| {
+            let word = from.load(Ordering::Relaxed).to_ne_bytes();
+            for (to, from) in to.iter_mut().zip(word) {
+                to.write(from);
+                zeros += usize::from(from == 0);
+                all |= from;
+            }
+        };
+        let (words, rest) = room.as_chunks_mut::<WORD>();
+        let mut source = source.iter();
+        for (to, from) in words.iter_mut().zip(&mut source) {
+            put(to, from);
+        }
+        if let Some(from) = source.next() {
+            put(rest, from);
+        }
+        Seen {
+            zeros,
+            ascii: all < 0x80,
+        }
+    }
+
+    /// Sixteen bytes at a time, by what every x86-64 processor has.
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    mod wide {
+        use core::arch::asm;
+        use core::arch::x86_64::{
+            __m128i, _mm_and_si128, _mm_cmpeq_epi8, _mm_cmpgt_epi8, _mm_cvtsi128_si64,
+            _mm_movemask_epi8, _mm_or_si128, _mm_sad_epu8, _mm_set1_epi8, _mm_setr_epi8,
+            _mm_setzero_si128, _mm_storeu_si128, _mm_sub_epi8, _mm_unpackhi_epi64,
+        };
+        use core::mem::MaybeUninit;
+
+        use super::Seen;
+        use crate::atomic::AtomicU64;
+
+        /// The fewest bytes that can be copied so.
+        pub(super) const LEAST: usize = 16;
+
+        /// Loads sixteen bytes that another process may be storing. In assembly, because to the compiler a plain load would be one
+        /// that races. To the processor it is one or two of aligned words, in the order of the program, as every load is.
+        ///
+        /// # Safety
+        /// Sixteen bytes from `from` on must be mapped.
+        #[inline(always)]
+        unsafe fn load(from: *const u8) -> __m128i {
+            let value;
+            // SAFETY: reads what the caller vouches for and nothing else. Not `pure`, not `nomem`: it stays where it stands among
+            // loads of heads and fences.
+            unsafe {
+                asm!("movdqu {}, [{}]", out(xmm_reg) value, in(reg) from, options(nostack, preserves_flags, readonly));
+            }
+            value
+        }
+
+        /// `room` is at least [`LEAST`] bytes long, `source` has all its words and at most a record's.
+        #[inline(always)]
+        pub(super) fn copy(source: &[AtomicU64], room: &mut [MaybeUninit<u8>]) -> Seen {
+            let length = room.len();
+            debug_assert!(length >= LEAST && source.len() * 8 >= length);
+            let (from, to) = (source.as_ptr().cast::<u8>(), room.as_mut_ptr().cast::<u8>());
+            // SAFETY: SSE2 is part of x86-64. at + 16 <= length in the loop, and length - 16 >= 0 after it: all loads are within
+            // source, all stores within room. A record has 4,096 bytes: no column of zeros counts further than 255 + 1.
+            unsafe {
+                let (mut all, mut zeros) = (_mm_setzero_si128(), _mm_setzero_si128());
+                let mut at = 0;
+                while at + LEAST <= length {
+                    let bytes = load(from.add(at));
+                    _mm_storeu_si128(to.add(at).cast(), bytes);
+                    all = _mm_or_si128(all, bytes);
+                    zeros = _mm_sub_epi8(zeros, _mm_cmpeq_epi8(bytes, _mm_setzero_si128()));
+                    at += LEAST;
+                }
+                // The last sixteen once more, of which only those count that are new.
+                let bytes = load(from.add(length - LEAST));
+                _mm_storeu_si128(to.add(length - LEAST).cast(), bytes);
+                all = _mm_or_si128(all, bytes);
+                let place = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+                let new = _mm_cmpgt_epi8(place, _mm_set1_epi8((15 - (length - at)) as i8));
+                let zero = _mm_cmpeq_epi8(bytes, _mm_setzero_si128());
+                zeros = _mm_sub_epi8(zeros, _mm_and_si128(new, zero));
+                let sums = _mm_sad_epu8(zeros, _mm_setzero_si128());
+                let zeros =
+                    _mm_cvtsi128_si64(sums) + _mm_cvtsi128_si64(_mm_unpackhi_epi64(sums, sums));
+                Seen {
+                    zeros: zeros as usize,
+                    ascii: _mm_movemask_epi8(all) == 0,
+                }
+            }
+        }
+    }
+
+    /// Bytes as the room a caller would have, so that a test can look at them afterwards.
+    #[cfg(test)]
+    pub(crate) fn as_room(bytes: &mut [u8]) -> &mut [MaybeUninit<u8>] {
+        // SAFETY: u8 and MaybeUninit<u8> have one layout, and lookups write nothing but bytes that have a value.
+        unsafe { core::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
     }
 }

@@ -2,10 +2,11 @@
 //! Safe code only, no allocation, no system call but sched_yield when the writer is in the way; nothing read is believed unchecked.
 
 use crate::account::{Account, MembershipRef};
-use crate::atomic::{Ordering, fence, pause};
+use crate::atomic::{AtomicU64, Ordering, fence, pause};
 use crate::group::Group;
 use crate::layout::{
-    Head, Index, LINE_WORDS, MAX_PROBE, MAX_RECORD_WORDS, entry, hash_id, hash_name, header,
+    Geometry, Head, Index, LINE_WORDS, MAX_PROBE, MAX_RECORD_WORDS, entry, hash_id, hash_name,
+    header,
 };
 use crate::memory::{Buffer, load_acquire, yield_now};
 use crate::record::GroupOrigin;
@@ -45,11 +46,11 @@ impl<T> Lookup<T> {
 }
 
 /// How often a reader starts again before it says busy.
-const ATTEMPTS: u32 = 64;
+pub(crate) const ATTEMPTS: u32 = 64;
 /// From this attempt on it lets others run in between.
 const PATIENCE: u32 = 4;
 
-fn between_attempts(attempt: u32) {
+pub(crate) fn between_attempts(attempt: u32) {
     if attempt >= PATIENCE {
         yield_now();
     } else {
@@ -66,10 +67,82 @@ pub(crate) enum Slot {
 }
 
 /// What a lookup makes of a slot an index entry points to.
-enum Verdict<T> {
+pub(crate) enum Verdict<T> {
     Hit(T),
     Other,
     Busy,
+}
+
+/// A walk along the entries of an index that may belong to one hash.
+pub(crate) struct Walk {
+    index: Index,
+    base: usize,
+    size: usize,
+    hash: u64,
+    moves: u64,
+    at: usize,
+    left: usize,
+}
+
+#[inline(always)]
+fn word_at(cells: &[AtomicU64], at: usize) -> u64 {
+    cells.get(at).map_or(0, |cell| cell.load(Ordering::Relaxed))
+}
+
+impl Walk {
+    /// Begins to walk the entries that may belong to `hash`.
+    #[inline(always)]
+    pub(crate) fn begin(cells: &[AtomicU64], geometry: Geometry, index: Index, hash: u64) -> Walk {
+        let size = geometry.index_size(index);
+        Walk {
+            index,
+            base: geometry.index_base(index),
+            size,
+            hash,
+            moves: cells.get(index.moves()).map_or(0, load_acquire),
+            at: entry::home(hash, size),
+            left: MAX_PROBE.min(size),
+        }
+    }
+
+    /// The slot the next entry with our tag points to.
+    #[inline(always)]
+    pub(crate) fn next(&mut self, cells: &[AtomicU64]) -> Option<u32> {
+        while self.left > 0 {
+            let word = word_at(cells, self.base + self.at);
+            if word == 0 {
+                return None;
+            }
+            self.at = (self.at + 1) & (self.size - 1);
+            self.left -= 1;
+            if entry::has_tag_of(word, self.hash)
+                && let Some(slot) = entry::slot(word)
+            {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// Whether who was not met is not there. An entry may be moved towards its place while we walk, past us: then the index's
+    /// move counter has been raised before the old place was cleared, and the walk is to be made again.
+    #[inline(always)]
+    pub(crate) fn missed_nobody(&self, cells: &[AtomicU64]) -> bool {
+        fence(Ordering::Acquire);
+        word_at(cells, self.index.moves()) == self.moves
+    }
+}
+
+/// The words a head points to. None if nobody is there, or if the head is damaged and points nowhere.
+#[inline(always)]
+pub(crate) fn record_under(
+    cells: &[AtomicU64],
+    geometry: Geometry,
+    head: u64,
+) -> Option<&[AtomicU64]> {
+    // An empty head has no lines.
+    let (first, count) = geometry.words_of(Head(head).place())?;
+    cells.get(first..first + count)
 }
 
 impl Table {
@@ -93,7 +166,7 @@ impl Table {
     }
 
     #[inline]
-    fn seed(&self) -> u64 {
+    pub(crate) fn seed(&self) -> u64 {
         self.word(header::SEED)
     }
 
@@ -116,16 +189,10 @@ impl Table {
     fn read(&self, head_at: usize, buffer: &mut Buffer, most: usize) -> Slot {
         for attempt in 0..ATTEMPTS {
             let head = self.word_acquire(head_at);
-            if head == 0 {
+            let Some(record) = record_under(self.cells(), self.geometry(), head) else {
                 return Slot::Empty;
-            }
-            let place = self.geometry().words_of(Head(head).place());
-            let source =
-                place.and_then(|(first, count)| self.cells().get(first..first + count.min(most)));
-            let Some(source) = source else {
-                return Slot::Empty; // a damaged head, pointing nowhere
             };
-            buffer.fill(source);
+            buffer.fill(record.get(..most).unwrap_or(record));
             fence(Ordering::Acquire);
             if self.word(head_at) == head {
                 return Slot::Copied(head);
@@ -173,9 +240,7 @@ impl Table {
         }
     }
 
-    /// Walks the entries that may belong to `hash` and lets `accept` look at their slots; `at_end` is what a walk without a hit
-    /// comes to. An entry may be moved towards its place while we walk, past us: then the index's move counter has been raised
-    /// before the old place was cleared, and the walk is made again.
+    /// Lets `accept` look at the slots a walk comes to; `at_end` is what a walk without a hit comes to.
     #[inline]
     fn probe<T>(
         &self,
@@ -187,34 +252,19 @@ impl Table {
         if self.is_unreachable() {
             return Lookup::Busy;
         }
-        let (base, size) = (
-            self.geometry().index_base(index),
-            self.geometry().index_size(index),
-        );
         for attempt in 0..ATTEMPTS {
-            let moves = self.word_acquire(index.moves());
-            let mut at = entry::home(hash, size);
-            for _ in 0..MAX_PROBE.min(size) {
-                let word = self.word(base + at);
-                if word == 0 {
-                    break;
+            let mut walk = Walk::begin(self.cells(), self.geometry(), index, hash);
+            while let Some(slot) = walk.next(self.cells()) {
+                match accept(slot) {
+                    Verdict::Hit(value) => return Lookup::Found(value),
+                    Verdict::Other => (),
+                    Verdict::Busy => return Lookup::Busy,
                 }
-                if entry::has_tag_of(word, hash)
-                    && let Some(slot) = entry::slot(word)
-                {
-                    match accept(slot) {
-                        Verdict::Hit(value) => return Lookup::Found(value),
-                        Verdict::Other => (),
-                        Verdict::Busy => return Lookup::Busy,
-                    }
-                }
-                at = (at + 1) & (size - 1);
             }
             if let Some(value) = at_end() {
                 return Lookup::Found(value);
             }
-            fence(Ordering::Acquire);
-            if self.word(index.moves()) == moves {
+            if walk.missed_nobody(self.cells()) {
                 return Lookup::Absent;
             }
             between_attempts(attempt);

@@ -4,7 +4,7 @@
 use core::ffi::{CStr, c_char, c_int, c_long};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use account_table::Account;
+use account_table::{Account, Lookup, Table, TooSmall};
 use libc::{gid_t, size_t, uid_t};
 use libnss::group::CGroup;
 use libnss::interop::NssStatus;
@@ -16,6 +16,8 @@ use crate::room::Room;
 
 /// Names longer than this are nobody's.
 const LONGEST_NAME: usize = account_table::MAX_NAME;
+/// More groups than this are read another way.
+const USUAL_GROUPS: usize = 16;
 
 /// Runs the body of an entry point and tells glibc what came of it. errno is set with TRYAGAIN alone, where glibc looks at it:
 /// ERANGE makes it come back with a larger buffer, so nothing else may leave that there. In the module as shipped nothing can
@@ -83,10 +85,7 @@ unsafe extern "C" fn _nss_teleport_getpwnam_r(
         };
         // SAFETY: as above; the buffer is ours alone during the call.
         let room = unsafe { Room::new(buffer, length) };
-        let found = answer::account(
-            |table, account| table.find_user_by_name(name, account),
-            room,
-        );
+        let found = answer::account(|table, room| table.passwd_by_name(name, room), room);
         // SAFETY: as above.
         unsafe { deliver(result, found) }
     })
@@ -105,7 +104,7 @@ unsafe extern "C" fn _nss_teleport_getpwuid_r(
     answer(errnop, || {
         // SAFETY: glibc's contract, see above; the buffer is ours alone during the call.
         let room = unsafe { Room::new(buffer, length) };
-        let found = answer::account(|table, account| table.find_user_by_uid(uid, account), room);
+        let found = answer::account(|table, room| table.passwd_by_uid(uid, room), room);
         // SAFETY: as above.
         unsafe { deliver(result, found) }
     })
@@ -148,7 +147,7 @@ unsafe extern "C" fn _nss_teleport_getgrgid_r(
         // SAFETY: glibc's contract, see above; the buffer is ours alone, and one room of it is in use at a time.
         let room = || unsafe { Room::new(buffer, length) };
         let found = answer::group(
-            |table, account| table.find_private_group_by_gid(gid, account),
+            |table, room| table.private_group_by_gid(gid, room),
             |table| table.shared_group_by_gid(gid),
             room,
         );
@@ -179,20 +178,57 @@ unsafe extern "C" fn _nss_teleport_initgroups_dyn(
         let Some(table) = answer::table() else {
             return Outcome::NotFound;
         };
-        let mut account = Account::empty();
-        match Outcome::from(table.find_memberships_by_name(user, &mut account)) {
-            Outcome::Success => (),
-            outcome => return outcome,
-        }
-        for membership in account.groups() {
+        let mut gids = [0; USUAL_GROUPS];
+        let found = match table.memberships_by_name(user, &mut gids) {
+            Lookup::Found(Ok(found)) => gids.get(..found.count).unwrap_or_default(),
+            Lookup::Found(Err(TooSmall)) => {
+                // SAFETY: as above.
+                return unsafe {
+                    add_many_groups(&table, user, primary, start, size, groupsp, limit)
+                };
+            }
+            Lookup::Absent => return Outcome::NotFound,
+            Lookup::Busy => return Outcome::Busy,
+        };
+        for &gid in found {
             // SAFETY: as above.
-            match unsafe { add_group(membership.gid, primary, start, size, groupsp, limit) } {
+            match unsafe { add_group(gid, primary, start, size, groupsp, limit) } {
                 Outcome::Success => (),
                 outcome => return outcome,
             }
         }
         Outcome::Success
     })
+}
+
+/// The groups of a user who has more than most; apart, for the sake of its stack frame.
+///
+/// # Safety
+/// As [`_nss_teleport_initgroups_dyn`].
+#[cold]
+#[inline(never)]
+unsafe fn add_many_groups(
+    table: &Table,
+    user: &[u8],
+    primary: gid_t,
+    start: *mut c_long,
+    size: *mut c_long,
+    groupsp: *mut *mut gid_t,
+    limit: c_long,
+) -> Outcome {
+    let mut account = Account::empty();
+    match Outcome::from(table.find_memberships_by_name(user, &mut account)) {
+        Outcome::Success => (),
+        outcome => return outcome,
+    }
+    for membership in account.groups() {
+        // SAFETY: as above.
+        match unsafe { add_group(membership.gid, primary, start, size, groupsp, limit) } {
+            Outcome::Success => (),
+            outcome => return outcome,
+        }
+    }
+    Outcome::Success
 }
 
 /// Adds one gid, unless it is the primary one, already there, or beyond the limit.

@@ -2,9 +2,13 @@
 //! Safe code; pointers come from `room` and are not followed.
 
 use core::ffi::c_char;
+use core::mem::MaybeUninit;
 use core::ops::ControlFlow;
 
-use account_table::{Account, Group, GroupOrigin, Lookup, Table, TableRef, process_table};
+use account_table::{
+    Account, Fitting, Group, GroupOrigin, Lookup, Passwd, PrivateGroup, Table, TableRef, TooSmall,
+    process_table,
+};
 use libnss::group::CGroup;
 use libnss::passwd::CPasswd;
 
@@ -26,9 +30,17 @@ pub(crate) enum Outcome {
 }
 
 /// `*`, not `x`: without a shadow entry, `x` makes pam_unix take the account for locked.
-const USER_PASSWORD: &[u8] = b"*";
+const PASSWORD_OF_USERS: &[u8] = b"*\0";
 /// What `files` and nss-systemd say of groups: nobody looks a group's password up, and none fits.
-const GROUP_PASSWORD: &[u8] = b"x";
+const PASSWORD_OF_GROUPS: &[u8] = b"x\0";
+
+/// The room for strings that leaves enough at its end for `last`. Whether anybody is there does not depend on the room: without
+/// any, who is found does not fit.
+#[inline(always)]
+fn free_before<'a>(last: &[u8], free: &'a mut [MaybeUninit<u8>]) -> &'a mut [MaybeUninit<u8>] {
+    let length = free.len().saturating_sub(last.len());
+    free.get_mut(..length).unwrap_or_default()
+}
 
 /// How often a group that vanished while its members were listed is looked up again.
 const ATTEMPTS: u32 = 16;
@@ -52,32 +64,52 @@ impl From<Lookup<()>> for Outcome {
     }
 }
 
-/// Looks an account up and packs it.
+/// Looks an account up; the table writes its strings into the room.
+#[inline(always)]
 pub(crate) fn account(
-    find: impl FnOnce(&Table, &mut Account) -> Lookup<()>,
-    room: Room,
+    find: impl FnOnce(&Table, &mut [MaybeUninit<u8>]) -> Lookup<Fitting<Passwd>>,
+    mut room: Room,
 ) -> Result<CPasswd, Outcome> {
     let table = table().ok_or(Outcome::NotFound)?;
-    let mut account = Account::empty();
-    match find(&table, &mut account) {
-        Lookup::Found(()) => pack_account(&account, room),
+    let free = free_before(PASSWORD_OF_USERS, room.free(None));
+    let strings = free.as_mut_ptr().cast::<c_char>();
+    match find(&table, free) {
+        Lookup::Found(Ok(found)) => {
+            let [gecos, home, shell] = found.starts();
+            Ok(CPasswd {
+                name: strings,
+                passwd: room.bytes(PASSWORD_OF_USERS).ok_or(Outcome::TooSmall)?,
+                uid: found.uid(),
+                gid: found.gid(),
+                gecos: strings.wrapping_add(gecos),
+                dir: strings.wrapping_add(home),
+                shell: strings.wrapping_add(shell),
+            })
+        }
+        Lookup::Found(Err(TooSmall)) => Err(Outcome::TooSmall),
         Lookup::Absent => Err(Outcome::NotFound),
         Lookup::Busy => Err(Outcome::Busy),
     }
 }
 
 pub(crate) fn pack_account(account: &Account, mut room: Room) -> Result<CPasswd, Outcome> {
-    let (block, [gecos, home, shell]) = account.passwd_strings();
-    let strings = room.bytes(block).ok_or(Outcome::TooSmall)?;
-    let passwd = room.string(USER_PASSWORD).ok_or(Outcome::TooSmall)?;
+    let strings = room
+        .bytes(account.passwd_strings())
+        .ok_or(Outcome::TooSmall)?;
+    let passwd = room.bytes(PASSWORD_OF_USERS).ok_or(Outcome::TooSmall)?;
+    let mut start = 0;
+    let mut next = |text: &[u8]| {
+        start += text.len() + 1;
+        strings.wrapping_add(start)
+    };
     Ok(CPasswd {
         name: strings,
         passwd,
         uid: account.uid(),
         gid: account.gid(),
-        gecos: strings.wrapping_add(gecos),
-        dir: strings.wrapping_add(home),
-        shell: strings.wrapping_add(shell),
+        gecos: next(account.login_bytes()),
+        dir: next(account.gecos_bytes()),
+        shell: next(account.home_bytes()),
     })
 }
 
@@ -95,7 +127,7 @@ fn is_answered(group: &Group) -> bool {
 /// has met in memberships, and shows one more line for each member of those it finds. It has listed ours from userdb already.
 pub(crate) fn group_by_name(name: &[u8], room: impl FnMut() -> Room) -> Result<CGroup, Outcome> {
     let found = group(
-        |table, account| table.find_private_group_by_name(name, account),
+        |table, room| table.private_group_by_name(name, room),
         |table| table.shared_group_by_name(name),
         room,
     );
@@ -107,15 +139,12 @@ pub(crate) fn group_by_name(name: &[u8], room: impl FnMut() -> Room) -> Result<C
 
 /// Looks a group up and packs it: a private one by way of its user, else a shared one with its members.
 pub(crate) fn group(
-    find_private: impl FnOnce(&Table, &mut Account) -> Lookup<()>,
+    find_private: impl FnOnce(&Table, &mut [MaybeUninit<u8>]) -> Lookup<Fitting<PrivateGroup>>,
     find_shared: impl Fn(&Table) -> Lookup<Group>,
     mut room: impl FnMut() -> Room,
 ) -> Result<CGroup, Outcome> {
-    let mut account = Account::empty();
-    match find_private(&*table().ok_or(Outcome::NotFound)?, &mut account) {
-        Lookup::Found(()) => return pack_private_group(&account, room()),
-        Lookup::Absent => (),
-        Lookup::Busy => return Err(Outcome::Busy),
+    if let Some(group) = private_group(find_private, room())? {
+        return Ok(group);
     }
     for _ in 0..ATTEMPTS {
         let table = table().ok_or(Outcome::NotFound)?;
@@ -132,13 +161,41 @@ pub(crate) fn group(
     Err(Outcome::Busy)
 }
 
+/// Looks a private group up; the table writes its name into the room.
+#[inline(always)]
+fn private_group(
+    find: impl FnOnce(&Table, &mut [MaybeUninit<u8>]) -> Lookup<Fitting<PrivateGroup>>,
+    mut room: Room,
+) -> Result<Option<CGroup>, Outcome> {
+    let table = table().ok_or(Outcome::NotFound)?;
+    let array = room.array();
+    let free = match &array {
+        Some(array) => free_before(PASSWORD_OF_GROUPS, room.free(Some(array))),
+        None => &mut [],
+    };
+    let name = free.as_mut_ptr().cast::<c_char>();
+    match find(&table, free) {
+        Lookup::Found(Ok(PrivateGroup { gid })) => Ok(Some(CGroup {
+            name,
+            passwd: room.bytes(PASSWORD_OF_GROUPS).ok_or(Outcome::TooSmall)?,
+            gid,
+            members: array
+                .and_then(|array| room.finish(array))
+                .ok_or(Outcome::TooSmall)?,
+        })),
+        Lookup::Found(Err(TooSmall)) => Err(Outcome::TooSmall),
+        Lookup::Absent => Ok(None),
+        Lookup::Busy => Err(Outcome::Busy),
+    }
+}
+
 /// The group every user of ours has to itself; it lists no members, like those useradd makes.
 pub(crate) fn pack_private_group(account: &Account, mut room: Room) -> Result<CGroup, Outcome> {
     let array = room.array().ok_or(Outcome::TooSmall)?;
     let name = room
         .string(account.login_bytes())
         .ok_or(Outcome::TooSmall)?;
-    let passwd = room.string(GROUP_PASSWORD).ok_or(Outcome::TooSmall)?;
+    let passwd = room.bytes(PASSWORD_OF_GROUPS).ok_or(Outcome::TooSmall)?;
     let members = room.finish(array).ok_or(Outcome::TooSmall)?;
     Ok(CGroup {
         name,
@@ -151,7 +208,8 @@ pub(crate) fn pack_private_group(account: &Account, mut room: Room) -> Result<CG
 pub(crate) fn pack_group(table: &Table, group: &Group, mut room: Room) -> Result<CGroup, Outcome> {
     let array = room.array().ok_or(Outcome::TooSmall)?;
     let mut string = |text: &[u8]| room.string(text).ok_or(Outcome::TooSmall);
-    let (name, passwd) = (string(group.name_bytes())?, string(GROUP_PASSWORD)?);
+    let name = string(group.name_bytes())?;
+    let passwd = room.bytes(PASSWORD_OF_GROUPS).ok_or(Outcome::TooSmall)?;
     let mut fits = true;
     let listed = table.member_logins(group, |login| {
         // GetMemberships tells them.

@@ -2,6 +2,7 @@
 //! Knows nothing of users and groups.
 
 use core::ffi::c_char;
+use core::mem::MaybeUninit;
 
 /// One caller's buffer: strings are taken from its end downwards, the one array of pointers from its start upwards, so a single
 /// pass fills it without knowing the number of members beforehand. `None` from any method: it is too small.
@@ -45,6 +46,16 @@ impl Room {
         };
         self.high = start;
         Some(copy.cast())
+    }
+
+    /// What is left, for strings that are written in place; behind a started array, leaving room for its closing null.
+    pub(crate) fn free(&mut self, array: Option<&Array>) -> &mut [MaybeUninit<u8>] {
+        let low = self.low + if array.is_some() { POINTER } else { 0 };
+        let Some(length) = self.high.checked_sub(low).filter(|&length| length > 0) else {
+            return &mut [];
+        };
+        // SAFETY: low .. high lies inside the caller's buffer, ours alone and borrowed through self; nothing is said of its content.
+        unsafe { core::slice::from_raw_parts_mut(self.base.add(low).cast(), length) }
     }
 
     /// Starts the array, at the first address that is aligned for pointers whatever the buffer's own is.

@@ -14,6 +14,7 @@ use super::state::State;
 use crate::account::Account;
 use crate::atomic::Ordering;
 use crate::layout::{Geometry, Head, Index, entry, hash_name, header};
+use crate::memory::as_room;
 use crate::memory::modelled::Modelled;
 use crate::record::{GroupOrigin, user};
 use crate::{Lookup, Table};
@@ -136,6 +137,62 @@ fn a_user_who_is_replaced_twice_is_found_whole_in_every_order() {
             Lookup::Found(account) => assert!((1..=3).contains(&version(&account))),
             Lookup::Absent => panic!("a was there throughout"),
             Lookup::Busy => (),
+        },
+    );
+}
+
+/// What is written into the caller's buffer: by the head's second look it is one record's, or not believed.
+#[test]
+fn what_is_written_straight_into_a_buffer_is_of_one_record_in_every_order() {
+    let spec = |version: u32| AccountSpec {
+        gid: version,
+        gecos: format!("{version}"),
+        ..spec("a", 1000, version)
+    };
+    in_every_order(
+        2,
+        vec![spec(1)],
+        move |state| {
+            publish(state, &spec(2));
+            publish(state, &spec(3));
+        },
+        |table, _| {
+            let mut room = [0; 64];
+            match table.passwd_by_uid(1000, as_room(&mut room)) {
+                Lookup::Found(found) => {
+                    let found = found.expect("it fits");
+                    let [gecos, home, shell] = found.starts();
+                    assert!((1..=3).contains(&found.gid()));
+                    assert_eq!(
+                        (&room[gecos..home], &room[home..shell]),
+                        (
+                            format!("{}\0", found.gid()).as_bytes(),
+                            format!("/{}\0", found.gid()).as_bytes()
+                        ),
+                        "a torn record"
+                    );
+                }
+                Lookup::Absent => panic!("a was there throughout"),
+                Lookup::Busy => (),
+            }
+        },
+    );
+}
+
+#[test]
+fn a_user_whose_hint_is_moved_is_never_missed_by_a_direct_lookup() {
+    let (first, second) = neighbours();
+    in_every_order(
+        3,
+        vec![spec(first, 1000, 1), spec(second, 1001, 1)],
+        move |state| assert!(state.withdraw(first)),
+        move |table, _| {
+            let mut room = [0; 64];
+            match table.private_group_by_name(second.as_bytes(), as_room(&mut room)) {
+                Lookup::Found(found) => assert_eq!(found.expect("it fits").gid, 1001),
+                Lookup::Absent => panic!("{second} was there throughout"),
+                Lookup::Busy => (),
+            }
         },
     );
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::*;
 use crate::Cursor;
 use crate::layout::{Geometry, MAGIC, Place, VERSION, header};
+use crate::memory::as_room;
 
 /// Asks a table everything there is to ask.
 pub(super) fn ask_everything(table: &Table) {
@@ -36,7 +37,53 @@ pub(super) fn ask_everything(table: &Table) {
             std::ops::ControlFlow::Continue(())
         });
     }
+    ask_directly(table);
     let _ = (table.changes(), table.is_retired());
+}
+
+/// The same through the lookups that write into a buffer, which must not say more than the others and end what they write.
+fn ask_directly(table: &Table) {
+    let mut room = [0xee; 4096];
+    let mut gids = [0; 16];
+    for name in [&b"alice"[..], b"Alice", b"dev", b"nobody", b""] {
+        if let Lookup::Found(Ok(found)) = table.passwd_by_name(name, as_room(&mut room)) {
+            check_strings(&room, &found.starts());
+        }
+        if let Lookup::Found(Ok(_)) = table.private_group_by_name(name, as_room(&mut room)) {
+            check_strings(&room, &[]);
+        }
+        if let Lookup::Found(Ok(found)) = table.memberships_by_name(name, &mut gids) {
+            assert!(found.count <= gids.len());
+        }
+    }
+    for id in [0, 1000, 1001, 3000, u32::MAX] {
+        if let Lookup::Found(Ok(found)) = table.passwd_by_uid(id, as_room(&mut room)) {
+            assert_eq!(found.uid(), id);
+            check_strings(&room, &found.starts());
+        }
+        if let Lookup::Found(Ok(found)) = table.private_group_by_gid(id, as_room(&mut room)) {
+            assert_eq!(found.gid, id);
+            check_strings(&room, &[]);
+        }
+    }
+}
+
+/// One string from each start on, with a NUL at its end and nowhere before.
+fn check_strings(bytes: &[u8], starts: &[usize]) {
+    let mut at = 0;
+    for &next in starts {
+        at += bytes[at..]
+            .iter()
+            .position(|&byte| byte == 0)
+            .expect("a NUL")
+            + 1;
+        assert_eq!(at, next, "a NUL inside a string, or none at its end");
+    }
+    let last = bytes[at..]
+        .iter()
+        .position(|&byte| byte == 0)
+        .expect("a NUL");
+    assert!(std::str::from_utf8(&bytes[..at + last]).is_ok());
 }
 
 fn touch(table: &Table, account: &Account) {
