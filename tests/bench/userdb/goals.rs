@@ -173,7 +173,7 @@ fn requests(of: &Measured) -> String {
             let cells = SUBJECTS.map(|(subject, ..)| {
                 let figure = |name: &str| of.loads.median(&format!("{load}: {name} {subject}"));
                 format!(
-                    "{:.1}k; {:.0}, {:.0}, {:.0}",
+                    "{:.1}k, {:.1}; {:.0}, {:.0}",
                     figure("rate") / 1e3,
                     figure("p50"),
                     figure("p99"),
@@ -185,7 +185,7 @@ fn requests(of: &Measured) -> String {
         .collect();
     table(
         &[
-            "requests/s; p50, p99, max µs",
+            "requests/s, p50 (best span of 50 ms); p99, max µs",
             "C server",
             "ours",
             "drop-ins",

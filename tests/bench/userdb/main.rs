@@ -20,6 +20,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match arguments[..] {
         [] => conduct::run(),
+        ["short"] => conduct::short(),
         ["publish", users] => prepare::publish(users),
         ["records", file] => prepare::records(file),
         ["load", service, socket, what, connections, pace, users] => {
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
         ["lookups", users] => lookups::run(users),
         ["crowd", kind, connections, uids] => crowd::run(kind, connections, uids),
         ["root", milliseconds] => hostile::root(milliseconds),
-        _ => Err("usage: bench-userdb (without arguments, as root)".into()),
+        _ => Err("usage: bench-userdb [short] (as root)".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
