@@ -9,12 +9,13 @@ use std::rc::Rc;
 
 /// Bytes of questions and answers that are kept; beyond that all are forgotten.
 const ROOM: usize = 8 << 20;
-/// Most bytes of one answer: a list of some ten thousand users.
+/// Most bytes of one answer, and of all that are being made: a list of some ten thousand users.
 pub(super) const LONGEST_ANSWER: usize = 6 << 20;
 /// Longer questions are nobody's habit.
 const LONGEST_QUESTION: usize = 512;
 /// Readers of an answer that does not hold any more keep it in memory: then another long one is not kept.
-const LONG: usize = 64 << 10;
+/// Short ones are not counted: thousands of connections may each hold one that is forgotten.
+const LONG: usize = 8 << 10;
 
 /// The state of a table that answers are good for: which file it is, and how often it has changed.
 pub(super) type State = (u64, u64);

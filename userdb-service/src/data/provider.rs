@@ -18,7 +18,7 @@ use super::protocol::{GetGroupRecord_Args, GetMemberships_Args, GetUserRecord_Ar
 use super::users::UserQuery;
 use crate::runtime::peer::Peer;
 use crate::runtime::transport::{
-    Call, Disconnect, Interface, InvalidParameter, NoParameters, Replies, Service,
+    Call, Copies, Disconnect, Interface, InvalidParameter, NoParameters, Replies, Service,
 };
 
 /// `io.systemd.UserDatabase`, answered from the published table.
@@ -29,6 +29,8 @@ pub struct Provider {
     /// Room for the account being looked at: 4 KiB that need not be moved.
     account: RefCell<Account>,
     memo: RefCell<Memo>,
+    /// What answers on their way into `memo` may take.
+    copies: Copies,
 }
 
 /// The errors of the interface that we answer with.
@@ -98,6 +100,7 @@ impl Provider {
             machine,
             account: RefCell::new(Account::empty()),
             memo: RefCell::default(),
+            copies: Copies::new(LONGEST_ANSWER),
         }
     }
 
@@ -119,7 +122,7 @@ impl Provider {
         match query {
             Ok(query) => {
                 let before = self.state();
-                replies.keep(LONGEST_ANSWER);
+                replies.keep(&self.copies);
                 self.answer(query, replies).await?;
                 // Nothing has changed from before the first look to after the last.
                 if let (Some(state), Some(answer)) = (before, replies.kept())
@@ -162,8 +165,7 @@ impl Provider {
                     tokio::task::yield_now().await;
                 }
                 Step::Busy if tries == TRIES => {
-                    // No answer to remember.
-                    replies.keep(0);
+                    replies.forget();
                     return self.refuse(Refusal::ServiceNotAvailable, replies).await;
                 }
                 Step::Busy => {

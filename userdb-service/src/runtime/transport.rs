@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 pub use arguments::InvalidParameter;
 pub use call::Call;
 pub use introspection::Interface;
-pub use replies::{Disconnect, Item, NoParameters, Replies};
+pub use replies::{Copies, Disconnect, Item, NoParameters, Replies};
 
 use super::peer::Peer;
 use super::stop::Stop;

@@ -1,6 +1,7 @@
 //! Enumeration, memberships, and all of it while the table changes.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -243,4 +244,55 @@ fn a_busy_writer_never_makes_anybody_absent() {
         }
         done.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn lists_that_are_read_by_halves_cost_no_copy_each() {
+    const USERS: u32 = 3000;
+    const PIECE: usize = 64 << 10;
+    const READERS: usize = 48;
+    let mut host = Host::bare();
+    for number in 0..USERS {
+        let uid = 1_900_010_000 + number;
+        host.publish(&AccountSpec {
+            login: format!("u{number}"),
+            uid,
+            gid: uid,
+            aliases: Vec::new(),
+            ..alice()
+        });
+    }
+    let mut readers: Vec<Client> = (0..READERS).map(|_| host.connect()).collect();
+    let question = json!({
+        "method": "io.systemd.UserDatabase.GetUserRecord",
+        "parameters": with_service(json!({})),
+        "more": true,
+    });
+    for reader in &mut readers {
+        reader.send(&question);
+    }
+    let before = resident_kib();
+    let mut piece = vec![0; PIECE];
+    // A MiB each, in turn: nobody is cut off.
+    for _ in 0..16 {
+        for reader in &mut readers {
+            reader.stream.read_exact(&mut piece).unwrap();
+        }
+    }
+    let more = resident_kib().saturating_sub(before);
+    assert!(more < 24 << 10, "{more} KiB more");
+    // Nobody was refused for it, and a list that is read to its end is remembered again.
+    readers.clear();
+    for _ in 0..2 {
+        assert_eq!(
+            host.names("GetUserRecord", "userName", json!({})).len(),
+            USERS as usize
+        );
+    }
+}
+
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.unwrap().trim_end_matches("kB").trim().parse().unwrap()
 }

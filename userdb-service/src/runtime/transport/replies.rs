@@ -1,7 +1,9 @@
 //! Replies to one call: made, counted and written as fast as they are taken.
 //! Only what systemd's strict clients accept can be said: `parameters`, `error`, `continues`.
 
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
@@ -63,11 +65,35 @@ pub struct Replies<'c> {
     kept: Option<Kept>,
 }
 
-/// A copy of all that was sent.
+/// Bytes that copies of answers may yet take, together: whoever reads slowly has one for as long.
+#[derive(Debug, Clone)]
+pub struct Copies(Rc<Cell<usize>>);
+
+impl Copies {
+    /// Room for so many bytes.
+    #[must_use]
+    pub fn new(room: usize) -> Copies {
+        Copies(Rc::new(Cell::new(room)))
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let left = self.0.get().checked_sub(bytes);
+        self.0.set(left.unwrap_or(self.0.get()));
+        left.is_some()
+    }
+}
+
+/// A copy of all that was sent, which gives its room back when dropped.
 #[derive(Debug)]
 struct Kept {
     sent: Vec<u8>,
-    most: usize,
+    copies: Copies,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.copies.0.set(self.copies.0.get() + self.sent.len());
+    }
 }
 
 #[derive(Serialize)]
@@ -144,16 +170,23 @@ impl<'c> Replies<'c> {
         Item::Next
     }
 
-    /// Asks for a copy of the whole answer, for [`Replies::kept`], unless it gets longer than `most` bytes.
-    pub fn keep(&mut self, most: usize) {
-        let sent = Vec::new();
-        self.kept = (!self.oneway).then_some(Kept { sent, most });
+    /// Asks for a copy of the whole answer, for [`Replies::kept`], unless there is no room left for it.
+    pub fn keep(&mut self, copies: &Copies) {
+        let (sent, copies) = (Vec::new(), copies.clone());
+        self.kept = (!self.oneway).then_some(Kept { sent, copies });
+    }
+
+    /// Gives up the copy: what is said is not to be remembered.
+    pub fn forget(&mut self) {
+        self.kept = None;
     }
 
     /// The whole answer as it went over the wire, if it was to be kept and is complete.
     pub fn kept(&mut self) -> Option<Vec<u8>> {
         let complete = self.said == Said::All;
-        self.kept.take().filter(|_| complete).map(|kept| kept.sent)
+        let mut kept = self.kept.take().filter(|_| complete)?;
+        kept.copies.0.set(kept.copies.0.get() + kept.sent.len());
+        Some(std::mem::take(&mut kept.sent))
     }
 
     /// Whether there has been an item.
@@ -242,10 +275,10 @@ impl<'c> Replies<'c> {
             write(self.connection, self.output).await?;
         }
         if let Some(kept) = &mut self.kept {
-            if kept.sent.len() + self.output.len() > kept.most {
-                self.kept = None;
-            } else {
+            if kept.copies.take(self.output.len()) {
                 kept.sent.extend_from_slice(self.output);
+            } else {
+                self.kept = None;
             }
         }
         self.output.clear();
