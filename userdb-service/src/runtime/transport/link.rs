@@ -18,10 +18,6 @@ use super::replies::{Disconnect, Replies, send_whole};
 /// this size at hand.
 const FIRST: usize = 1 << 10;
 
-/// Calls of one connection that are answered before the others have their turn. Few: with as many who
-/// never stop asking as may connect, this is what somebody new waits for each of them.
-const TURN: usize = 4;
-
 /// A connection and its place among the others, which it gives back when dropped.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -57,7 +53,6 @@ impl Link {
         let limit = self.among.limits.message;
         let mut input = Vec::with_capacity(FIRST.min(limit + 1));
         let mut output = Vec::with_capacity(FIRST);
-        let mut answered = 0_usize;
         loop {
             let seen = input.len();
             if !self.read(&mut input, limit).await? {
@@ -68,15 +63,15 @@ impl Link {
             let mut from = seen;
             while let Some(length) = input[from..].iter().position(|byte| *byte == 0) {
                 let end = from + length;
+                // Whoever has more than one call waiting has others before the next: among as many who
+                // never stop asking as may connect, an answer for each is what somebody new waits for.
+                if start > 0 {
+                    tokio::task::yield_now().await;
+                }
                 self.answer(&input[start..end], &mut output, service)
                     .await?;
                 start = end + 1;
                 from = start;
-                // A long pipeline must not keep the loop from the other connections.
-                answered += 1;
-                if answered.is_multiple_of(TURN) {
-                    tokio::task::yield_now().await;
-                }
             }
             input.drain(..start);
             if input.is_empty() {
