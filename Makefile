@@ -23,7 +23,7 @@ MEASURED := env -u CARGO_PROFILE_RELEASE_LTO -u CARGO_PROFILE_RELEASE_OPT_LEVEL 
             -u CARGO_PROFILE_RELEASE_INCREMENTAL -u CARGO_PROFILE_RELEASE_DEBUG
 
 .PHONY: help setup build install deb check check-units check-policy check-machines check-suites check-end check-all faults soak demo fmt lint ci clean \
-        bench bench-build $(addprefix bench-,$(BENCHES))
+        bench bench-build bench-userdb-short $(addprefix bench-,$(BENCHES))
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -108,6 +108,9 @@ bench: $(addprefix bench-,$(BENCHES)) ## every benchmark, one after the other: r
 
 $(addprefix bench-,$(BENCHES)): bench-build
 	$(TARGET)/release/$@
+
+bench-userdb-short: bench-build ## one round of bench-userdb, shown and not published: half a minute once it is built
+	$(TARGET)/release/bench-userdb short
 
 bench-build: # the package and the programs that measure it
 	$(MEASURED) $(MAKE) --no-print-directory deb

@@ -126,7 +126,7 @@ fn with_users(node: &Machine, users: u32, measure: impl FnOnce(&Machine) -> Resu
         std::time::Duration::from_secs(5),
         "the floor listens",
         |node| {
-            node.run(&[PROGRAM, "list", OURS, FLOOR_SOCKET, "all", &users])
+            node.run(&[PROGRAM, "list", OURS, FLOOR_SOCKET, "all", &users, "known"])
                 .succeeded()
         },
     );
@@ -178,12 +178,19 @@ fn lists(
     round: usize,
 ) -> Result {
     for (subject, service, socket) in in_turn(subjects, round) {
-        let all = figures(node, &["list", service, socket, "all", &users.to_string()])?;
-        into.add(&format!("all {subject}"), all[0]);
+        let users = users.to_string();
+        let list = |what, users, pace| {
+            figures(node, &["list", service, socket, what, users, pace]).map(|told| told[0])
+        };
+        into.add(&format!("all {subject}"), list("all", &users, "known")?);
+        // Nothing is changed for the others: what they say has been made beforehand, or is made for each who asks.
+        if *subject == "ours" {
+            into.add("changed ours", list("all", &users, "changed")?);
+        }
         // The Multiplexer tells the memberships of NSS as well: one user has more than one there.
         if *subject != "multiplexer" {
-            let of_one = figures(node, &["list", service, socket, "memberships", "1"])?;
-            into.add(&format!("memberships {subject}"), of_one[0]);
+            let of_one = list("memberships", "1", "known")?;
+            into.add(&format!("memberships {subject}"), of_one);
         }
     }
     Ok(())

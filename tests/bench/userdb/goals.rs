@@ -89,6 +89,11 @@ pub(crate) fn page(machine: &str, of: &Measured) -> String {
             of.lists.ratio("all ours", "all floor"),
         ),
         goal(
+            "first list of 1,000 users after a login / C server",
+            most(2.0),
+            of.lists.ratio("changed ours", "all floor"),
+        ),
+        goal(
             "list of 1,000 users / drop-ins",
             most(1.0 / 40.0),
             of.lists.ratio("all ours", "all drop-ins"),
@@ -131,7 +136,7 @@ pub(crate) fn page(machine: &str, of: &Measured) -> String {
     ]);
     format!(
         "{machine} Debian trixie booted in a container; 1,000 users unless said otherwise.\n\n{}\n{}\n{}\n\
-         A list of 10,000 users takes {:.2} ms (C server {:.2}); afterwards the daemon has {:.1} MB. \
+         Our first list of 1,000 users after a login takes {:.3} ms: it is made once, and then known. A list of 10,000 users takes {:.2} ms (C server {:.2}); afterwards the daemon has {:.1} MB. \
          Strangers are 5,000 idle connections, 500 half messages, 64 floods and one list that nobody reads, all of other \
          users: root's lookups, a connection each, then take {:.2} ms in the middle and {:.1} at the most (p99 without \
          strangers: {:.2}).\n",
@@ -144,6 +149,7 @@ pub(crate) fn page(machine: &str, of: &Measured) -> String {
             ]
         ),
         goals_table(&goals),
+        of.lists.median("changed ours"),
         of.long_lists.median("all ours"),
         of.long_lists.median("all floor"),
         of.after_lists_kib * 1024.0 / 1e6,

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 
 use crate::Result;
 use crate::asker::{What, ask, connect};
+use crate::prepare::Changes;
 
 /// How long one sample takes, and each of the spans it is made of.
 const SAMPLE: Duration = Duration::from_millis(400);
@@ -215,7 +216,9 @@ fn crowd(path: &str, questions: &[Vec<u8>], what: What, connections: usize) -> R
 }
 
 /// How long it takes to hear all replies to a question that has many, in milliseconds: the median of several passes.
-pub(crate) fn list(service: &str, socket: &str, what: &str, users: &str) -> Result {
+/// `pace` is `known`, or `changed`: somebody has logged in since it was asked last.
+pub(crate) fn list(service: &str, socket: &str, what: &str, users: &str, pace: &str) -> Result {
+    let mut changes = (pace == "changed").then(Changes::begin).transpose()?;
     let what = What::named(what)?;
     let users: usize = users.parse()?;
     let question = what.about(0, service);
@@ -224,6 +227,9 @@ pub(crate) fn list(service: &str, socket: &str, what: &str, users: &str) -> Resu
     let began = Instant::now();
     while times.len() < 3 || (began.elapsed() < SAMPLE && times.len() < 100) {
         let mut socket = connect(socket)?;
+        if let Some(changes) = &mut changes {
+            changes.change()?;
+        }
         let asked = Instant::now();
         socket.write_all(&question)?;
         let mut replies = 0;

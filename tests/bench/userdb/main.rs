@@ -26,7 +26,9 @@ fn main() -> ExitCode {
         ["load", service, socket, what, connections, pace, users] => {
             load::run(service, socket, what, connections, pace, users)
         }
-        ["list", service, socket, what, users] => load::list(service, socket, what, users),
+        ["list", service, socket, what, users, pace] => {
+            load::list(service, socket, what, users, pace)
+        }
         ["lookups", users] => lookups::run(users),
         ["crowd", kind, connections, uids] => crowd::run(kind, connections, uids),
         ["root", milliseconds] => hostile::root(milliseconds),

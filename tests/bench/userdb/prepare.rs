@@ -20,27 +20,52 @@ pub(crate) fn publish(users: &str) -> Result {
     let _ = fs::remove_file(TABLE);
     let mut writer = Writer::open(Path::new(TABLE), Trust::Root)?;
     for number in 0..users {
-        let (login, uid) = login(number);
-        writer.publish(&AccountSpec {
-            gecos: "User somebody with roles dev ops created by Teleport.".into(),
-            home: format!("/run/teleport-userdb/home/{login}"),
-            login,
-            uid,
-            gid: uid,
-            shell: "/bin/bash".into(),
-            since_usec: 1_700_000_000_000_000,
-            sessions: 1,
-            stop_delay_usec: 3_000_000,
-            disposition: Disposition::Dynamic,
-            groups: vec![GroupSpec {
-                name: "team".into(),
-                gid: 1_950_000_000,
-                origin: GroupOrigin::Synthesized,
-            }],
-            ..AccountSpec::default()
-        })?;
+        writer.publish(&account(number, 1))?;
     }
     Ok(())
+}
+
+/// What changes the table again and again, as logins do: a user who has one session more, or one less.
+pub(crate) struct Changes {
+    writer: Writer,
+    sessions: u32,
+}
+
+impl Changes {
+    pub(crate) fn begin() -> Result<Changes> {
+        let writer = Writer::open(Path::new(TABLE), Trust::Root)?;
+        Ok(Changes {
+            writer,
+            sessions: 1,
+        })
+    }
+
+    pub(crate) fn change(&mut self) -> Result {
+        self.sessions = 3 - self.sessions;
+        Ok(self.writer.publish(&account(0, self.sessions))?)
+    }
+}
+
+fn account(number: u32, sessions: u32) -> AccountSpec {
+    let (login, uid) = login(number);
+    AccountSpec {
+        gecos: "User somebody with roles dev ops created by Teleport.".into(),
+        home: format!("/run/teleport-userdb/home/{login}"),
+        login,
+        uid,
+        gid: uid,
+        shell: "/bin/bash".into(),
+        since_usec: 1_700_000_000_000_000,
+        sessions,
+        stop_delay_usec: 3_000_000,
+        disposition: Disposition::Dynamic,
+        groups: vec![GroupSpec {
+            name: "team".into(),
+            gid: 1_950_000_000,
+            origin: GroupOrigin::Synthesized,
+        }],
+        ..AccountSpec::default()
+    }
 }
 
 /// Writes what our provider says of each user into `file` for the floor, and as drop-ins; so all say the same.
