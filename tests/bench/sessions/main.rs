@@ -1,5 +1,6 @@
 //! `make bench-sessions`: what a login and a logout cost, beside the useradd script and the least a session daemon can do.
-//! Puts the parts together; each of them is a file.
+//! Puts the parts together; each of them is a file. With TELEPORT_USERDB_BENCH=short it takes two or three minutes, shows what
+//! it has measured and leaves docs/benchmarks.md as it is.
 
 mod counts;
 mod node;
@@ -16,14 +17,34 @@ type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Users that exist beside those who log in.
 const SIZES: [usize; 2] = [30, 10_000];
-const ROUNDS: usize = 5;
 /// Logins one after the other, in each round; the script takes half a second for each among 10,000 users.
 const SERIAL: usize = 20;
 const SERIAL_OF_THE_SCRIPT: usize = 4;
-const PARALLEL: usize = 16;
 /// At once, again and again, each looked up after login and after logout.
 const STORM: usize = 64;
-const STORM_ROUNDS: usize = 100;
+
+/// How much is measured.
+struct Form {
+    rounds: usize,
+    /// Logins at once, in each round.
+    parallel: usize,
+    /// Existing users, and rounds of the storm among them. Back to front: users are only ever added.
+    storms: [(usize, usize); 2],
+    is_whole: bool,
+}
+
+const WHOLE: Form = Form {
+    rounds: 5,
+    parallel: 16,
+    storms: [(10_000, 10), (30, 100)],
+    is_whole: true,
+};
+const SHORT: Form = Form {
+    rounds: 2,
+    parallel: 4,
+    storms: [(10_000, 2), (30, 10)],
+    is_whole: false,
+};
 
 /// What was measured among so many users.
 pub(crate) struct Measured {
@@ -48,17 +69,18 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result {
+    let short = std::env::var("TELEPORT_USERDB_BENCH").is_ok_and(|form| form == "short");
+    let form = if short { SHORT } else { WHOLE };
     let mut node = Node::boot()?;
     let counts = counts::count(&node)?;
+    node.retire_soon();
     let mut measured = Vec::new();
     for users in SIZES {
         node.have_users(users)?;
-        measured.push(measure(&node, users)?);
+        measured.push(measure(&node, users, &form)?);
     }
-    let storms = [(30, STORM_ROUNDS), (10_000, 10)];
     let mut storm = Vec::new();
-    // Back to front: users are only ever added.
-    for (users, rounds) in storms.into_iter().rev() {
+    for (users, rounds) in form.storms {
         if users <= 30 {
             node.have_only_few()?;
         }
@@ -74,10 +96,15 @@ fn run() -> Result {
         );
         storm.push((users, rounds, wrong));
     }
-    report::write(&measured, &counts, &storm)
+    let text = report::text(&measured, &counts, &storm, form.parallel);
+    println!("{text}");
+    if form.is_whole {
+        bench::write_section("sessions", &text)?;
+    }
+    Ok(())
 }
 
-fn measure(node: &Node, users: usize) -> Result<Measured> {
+fn measure(node: &Node, users: usize, form: &Form) -> Result<Measured> {
     let mut measured = Measured {
         users,
         login: Rounds::default(),
@@ -86,7 +113,7 @@ fn measure(node: &Node, users: usize) -> Result<Measured> {
         all_out: Rounds::default(),
         wrong: SUBJECTS.iter().map(|s| ((*s).to_owned(), 0)).collect(),
     };
-    for round in 0..ROUNDS {
+    for round in 0..form.rounds {
         for at in 0..SUBJECTS.len() {
             let index = (at + round) % SUBJECTS.len();
             let subject = SUBJECTS[index];
@@ -115,7 +142,7 @@ fn measure(node: &Node, users: usize) -> Result<Measured> {
             let all = node.logins(
                 subject,
                 &format!("p{users}r{round}s{index}n"),
-                PARALLEL,
+                form.parallel,
                 true,
                 false,
             )?;

@@ -35,6 +35,7 @@ pub(crate) struct Node {
     few: [(&'static str, String); 4],
     floor: Child,
     built: PathBuf,
+    retire_delay: &'static str,
 }
 
 /// A burst of logins.
@@ -90,16 +91,23 @@ impl Node {
             few,
             floor,
             built,
+            // What ends a user is to come after what is counted.
+            retire_delay: "5s",
         };
         node.configure(true)?;
         Ok(node)
+    }
+
+    /// From here on users end soon after they have gone.
+    pub(crate) fn retire_soon(&mut self) {
+        self.retire_delay = "1s";
     }
 
     /// With or without homes: the role says so, and a reload is not part of any figure.
     fn configure(&self, homes: bool) -> Result {
         let home = if homes { "" } else { "home = \"none\"\n" };
         let path = "/etc/teleport-userdb/config.d/10-bench.toml";
-        let text = format!("{CONFIG}{home}");
+        let text = format!("retire-delay = \"{}\"\n{CONFIG}{home}", self.retire_delay);
         if fs::read_to_string(self.machine.root().join(&path[1..])).is_ok_and(|now| now == text) {
             return Ok(());
         }

@@ -1,5 +1,6 @@
 /* crowd SERVICE PREFIX SESSIONS USERS AT-ONCE: so many sessions, each led by a process of its own, opened so many at a time.
- * Says "open N refused M" once all stand. For each line of standard input: "kill" ends every second session of each user by
+ * Says "open N refused M" once all stand, then "first A last B": microseconds that the first and the last tenth took, each. What the
+ * refused are told goes to standard error. For each line of standard input: "kill" ends every second session of each user by
  * SIGKILL of its leader, "close" the rest by closing them; then "ended N". */
 #include <dlfcn.h>
 #include <signal.h>
@@ -7,15 +8,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+struct message {
+	int style;
+	const char *text;
+};
+
 struct conv {
-	int (*talk)(int, const void **, void **, void *);
+	int (*talk)(int, const struct message **, void **, void *);
 	void *data;
 };
 
-static int talk(int count, const void **messages, void **answers, void *data)
+static int talk(int count, const struct message **messages, void **answers, void *data)
 {
+	for (int index = 0; index < count; index++)
+		fprintf(stderr, "%s\n", messages[index]->text);
 	*answers = calloc(count, 16);
 	return 0;
 }
@@ -43,12 +52,20 @@ static void session(void *pam, const char *service, const char *name, int report
 	exit(3);
 }
 
+static long long now(void)
+{
+	struct timespec at;
+	clock_gettime(CLOCK_MONOTONIC, &at);
+	return at.tv_sec * 1000000LL + at.tv_nsec / 1000;
+}
+
 int main(int argc, char **argv)
 {
 	int report[2], gate[2], sessions, users, at_once, started = 0, stood = 0, open = 0, index;
 	char name[100], line[100], byte;
 	void *pam = dlopen("libpam.so.0", RTLD_NOW);
 	pid_t *pids;
+	long long began = now(), first = 0, before_last = began;
 	if (argc != 6 || !pam || pipe(report) || pipe(gate))
 		return 2;
 	sessions = atoi(argv[3]), users = atoi(argv[4]), at_once = atoi(argv[5]);
@@ -69,9 +86,14 @@ int main(int argc, char **argv)
 		if (read(report[0], &byte, 1) != 1)
 			return 2;
 		stood++;
+		if (stood == sessions / 10)
+			first = now() - began;
+		if (stood == sessions - sessions / 10)
+			before_last = now();
 		open += byte == '+';
 	}
 	printf("open %d refused %d\n", open, stood - open);
+	printf("first %lld last %lld\n", first * 10 / sessions, (now() - before_last) * 10 / sessions);
 	fflush(stdout);
 	while (fgets(line, sizeof line, stdin)) {
 		int ended = 0;

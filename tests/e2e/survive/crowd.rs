@@ -51,6 +51,13 @@ fn memory(node: &Machine) -> u64 {
     node.sh(&status).must().parse().expect("a number")
 }
 
+/// How many descriptors the daemon has.
+#[track_caller]
+fn descriptors(node: &Machine) -> usize {
+    let count = format!("ls /proc/{}/fd | wc -l", main_pid(node));
+    node.sh(&count).must().parse().expect("a number")
+}
+
 /// Whether the users of the crowd have this many sessions each.
 fn counted(node: &Machine, prefix: &str, users: usize, each: usize) -> bool {
     let list = told(node, "list");
@@ -66,6 +73,7 @@ fn counted(node: &Machine, prefix: &str, users: usize, each: usize) -> bool {
 /// Opens, kills and closes; each step is counted.
 fn come_and_go(node: &Machine, service: &str, prefix: &str, users: usize, each: usize) {
     let sessions = users * each;
+    let descriptors_before = descriptors(node);
     let began = Instant::now();
     let mut crowd = node
         .command(&[
@@ -88,11 +96,22 @@ fn come_and_go(node: &Machine, service: &str, prefix: &str, users: usize, each: 
     let mut next = || said.next().and_then(|line| line.ok()).unwrap_or_default();
     assert_eq!(next(), format!("open {sessions} refused 0"));
     let opened = began.elapsed();
+    let paces = next();
+    println!(
+        "{sessions} sessions of {users} users in {service}: microseconds of each login: {paces}"
+    );
     assert!(
         counted(node, prefix, users, each),
         "all are open and counted"
     );
     assert_eq!(told(node, "sessions").len(), sessions);
+
+    // One for each leader; what starts all of them is watched once, and there may be calls.
+    let more = descriptors(node).saturating_sub(descriptors_before);
+    assert!(
+        more <= sessions + 50,
+        "{more} descriptors for {sessions} sessions"
+    );
 
     let kept = each / 2;
     writeln!(stdin, "kill").expect("the crowd lives");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rig::Machine;
 use serde_json::Value;
 
-use crate::{SESSIOND, SOON, admin, has_sudo, is_known, listed, node_alone};
+use crate::{SESSIOND, SOON, admin, has_sudo, is_known, listed, main_pid, node_alone};
 
 const USERDBD: &str = "teleport-userdbd.service";
 /// Rounds where nothing else is asked for.
@@ -112,4 +112,38 @@ fn restarts_of_either_daemon_under_logins_and_lookups_lose_no_session_and_no_ans
     for login in keepers {
         assert!(!is_known(&node, login), "{login}");
     }
+}
+
+#[test]
+fn an_upgrade_of_the_package_costs_no_session_and_no_lookup() {
+    let node = node_alone();
+    let session = admin(&node, "ulrike");
+    let uid = node.run(&["id", "-u", "ulrike"]).must().to_owned();
+    let daemon = main_pid(&node);
+    node.copy_in(
+        &rig::package_file().expect("`make deb`"),
+        "/var/tmp/older.deb",
+    )
+    .expect("copied");
+    // The same content under a higher version: dpkg takes the way of an upgrade.
+    node.sh(
+        "cd /var/tmp && rm -rf newer looked && dpkg-deb -R older.deb newer && \
+         sed -i 's/^Version: .*/&+upgrade/' newer/DEBIAN/control && dpkg-deb -Znone -b newer newer.deb",
+    )
+    .must();
+    let told = node.sh(
+        "teleport-child watch --until /var/tmp/looked ulrike & watch=$!; \
+         dpkg -i /var/tmp/newer.deb >/var/tmp/upgrade.log 2>&1; code=$?; : >/var/tmp/looked; wait $watch; exit $code",
+    );
+    let told: Value = serde_json::from_str(told.must().trim()).expect("figures");
+    assert_eq!(told["failures"], 0, "{told}");
+    assert!(told["lookups"].as_u64() > Some(10), "{told}");
+    let version = node.run(&["dpkg-query", "-f", "${Version}", "-W", "teleport-userdb"]);
+    assert!(version.must().ends_with("+upgrade"), "{version}");
+    assert_ne!(main_pid(&node), daemon, "the new daemon runs");
+    assert_eq!(node.run(&["id", "-u", "ulrike"]).must(), uid);
+    assert_eq!(listed(&node, "ulrike").unwrap_or_default()["sessions"], 1);
+    node.within(SOON, "sudo is there", |node| has_sudo(node, "ulrike"));
+    session.finish().ran.must();
+    assert!(!is_known(&node, "ulrike") && !has_sudo(&node, "ulrike"));
 }

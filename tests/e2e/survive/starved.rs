@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rig::{Ended, Machine};
 use serde_json::Value;
 
-use crate::{SOON, admin, has_sudo, is_known, listed, main_pid, node_alone};
+use crate::{SOON, admin, has_sudo, is_known, listed, main_pid, node_alone, state};
 
 /// How long a service is stopped.
 fn pause() -> Duration {
@@ -119,6 +119,35 @@ fn with_run_full_a_login_is_refused_and_who_is_on_stays() {
     must_be_well(&node, &daemon, "sina");
     keeper.finish().ran.must();
     assert!(!is_known(&node, "sten") && !has_sudo(&node, "sten"));
+}
+
+#[test]
+fn with_run_read_only_a_login_is_refused_and_who_leaves_is_gone() {
+    let node = node_alone();
+    let keeper = admin(&node, "swantje");
+    let leaver = admin(&node, "silja");
+    let daemon = main_pid(&node);
+    // The daemon's file of accounts is open for writing, so that the file system itself cannot be made read-only.
+    let folders = ["/run/teleport-sessiond", "/run/teleport-userdb"];
+    for folder in folders {
+        let line = format!("mount --bind {folder} {folder} && mount -o remount,bind,ro {folder}");
+        in_its_mounts(&node, &daemon, &line);
+    }
+    let refused = node.login("sonja").roles("admin").service("sshd").run();
+    let known = is_known(&node, "swantje") && has_sudo(&node, "swantje");
+    let left = is_known(&node, "sonja") || has_sudo(&node, "sonja");
+    leaver.finish().ran.must();
+    let stayed = is_known(&node, "silja") || has_sudo(&node, "silja");
+    for folder in folders {
+        in_its_mounts(&node, &daemon, &format!("umount {folder}"));
+    }
+    must_be_refused(&refused);
+    assert!(known && !left && !stayed);
+    must_be_well(&node, &daemon, "sonja");
+    node.within(SOON * 6, "what has ended is written down at last", |node| {
+        !state(node).join("logins/silja").exists()
+    });
+    keeper.finish().ran.must();
 }
 
 #[test]

@@ -24,6 +24,7 @@ use super::leader::{Leader, LeaderError};
 use super::logind::Logind;
 use super::lookup::{self, Lookups};
 use super::messages;
+use super::parents::Parents;
 use super::passwd_lock::PasswdLock;
 use super::registry::{Registry, Session, SessionId, Standing, Terms};
 use super::server;
@@ -70,6 +71,7 @@ pub(super) struct Daemon {
     pub(super) passwd_lock: PasswdLock,
     pub(super) doors: RefCell<Doors>,
     pub(super) leaders: RefCell<HashMap<SessionId, Rc<Leader>>>,
+    pub(super) parents: RefCell<Parents>,
     pub(super) watches: RefCell<HashMap<SessionId, AbortHandle>>,
     /// What is written down wrong, or not at all, because that has failed.
     pub(super) unwritten: RefCell<BTreeSet<Note>>,
@@ -190,6 +192,7 @@ impl Daemon {
             passwd_lock: PasswdLock::new(PASSWD_LOCK.into()),
             doors: RefCell::default(),
             leaders: RefCell::default(),
+            parents: RefCell::default(),
             watches: RefCell::default(),
             unwritten: RefCell::default(),
             ending: RefCell::default(),

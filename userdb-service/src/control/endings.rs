@@ -18,6 +18,7 @@ use super::leader::{Exit, Leader, LeaderError};
 use super::logind::Outcome;
 use super::lookup::remains;
 use super::mounts::Owner;
+use super::parents::Parents;
 use super::registry::{Phase, SessionId, Standing};
 use crate::policy::{Login, Uid};
 
@@ -46,7 +47,7 @@ impl Daemon {
         let Some(leader) = self.leaders.borrow().get(&id).cloned() else {
             return Ok(());
         };
-        let (exit, parent) = watched(&leader)
+        let (exit, parent) = watched(&leader, &mut self.parents.borrow_mut())
             .map_err(|error| format!("the session's leader cannot be watched: {error}"))?;
         let daemon = self.clone();
         let watch = spawn_local(async move {
@@ -219,10 +220,10 @@ impl Daemon {
 }
 
 /// What is waited for: the end of the leader and that of its parent, if it has one.
-fn watched(leader: &Leader) -> io::Result<(Exit, Option<Exit>)> {
+fn watched(leader: &Leader, parents: &mut Parents) -> io::Result<(Exit, Option<Rc<Exit>>)> {
     let exit = leader.watch()?;
     match leader.parent() {
-        Ok(Some(parent)) => Ok((exit, Some(parent.watch()?))),
+        Ok(Some(parent)) => Ok((exit, Some(parents.watch(&parent)?))),
         // A leader that has ended meanwhile is told of by its own pidfd.
         Ok(None) | Err(LeaderError::Gone) => Ok((exit, None)),
         Err(LeaderError::Unknown(error)) => Err(error),
@@ -247,7 +248,7 @@ async fn gives_root_away(leader: &Leader) {
 /// Waits until the session that `leader` leads is over: it has exited, or nobody is left to speak for
 /// it. Teleport's forwarding process becomes the user and is then the user's own to stop, so it counts
 /// only as long as its parent, Teleport, lives.
-async fn over(leader: &Leader, exit: Exit, parent: Option<Exit>) -> io::Result<()> {
+async fn over(leader: &Leader, exit: Exit, parent: Option<Rc<Exit>>) -> io::Result<()> {
     if let Some(parent) = parent {
         tokio::select! {
             gone = exit.ended() => return gone,

@@ -22,6 +22,7 @@ mod look;
 pub mod lookup;
 mod messages;
 pub mod mounts;
+mod parents;
 mod passwd_lock;
 mod publish;
 pub mod registry;

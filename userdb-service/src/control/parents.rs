@@ -1,0 +1,78 @@
+//! The processes that start leaders, each watched once however many sessions it has started: Teleport is the parent of all.
+//! What the end of a parent means is said where it is waited for.
+
+use std::collections::HashMap;
+use std::io;
+use std::rc::{Rc, Weak};
+
+use super::leader::{Exit, Leader, LeaderId};
+
+/// How many there may be before it is looked whether somebody still waits for each.
+const FEW: usize = 16;
+
+/// The parents that somebody waits for.
+#[derive(Debug, Default)]
+pub(super) struct Parents {
+    watched: HashMap<LeaderId, Weak<Exit>>,
+    /// How many were waited for when last looked.
+    living: usize,
+}
+
+impl Parents {
+    /// Something to wait on for the end of `parent`, shared with everybody who has asked for the same one.
+    ///
+    /// # Errors
+    /// The descriptor cannot be watched (out of memory or of watches).
+    pub(super) fn watch(&mut self, parent: &Leader) -> io::Result<Rc<Exit>> {
+        if let Some(exit) = self.watched.get(parent.id()).and_then(Weak::upgrade) {
+            return Ok(exit);
+        }
+        let exit = Rc::new(parent.watch()?);
+        // Seldom: a look at all of them for each new one would make logins dearer the more sessions there are.
+        if self.watched.len() >= FEW.max(2 * self.living) {
+            self.watched.retain(|_, exit| exit.strong_count() > 0);
+            self.living = self.watched.len();
+        }
+        self.watched
+            .insert(parent.id().clone(), Rc::downgrade(&exit));
+        Ok(exit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command};
+
+    fn sleeper() -> (Child, Leader) {
+        let child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let leader = Leader::from_pid(child.id().try_into().unwrap()).unwrap();
+        (child, leader)
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn one_watch_of_a_parent_tells_everybody_who_waits_for_it() {
+        let mut parents = Parents::default();
+        let (mut child, first) = sleeper();
+        let again = Leader::from_pid(first.id().pid).unwrap();
+        let one = parents.watch(&first).unwrap();
+        let other = parents.watch(&again).unwrap();
+        assert!(Rc::ptr_eq(&one, &other));
+        child.kill().unwrap();
+        let (one, other) = tokio::join!(one.ended(), other.ended());
+        assert!(one.is_ok() && other.is_ok());
+        child.wait().unwrap();
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn parents_that_nobody_waits_for_are_forgotten() {
+        let mut parents = Parents::default();
+        for _ in 0..3 * FEW {
+            let (mut child, leader) = sleeper();
+            drop(parents.watch(&leader).unwrap());
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert!(parents.watched.len() <= FEW);
+    }
+}
