@@ -16,7 +16,7 @@ use report::Outcome;
 use rig::{Machine, Result, Suite, boot_node};
 
 /// How many points are tried where not all are.
-const SAMPLE: usize = 60;
+const SAMPLE: usize = 30;
 /// Machines side by side where more are tried.
 const MACHINES: usize = 3;
 

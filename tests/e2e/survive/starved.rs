@@ -150,25 +150,37 @@ fn with_run_read_only_a_login_is_refused_and_who_leaves_is_gone() {
     keeper.finish().ran.must();
 }
 
+/// A login that is told that it has no sudo, and has none.
+#[track_caller]
+fn must_go_without_sudo(node: &Machine) {
+    let ended = node.login("sara").roles("admin").service("sshd").run();
+    ended.ran.must();
+    assert!(
+        matches!(ended.messages()[..], [said] if said.contains("no sudo")),
+        "{ended:?}"
+    );
+    assert!(!has_sudo(node, "sara"));
+}
+
 #[test]
 fn with_sudoers_d_full_or_read_only_a_session_says_that_it_has_no_sudo() {
     let node = node_alone();
     let daemon = main_pid(&node);
-    for options in ["nr_inodes=1,mode=0750", "ro,mode=0750"] {
-        in_its_mounts(
-            &node,
-            &daemon,
-            &format!("mount -t tmpfs -o {options} tmpfs /etc/sudoers.d"),
-        );
-        let ended = node.login("sara").roles("admin").service("sshd").run();
-        in_its_mounts(&node, &daemon, "umount /etc/sudoers.d");
-        ended.ran.must();
-        assert!(
-            matches!(ended.messages()[..], [said] if said.contains("no sudo")),
-            "{options}: {ended:?}"
-        );
-        must_be_well(&node, &daemon, "sara");
-    }
+    // The very folder that it holds: from another one in its place it would start anew.
+    in_its_mounts(&node, &daemon, "mount -o remount,bind,ro /etc/sudoers.d");
+    must_go_without_sudo(&node);
+    in_its_mounts(&node, &daemon, "mount -o remount,bind,rw /etc/sudoers.d");
+    must_be_well(&node, &daemon, "sara");
+
+    node.sh("mount -t tmpfs -o nr_inodes=1,mode=0750 tmpfs /etc/sudoers.d && systemctl restart teleport-sessiond")
+        .must();
+    let daemon = main_pid(&node);
+    must_go_without_sudo(&node);
+    node.sh("mount -o remount,nr_inodes=100 /etc/sudoers.d")
+        .must();
+    must_be_well(&node, &daemon, "sara");
+    node.sh("systemctl stop teleport-sessiond && umount /etc/sudoers.d && systemctl start teleport-sessiond")
+        .must();
 }
 
 #[test]

@@ -81,6 +81,8 @@ pub(super) struct Daemon {
     pub(super) awaited: RefCell<BTreeSet<Login>>,
     /// The registry's next deadline may have changed.
     pub(super) deadline_moved: Notify,
+    /// The most sessions and logins there were since memory was given back.
+    pub(super) most: Cell<usize>,
     /// The registry has changed: who waits for a login looks again.
     pub(super) settled: Notify,
     /// SIGTERM has come.
@@ -198,6 +200,7 @@ impl Daemon {
             ending: RefCell::default(),
             awaited: RefCell::default(),
             deadline_moved: Notify::new(),
+            most: Cell::new(0),
             settled: Notify::new(),
             stopping: Cell::new(false),
         })

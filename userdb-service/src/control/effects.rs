@@ -18,9 +18,13 @@ use super::registry::{Effect, Published, Session, SessionId, State};
 use super::sudo_rights::Ordered;
 use super::written::Note;
 use crate::policy::Login;
+use crate::runtime::memory;
 
 /// How often what has failed is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
+
+/// Of fewer sessions and logins it does not matter how much memory they have needed.
+const MANY: usize = 64;
 
 /// What came of a grant.
 #[derive(Debug, Default)]
@@ -133,8 +137,24 @@ impl Daemon {
     }
 
     fn something_changed(&self) {
+        self.give_back_memory();
         self.deadline_moved.notify_one();
         self.settled.notify_waiters();
+    }
+
+    /// After a burst, once most of it is over: maps and heap stay as large as they ever were, unless told otherwise.
+    fn give_back_memory(&self) {
+        let now = self.registry.borrow().size();
+        let most = self.most.get().max(now);
+        self.most.set(most);
+        if most < MANY || now > most / 4 {
+            return;
+        }
+        self.most.set(now);
+        self.registry.borrow_mut().shrink();
+        self.leaders.borrow_mut().shrink_to_fit();
+        self.watches.borrow_mut().shrink_to_fit();
+        memory::give_back();
     }
 
     /// What is published of `login` may say more than its sessions still grant, and cannot be replaced

@@ -3,6 +3,7 @@
 
 pub mod activation;
 pub mod journal;
+pub mod memory;
 pub mod notify;
 pub mod peer;
 pub mod stop;

@@ -361,7 +361,11 @@ impl Registry {
         let login = session.login().clone();
         let (linger, grants) = (session.plan.linger, session.plan.grants());
         match session.state {
-            State::Reserved { .. } => session.state = State::Open,
+            State::Reserved { at } => {
+                session.state = State::Open;
+                self.timers
+                    .remove(&(at + RESERVATION, Timer::ReservationExpires(id)));
+            }
             State::Open => return Ok(Vec::new()),
             State::Departed { .. } => return Err(NoReservation),
         }
@@ -387,6 +391,10 @@ impl Registry {
         };
         if matches!(session.state, State::Departed { .. }) {
             return Vec::new();
+        }
+        if let State::Reserved { at } = session.state {
+            self.timers
+                .remove(&(at + RESERVATION, Timer::ReservationExpires(id)));
         }
         session.state = State::Departed { at: now };
         let login = session.login().clone();
@@ -493,6 +501,17 @@ impl Registry {
                 self.note(login);
             }
         }
+    }
+
+    /// How many sessions and logins are remembered.
+    pub fn size(&self) -> usize {
+        self.sessions.len() + self.logins.len()
+    }
+
+    /// Holds no more memory than what is remembered needs.
+    pub fn shrink(&mut self) {
+        self.sessions.shrink_to_fit();
+        self.members.shrink_to_fit();
     }
 
     /// What the sessions of the login grant together, if it has any.
