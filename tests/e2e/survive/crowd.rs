@@ -162,7 +162,8 @@ fn a_crowd_is_counted_exactly_and_leaves_neither_users_nor_memory_behind() {
     println!("all of it ended after another {took:.1?}; {before} KiB before, {after} KiB after");
     assert!(
         after <= (before + before / 10).max(before + 2048),
-        "{before} KiB before, {after} KiB after"
+        "{before} KiB before, {after} KiB after: {}",
+        node.sh(&format!("grep ^Rss /proc/{}/status", main_pid(&node)))
     );
 }
 
