@@ -66,7 +66,7 @@ impl Daemon {
         id: SessionId,
         leader: &Leader,
         exit: Exit,
-        parent: Option<Exit>,
+        parent: Option<Rc<Exit>>,
     ) -> io::Result<()> {
         let over = over(leader, exit, parent);
         tokio::pin!(over);
