@@ -246,6 +246,33 @@ fn groups_of_others_are_told_only_where_files_provides_them() {
     });
 }
 
+/// Few groups and many are read in different ways, and so are login and alias; the number that fits the first way is 16.
+#[test]
+fn everybody_has_all_of_the_groups_however_many_they_are() {
+    alone(BOTH, &[], || {
+        let mut writer = writer();
+        for count in [0, 1, 15, 16, 17, 40, 200] {
+            let all: Vec<u32> = (3000..3000 + count).collect();
+            let groups = all
+                .iter()
+                .map(|&gid| group(&format!("g{gid}"), gid, GroupOrigin::Synthesized));
+            writer
+                .publish(&AccountSpec {
+                    aliases: vec!["Alice".into()],
+                    groups: groups.collect(),
+                    ..spec("alice", 1000)
+                })
+                .unwrap();
+            for name in ["alice", "Alice"] {
+                let (status, mut told, _) = Module::load().init_groups(name, 1000, &[1000], 1, -1);
+                told.sort_unstable();
+                let expected: Vec<u32> = [1000].into_iter().chain(all.iter().copied()).collect();
+                assert_eq!((status, told), (SUCCESS, expected), "{count} groups");
+            }
+        }
+    });
+}
+
 #[test]
 fn initgroups_honours_array_limit_and_primary_group() {
     alone(BOTH, &[], || {

@@ -14,6 +14,8 @@ use crate::calls::Call;
 use crate::subject::{Kind, Subject};
 
 const ROUNDS: usize = 15;
+/// Fewer of all, to see where one stands before a whole run: BENCH_ROUNDS=3. Its page is not one to keep.
+const ROUNDS_VARIABLE: &str = "BENCH_ROUNDS";
 /// Slow ones take turns less often.
 const FEW_ROUNDS: usize = 7;
 
@@ -129,6 +131,10 @@ fn enter(root: &Path, modules: &Path) -> Result {
 
 fn turns(workers: &mut [Worker], subjects: &[Subject], rounds: usize, what: &str) -> Result {
     eprintln!("measuring {what}");
+    let rounds = match std::env::var(ROUNDS_VARIABLE) {
+        Ok(most) => rounds.min(most.parse()?),
+        Err(_) => rounds,
+    };
     let mut trouble = None;
     let names: Vec<String> = subjects.iter().map(Subject::to_string).collect();
     let taken = Rounds::interleave(rounds, &names, |name| {
