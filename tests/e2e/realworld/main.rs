@@ -5,6 +5,7 @@ mod cap;
 mod groups;
 mod hostile;
 mod named;
+mod nscd;
 mod programs;
 mod shared;
 

@@ -24,6 +24,7 @@ use super::leader::{Leader, LeaderError};
 use super::logind::Logind;
 use super::lookup::{self, Lookups};
 use super::messages;
+use super::nscd::{self, Nscd};
 use super::parents::Parents;
 use super::passwd_lock::PasswdLock;
 use super::registry::{Registry, Session, SessionId, Standing, Terms};
@@ -62,6 +63,7 @@ pub(super) struct Daemon {
     pub(super) state: StateDir,
     _alone: Alone,
     pub(super) table: RefCell<Writer>,
+    pub(super) nscd: Nscd,
     pub(super) sudoers: SudoersThread,
     pub(super) rights: RefCell<SudoRights>,
     sudoers_check: SudoersCheck,
@@ -125,6 +127,8 @@ async fn serve() -> Result<(), StartError> {
     let hangup =
         signal(SignalKind::hangup()).map_err(|error| failed("cannot receive signals", &error))?;
     let daemon = Rc::new(Daemon::start().await?);
+    let told = daemon.clone();
+    spawn_local(async move { told.nscd.keep_up_to_date().await });
     daemon.take_up_where_it_was_left().await;
     spawn_local(daemon.clone().keep_time());
     spawn_local(daemon.clone().reload_when_told(hangup));
@@ -184,6 +188,7 @@ impl Daemon {
                 Writer::open(Path::new(TABLE), Trust::Root)
                     .map_err(|error| failed(TABLE, &error))?,
             ),
+            nscd: Nscd::at(Path::new(nscd::SOCKET)),
             sudoers: SudoersThread::start(Path::new(SUDOERS))
                 .map_err(|error| failed("a thread for sudoers.d", &error))?,
             rights: RefCell::default(),
@@ -269,6 +274,7 @@ impl Daemon {
             Login::try_from(login)
                 .is_ok_and(|login| live.contains(&login) || lingering.contains(&login))
         });
+        self.nscd.table_changed();
         self.take_over_homes();
         if !live.is_empty() {
             info!("{} logins go on after a restart", live.len());

@@ -237,14 +237,15 @@ impl Daemon {
 
     fn publish(&self, published: &Published) -> Result<(), String> {
         let account = publish::account(published);
-        self.table
-            .borrow_mut()
-            .publish(&account)
-            .map_err(|error| format!("the user cannot be published: {error}"))
+        let done = self.table.borrow_mut().publish(&account);
+        self.nscd.table_changed();
+        done.map_err(|error| format!("the user cannot be published: {error}"))
     }
 
     pub(super) fn withdraw(&self, login: &Login) {
-        match self.table.borrow_mut().withdraw(login.as_ref()) {
+        let done = self.table.borrow_mut().withdraw(login.as_ref());
+        self.nscd.table_changed();
+        match done {
             Ok(true) => info!(
                 MESSAGE_ID = messages::WITHDRAWN,
                 TELEPORT_LOGIN = %login,

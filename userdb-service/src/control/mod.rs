@@ -22,6 +22,7 @@ mod look;
 pub mod lookup;
 mod messages;
 pub mod mounts;
+mod nscd;
 mod parents;
 mod passwd_lock;
 mod publish;

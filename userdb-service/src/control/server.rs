@@ -133,6 +133,7 @@ impl Sessions {
         };
         let handle = args.session.and_then(|handle| handle.parse().ok());
         let reception = self.0.reserve(handle, &request, caller, patience).await;
+        self.0.nscd.up_to_date().await;
         admission(reception, &request).map(|admission| Reserve_Reply { admission })
     }
 
@@ -147,6 +148,7 @@ impl Sessions {
         // A handle that is none is treated like one that has expired: the login is decided on anew.
         let handle = args.session.and_then(|handle| handle.parse().ok());
         let reception = self.0.open(handle, &request, caller, patience).await;
+        self.0.nscd.up_to_date().await;
         admission(reception, &request).map(|admission| Open_Reply { admission })
     }
 
@@ -164,6 +166,7 @@ impl Sessions {
         if theirs {
             let effects = self.0.registry.borrow_mut().close(Boottime::now(), id);
             self.0.carry_out(effects).finished().await;
+            self.0.nscd.up_to_date().await;
         }
         theirs
     }

@@ -79,7 +79,9 @@ impl Daemon {
         if account.locked() && account.groups().next().is_none() {
             return;
         }
-        if let Err(error) = self.table.borrow_mut().publish(&publish::locked(&account)) {
+        let done = self.table.borrow_mut().publish(&publish::locked(&account));
+        self.nscd.table_changed();
+        if let Err(error) = done {
             error!(TELEPORT_LOGIN = %login, %error, "cannot take a user's groups away; the user is withdrawn");
             self.withdraw(login);
         }
