@@ -49,8 +49,9 @@ pub(crate) struct Kept {
 enum Subject {
     /// No Teleport login, or a service that is none of ours.
     NotOurs,
-    /// A login that cannot even be asked about; the sentence says why.
-    Refused(String),
+    /// A login that is refused whatever the registry says, unless the service is none of ours, which only the
+    /// registry knows. The sentence says why.
+    Refused { request: LoginRequest, why: String },
     /// A login, and the PAM user it must still have.
     Login { request: LoginRequest, user: String },
 }
@@ -178,25 +179,28 @@ impl Subject {
         let Some(teleport_login) = teleport_login else {
             return Subject::NotOurs;
         };
-        let Some(user) = world.user() else {
-            return Subject::Refused(format!(
+        request.service = lossy(&world.service().unwrap_or_default());
+        let user = world.user();
+        request.login = lossy(user.as_deref().unwrap_or_default());
+        let why = match &user {
+            None => format!(
                 "Teleport admits {:?}, but PAM names no user to log in.",
                 lossy(&teleport_login)
-            ));
-        };
-        if user != teleport_login {
-            return Subject::Refused(format!(
+            ),
+            Some(user) if *user != teleport_login => format!(
                 "Teleport admits {:?}, but PAM logs in {:?}.",
                 lossy(&teleport_login),
-                lossy(&user)
-            ));
-        }
-        let Ok(user) = String::from_utf8(user) else {
-            return Subject::Refused("The login is not valid UTF-8.".to_owned());
+                lossy(user)
+            ),
+            Some(user) => match str::from_utf8(user) {
+                Ok(user) => {
+                    let user = user.to_owned();
+                    return Subject::Login { request, user };
+                }
+                Err(_) => "The login is not valid UTF-8.".to_owned(),
+            },
         };
-        request.login = user.clone();
-        request.service = lossy(&world.service().unwrap_or_default());
-        Subject::Login { request, user }
+        Subject::Refused { request, why }
     }
 }
 
@@ -204,7 +208,14 @@ impl Subject {
 fn admit(phase: Phase, world: &mut dyn World, kept: &mut Kept) -> Verdict {
     let (request, user) = match &kept.subject {
         Subject::NotOurs => return Verdict::of(Code::Ignore),
-        Subject::Refused(why) => return phase.refuse(Priority::Warning, why),
+        Subject::Refused { request, why } => {
+            let verdict = phase.refuse(Priority::Warning, why);
+            if phase == Phase::Account && is_none_of_ours(world, request) {
+                kept.subject = Subject::NotOurs;
+                return Verdict::of(Code::Ignore);
+            }
+            return verdict;
+        }
         Subject::Login { request, user } => (request, user),
     };
     let now = world.user().unwrap_or_default();
@@ -244,6 +255,20 @@ fn admit(phase: Phase, world: &mut dyn World, kept: &mut Kept) -> Verdict {
             }
             verdict
         }
+    }
+}
+
+/// Is the service one that the registry leaves alone? Anything else it says of this login counts for nothing.
+fn is_none_of_ours(world: &mut dyn World, request: &LoginRequest) -> bool {
+    match world.reserve(request) {
+        Ok(admission) => {
+            if let Some(session) = admission.session {
+                // Not worth a word: it ends with this process at the latest.
+                let _ = world.close(&session);
+            }
+            admission.ignored
+        }
+        Err(_) => false,
     }
 }
 

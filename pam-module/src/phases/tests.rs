@@ -232,32 +232,55 @@ fn a_caller_that_is_not_admitted_is_refused_even_for_a_user_of_the_host() {
 }
 
 #[test]
-fn another_pam_user_than_the_teleport_login_is_refused_without_asking() {
+fn another_pam_user_than_the_teleport_login_is_refused_whatever_the_registry_says() {
+    let held = || Ok(admission(Some("s1"), "alice"));
+    let silence = || Err(Failure::TimedOut);
     for user in ["root", "Alice", "alice ", ""] {
-        let mut world = Script::new(user, ALICE);
-        world.known = true;
-        assert_eq!(
-            codes(&mut world),
-            [Code::PermDenied, Code::SessionErr, Code::Success],
-            "{user:?}"
-        );
-        assert!(world.calls.is_empty());
+        for (answer, calls) in [
+            (Err(refused()), 1),
+            (silence(), 1),
+            (Ok(foreign()), 1),
+            // Given by a registry that has not compared the two: not kept.
+            (held(), 2),
+        ] {
+            let mut world = Script::new(user, ALICE).answer(answer);
+            world.known = true;
+            assert_eq!(
+                codes(&mut world),
+                [Code::PermDenied, Code::SessionErr, Code::Success],
+                "{user:?}"
+            );
+            assert_eq!(world.calls.len(), calls, "{:?}", world.calls);
+            assert_eq!(world.calls[0], format!("reserve {user}"));
+            assert_eq!(world.requests[0].environment["TELEPORT_LOGIN"], "alice");
+        }
     }
-    let mut nobody_named = Script::new("alice", ALICE);
+    let mut nobody_named = Script::new("alice", ALICE).answer(silence());
     nobody_named.user = None;
     assert_eq!(account(&mut nobody_named, &mut None).code, Code::PermDenied);
 }
 
 #[test]
-fn a_login_that_is_not_utf8_is_refused_without_asking() {
-    let mut world = Script::new("alice", &[]);
+fn another_pam_user_in_a_service_that_is_none_of_ours_is_left_alone() {
+    let ignored = Admission {
+        ignored: true,
+        ..admission(None, "")
+    };
+    let mut world = Script::new("root", ALICE).answer(Ok(ignored));
+    assert_eq!(codes(&mut world), [Code::Ignore; 3]);
+    assert_eq!(world.calls, ["reserve root"]);
+}
+
+#[test]
+fn a_login_that_is_not_utf8_is_refused_whatever_the_registry_says() {
+    let mut world = Script::new("alice", &[]).answer(Ok(foreign()));
     world.user = Some(b"al\xffce".to_vec());
     world.environment = vec![b"TELEPORT_LOGIN=al\xffce".to_vec()];
     assert_eq!(
         codes(&mut world),
         [Code::PermDenied, Code::SessionErr, Code::Success]
     );
-    assert!(world.calls.is_empty());
+    assert_eq!(world.requests[0].undecodable, ["TELEPORT_LOGIN"]);
 }
 
 #[test]

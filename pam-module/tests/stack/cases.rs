@@ -193,7 +193,19 @@ fn a_pam_user_that_is_not_the_teleport_login_is_refused() {
     assert_eq!(other.open(), sys::PAM_SESSION_ERR);
     assert!(other.told(sys::PAM_ERROR_MSG)[0].contains("\"root\""));
     other.end(0);
-    assert!(registry.asked().is_empty());
+    // Asked all the same: in a service that is none of ours it is left alone.
+    assert_eq!(registry.asked(), ["reserve root"]);
+}
+
+#[test]
+fn a_pam_user_that_is_not_the_teleport_login_is_ignored_in_a_service_that_is_none_of_ours() {
+    let rig = Rig::new();
+    let registry = rig.registry();
+    let other = rig.transaction("su", "root");
+    other.put("TELEPORT_LOGIN=alice");
+    assert_eq!([other.account(), other.open(), other.close()], [IGNORED; 3]);
+    other.end(0);
+    assert_eq!(registry.asked(), ["reserve root"]);
 }
 
 #[test]
