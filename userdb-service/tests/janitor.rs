@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use userdb_service::control::janitor::{Janitor, JanitorError};
-use userdb_service::control::lookup::remains::has_processes;
+use userdb_service::control::lookup::remains::{has_living_processes, has_processes};
 use userdb_service::policy::ids::{Gid, Uid};
 
 fn janitor() -> Janitor {
@@ -78,7 +78,7 @@ async fn every_process_of_the_user_is_killed_and_nobody_elses() {
     let mut bystander = shell(other, "");
     assert!(has_processes(uid.get()));
     janitor().kill(uid).await.unwrap();
-    assert!(!has_processes(uid.get()));
+    assert!(!has_living_processes(uid.get()));
     assert!(has_processes(other.get()));
     mine.join().unwrap();
     let group = nix::unistd::Pid::from_raw(bystander.id().try_into().unwrap());
@@ -104,7 +104,7 @@ async fn a_user_that_kills_all_it_can_does_not_escape() {
     let script = "(sleep 0.1; while :; do kill -KILL -1; done) & (sleep 0.1; while :; do kill -STOP -1; done) &";
     let child = reaped(shell(uid, script));
     janitor().kill(uid).await.unwrap();
-    assert!(!has_processes(uid.get()));
+    assert!(!has_living_processes(uid.get()));
     child.join().unwrap();
 }
 

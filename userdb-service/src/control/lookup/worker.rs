@@ -157,11 +157,23 @@ impl Worker {
                 }
             }
             Err(e) => {
-                let failed = Answer::Failed {
-                    source: NSSWITCH.to_owned(),
-                    why: e.to_string(),
+                // Nobody knows whom to ask; a local user is one all the same.
+                let local = |question: &Question| match question {
+                    Question::User(name) => local_users::find(Path::new(local_users::PASSWD), name),
+                    _ => None,
                 };
-                answers = vec![failed; request.questions.len()];
+                answers.extend(
+                    request
+                        .questions
+                        .iter()
+                        .map(|question| match local(question) {
+                            Some(user) => Answer::User(Some(user)),
+                            None => Answer::Failed {
+                                source: NSSWITCH.to_owned(),
+                                why: e.to_string(),
+                            },
+                        }),
+                );
             }
         }
         // Whoever exists goes on by these, whatever becomes of the rest.
