@@ -77,8 +77,8 @@ check-model: setup ## writer and readers of the table in every order the memory 
 check-machines: deb ## the package in booted containers (TELEPORT_USERDB_SUITE= picks the Debian release, default trixie)
 	$(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast
 
-check-suites: deb ## logins on the Debian releases that check-machines does not boot: bookworm and sid
-	$(call on_suites,bookworm sid,--test login)
+check-suites: deb ## what a login is, on the Debian releases that check-machines does not boot: bookworm and sid
+	$(call on_suites,bookworm sid,--test login -- lookups lifetime logind)
 
 check-end: deb ## ends of users that take minutes or the whole machine (TELEPORT_USERDB_SUITE= picks the Debian release)
 	$(CARGO) test --locked -p teleport-userdb-tests --test end --test end-long --no-fail-fast

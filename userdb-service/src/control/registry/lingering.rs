@@ -38,12 +38,13 @@ impl Registry {
         effects
     }
 
-    /// Somebody is to come in who may not join what lingers under his login: it is ended for him.
+    /// Somebody is to come in who may not join what lingers under his login: it is ended for him. Not so the processes
+    /// of those whose sessions cannot be read: they may be at work in them, and nobody is let in beside them.
     pub fn make_way(&mut self, plan: &Plan) -> Vec<Effect> {
         let mut effects = Vec::new();
         let lingers = self
             .standing(&plan.login)
-            .is_some_and(|standing| standing.phase == Phase::Lingering);
+            .is_some_and(|standing| standing.phase == Phase::Lingering && !standing.is_stranded());
         if lingers && self.joinable(plan) == Joinable::AfterRemains {
             self.finish(&plan.login, &mut effects);
         }
