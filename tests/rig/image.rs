@@ -37,11 +37,9 @@ const PACKAGES: &[&str] = &[
 
 /// Kept in the image as package files, for [`Machine::install`](crate::Machine::install): what would change
 /// a machine that does not ask for it.
-const SHELVED: &[&str] = &["opendoas"];
-/// The same for the stable releases only.
-const SHELVED_ON_STABLE: &[&str] = &["nscd"];
+const SHELVED: &[&str] = &["opendoas", "nscd"];
 /// The same for Debian unstable only.
-const SHELVED_ON_SID: &[&str] = &["sudo-rs"];
+const SHELVED_ON_SID: &[&str] = &["sudo-rs", "libcap2"];
 /// Where they are.
 pub(crate) const SHELF: &str = "/var/cache/rig";
 
@@ -129,7 +127,7 @@ fn recipe(suite: Suite, further: &[&str]) -> u64 {
 fn shelved(suite: Suite) -> Vec<&'static str> {
     let more = match suite {
         Suite::Sid => SHELVED_ON_SID,
-        Suite::Bookworm | Suite::Trixie => SHELVED_ON_STABLE,
+        Suite::Bookworm | Suite::Trixie => &[],
     };
     [SHELVED, more].concat()
 }
