@@ -117,7 +117,9 @@ fn a_damaged_note_about_a_used_uid_does_not_free_the_uid() {
     let uid = node.run(&["id", "-u", "damian"]).must().to_owned();
     before.finish();
     let note = state(&node).join("uids").join(&uid);
-    node.within(SOON, "the UID is noted as used", |_| note.exists());
+    // With the end of what the login has left, which takes some seconds.
+    let ended = std::time::Duration::from_secs(30);
+    node.within(ended, "the UID is noted as used", |_| note.exists());
     for _ in 0..2 {
         restart_with(&node, || fs::write(&note, "").expect("written"));
         assert!(note.exists(), "written down anew");
