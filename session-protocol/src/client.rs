@@ -108,13 +108,7 @@ impl Registry {
     pub fn reserve(&self, request: &LoginRequest) -> Result<Admission, Failure> {
         let handle = handle();
         self.call(ANSWER_LIMIT, handle.is_some(), |registry, left| {
-            let LoginRequest {
-                login,
-                service,
-                environment,
-                undecodable,
-            } = request.clone();
-            let environment = environment.into_iter().collect();
+            let (login, service, environment, undecodable) = parts(request);
             let patience = Some(patience_usec(left));
             let handle = handle.clone();
             registry.reserve(login, service, environment, undecodable, patience, handle)
@@ -130,13 +124,7 @@ impl Registry {
     ) -> Result<Admission, Failure> {
         let handle = session.map(str::to_owned).or_else(handle);
         self.call(ANSWER_LIMIT, handle.is_some(), |registry, left| {
-            let LoginRequest {
-                login,
-                service,
-                environment,
-                undecodable,
-            } = request.clone();
-            let environment = environment.into_iter().collect();
+            let (login, service, environment, undecodable) = parts(request);
             let patience = Some(patience_usec(left));
             let handle = handle.clone();
             registry.open(handle, login, service, environment, undecodable, patience)
@@ -192,6 +180,18 @@ impl Registry {
             }
         }
     }
+}
+
+/// A request as the generated calls take it; one call may be made several times.
+fn parts(request: &LoginRequest) -> (String, String, varlink::StringHashMap<String>, Vec<String>) {
+    let request = request.clone();
+    let environment = request.environment.into_iter().collect();
+    (
+        request.login,
+        request.service,
+        environment,
+        request.undecodable,
+    )
 }
 
 /// What the registry is told of the time that is left: a little less, so that its reason arrives in time.

@@ -32,6 +32,19 @@ fn plant(machine: &Machine) {
         .must();
 }
 
+/// Starts or stops the daemon that writes there, with the socket that would start it again.
+#[track_caller]
+fn daemon(machine: &Machine, verb: &str) {
+    machine
+        .run(&[
+            "systemctl",
+            verb,
+            "teleport-sessiond.socket",
+            "teleport-sessiond.service",
+        ])
+        .must();
+}
+
 #[test]
 fn files_of_others_in_sudoers_d_survive_everything() -> Result<()> {
     let mut machine = boot_node(Suite::chosen()?)?;
@@ -65,23 +78,9 @@ fn files_of_others_in_sudoers_d_survive_everything() -> Result<()> {
 
     let mut session = machine.login("bea").roles("admin").hold("open").start();
     session.reach("open");
-    machine
-        .run(&[
-            "systemctl",
-            "stop",
-            "teleport-sessiond.socket",
-            "teleport-sessiond.service",
-        ])
-        .must();
+    daemon(&machine, "stop");
     unharmed(&machine, "a stop of the daemon");
-    machine
-        .run(&[
-            "systemctl",
-            "start",
-            "teleport-sessiond.socket",
-            "teleport-sessiond.service",
-        ])
-        .must();
+    daemon(&machine, "start");
     machine
         .run(&["test", "-f", "/etc/sudoers.d/teleport-bea"])
         .must();
@@ -98,26 +97,12 @@ fn files_of_others_in_sudoers_d_survive_everything() -> Result<()> {
     drop(session);
     unharmed(&machine, "a power cut during a session");
 
-    machine
-        .run(&[
-            "systemctl",
-            "stop",
-            "teleport-sessiond.socket",
-            "teleport-sessiond.service",
-        ])
-        .must();
+    daemon(&machine, "stop");
     machine
         .run(&["/usr/libexec/teleport-sessiond", "--sweep"])
         .must();
     unharmed(&machine, "a sweep");
-    machine
-        .run(&[
-            "systemctl",
-            "start",
-            "teleport-sessiond.socket",
-            "teleport-sessiond.service",
-        ])
-        .must();
+    daemon(&machine, "start");
     let mut session = machine.login("bea").roles("admin").hold("open").start();
     session.reach("open");
     machine

@@ -14,7 +14,7 @@ const IN_TIME: Duration = Duration::from_secs(5);
 /// The module, asked right after the local files. Taken away again when dropped.
 struct Module<'m> {
     machine: &'m Machine,
-    library: String,
+    path: String,
 }
 
 impl<'m> Module<'m> {
@@ -31,9 +31,9 @@ impl<'m> Module<'m> {
             "this test needs gcc (apt-get install gcc libc6-dev)"
         );
         let neighbour = machine.run(&["find", "/usr/lib", "-name", "libnss_systemd.so.2"]);
-        let library = neighbour.must().replace("systemd", "toy");
-        let module = Module { machine, library };
-        machine.copy_in(&built, &module.library).unwrap();
+        let path = neighbour.must().replace("systemd", "toy");
+        let module = Module { machine, path };
+        machine.copy_in(&built, &module.path).unwrap();
         machine
             .sh("sed -i 's/^passwd:.*files/& toy/' /etc/nsswitch.conf")
             .must();
@@ -50,7 +50,7 @@ impl Drop for Module<'_> {
     fn drop(&mut self) {
         self.machine.sh(&format!(
             "sed -i 's/^\\(passwd:.*files\\) toy/\\1/' /etc/nsswitch.conf; rm {}",
-            self.library
+            self.path
         ));
     }
 }
