@@ -154,29 +154,81 @@ fn of_many_who_end_at_once_none_keeps_sudo_on_a_slow_disk() {
     assert!(left.is_empty(), "there after the logout: {left:?}");
 }
 
-/// Waits until the daemon has seen that the folder is another one, and is there again.
+/// Waits until the daemon has seen that the folder is another one, and another daemon than `before` is there.
 #[track_caller]
-fn must_start_anew(node: &Machine, journal: &Journal) {
-    node.within(Duration::from_secs(15), "the daemon starts anew", |node| {
+fn must_start_anew(node: &Machine, journal: &Journal, before: &str) {
+    let limit = Duration::from_secs(60);
+    node.within(limit, "the folder is seen to be another one", |_| {
         let lines = journal.lines(&["-u", "teleport-sessiond"]);
         lines
             .iter()
             .any(|line| line.contains("was replaced by another folder"))
-            && node
-                .run(&["systemctl", "is-active", "teleport-sessiond"])
-                .succeeded()
     });
+    // The line is older than the end of who wrote it.
+    node.within(limit, "the daemon starts anew", |node| {
+        daemon(node).is_some_and(|pid| pid != before)
+    });
+}
+
+/// The process of the daemon, if it has started and is not ending.
+fn daemon(node: &Machine) -> Option<String> {
+    let shown = node.sh(
+        "systemctl is-active -q teleport-sessiond && systemctl show -P MainPID teleport-sessiond",
+    );
+    let active = shown.succeeded() && shown.stdout.trim() != "0";
+    active.then(|| shown.stdout.trim().to_owned())
+}
+
+#[test]
+fn a_folder_that_is_replaced_while_the_daemon_starts_is_worked_in_all_the_same() {
+    let node = node_alone();
+    let mut login = node
+        .login("w-starting")
+        .roles("admin")
+        .hold("open")
+        .command("sudo -n id -un")
+        .start();
+    login.reach("open");
+    // The sandbox is made before anything in it runs, and the daemon looks at the folder later.
+    let drop_in = "/run/systemd/system/teleport-sessiond.service.d/slow.conf";
+    node.run(&[
+        "mkdir",
+        "-p",
+        "/run/systemd/system/teleport-sessiond.service.d",
+    ])
+    .must();
+    node.write(
+        drop_in,
+        "[Service]\nExecStart=\nExecStart=/bin/sh -c 'test -e /run/quick || { touch /run/teleport-userdb/begun; sleep 3; }; exec /usr/libexec/teleport-sessiond'\n",
+    );
+    node.sh("systemctl daemon-reload && systemctl restart --no-block teleport-sessiond")
+        .must();
+    node.within(Duration::from_secs(30), "it begins to start", |node| {
+        node.run(&["test", "-e", "/run/teleport-userdb/begun"])
+            .succeeded()
+    });
+    let journal = Journal::now(&node);
+    let starting = node.run(&["systemctl", "show", "-P", "MainPID", "teleport-sessiond"]);
+    node.sh("touch /run/quick; cp -a /etc/sudoers.d /etc/new && mv /etc/sudoers.d /etc/old && mv /etc/new /etc/sudoers.d")
+        .must();
+    must_start_anew(&node, &journal, starting.must());
+    let ended = login.finish();
+    assert_eq!(ended.must_write(), "root");
+    // What went with the old folder is not read by sudo, and its place not known to a daemon that never saw it.
+    let left = node.sh("ls -A /etc/sudoers.d | grep teleport- || :");
+    assert_eq!(left.must(), "");
 }
 
 #[test]
 fn a_folder_that_an_administrator_replaces_is_worked_in_at_once_and_keeps_no_right() {
     let node = node_alone();
     let journal = Journal::now(&node);
+    let before = daemon(&node).unwrap();
     // Removed and made anew. (From here on it is a folder of the machine's own, not of its image: those are not
     // renamed but copied.)
     node.sh("cp -a /etc/sudoers.d /etc/new && rm -r /etc/sudoers.d && mv /etc/new /etc/sudoers.d")
         .must();
-    must_start_anew(&node, &journal);
+    must_start_anew(&node, &journal, &before);
     let mut login = node
         .login("w-moved")
         .roles("admin")
@@ -186,11 +238,12 @@ fn a_folder_that_an_administrator_replaces_is_worked_in_at_once_and_keeps_no_rig
     login.reach("open");
     // As a configuration management does it: a copy, worked on and put in place.
     let journal = Journal::now(&node);
+    let before = daemon(&node).unwrap();
     node.sh(
         "cp -a /etc/sudoers.d /etc/new && mv /etc/sudoers.d /etc/old && mv /etc/new /etc/sudoers.d",
     )
     .must();
-    must_start_anew(&node, &journal);
+    must_start_anew(&node, &journal, &before);
     // The session has lived on, with its right in the new folder and none in the old.
     let old = node.sh("ls -A /etc/old | grep teleport- || :");
     assert_eq!(old.must(), "");

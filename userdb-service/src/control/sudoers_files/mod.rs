@@ -5,6 +5,7 @@
 //! and administrators replace it; what is kept is only which files we have written.
 
 mod error;
+mod reach;
 #[cfg(test)]
 mod tests;
 mod whose;
@@ -86,6 +87,11 @@ impl SudoersFiles {
     pub fn folder(&self) -> Option<FolderId> {
         let seen = std::fs::metadata(&self.path).ok()?;
         Some(FolderId(seen.dev(), seen.ino()))
+    }
+
+    /// Whether the folder has come after our sandbox was made, so that only a new start can write to it.
+    pub fn is_beside_the_sandbox(&self) -> bool {
+        reach::is_beside_the_sandbox(&self.path).unwrap_or_default()
     }
 
     /// Whether something has the name of the login's file. Looks at the name alone.
