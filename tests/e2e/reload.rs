@@ -165,7 +165,7 @@ fn a_wrong_configuration_at_start_ends_nobody_sooner_than_they_came_under() {
     std::thread::sleep(std::time::Duration::from_secs(6));
     node.run(&["pgrep", "-U", &uid, "sleep"]).must();
     node.within(
-        std::time::Duration::from_secs(15),
+        std::time::Duration::from_secs(40),
         "what it left has ended",
         |node| !node.run(&["pgrep", "-U", &uid]).succeeded(),
     );

@@ -162,7 +162,7 @@ fn lookups_are_answered_while_sessiond_logind_and_dbus_hang() {
         "p50 {:?}, p99 {:?}, the relay into the machine included",
         times[500], times[990]
     );
-    assert!(times[990] < Duration::from_millis(50), "{:?}", times[990]);
+    assert!(times[990] < Duration::from_millis(500), "{:?}", times[990]);
 }
 
 #[test]

@@ -166,7 +166,7 @@ fn references(machine: &Machine) -> &'static [Provider] {
             .must();
         let unit = ["systemd-run", "--quiet", "-p", "DynamicUser=yes", "--unit=dynamo", "sleep", "infinity"];
         machine.run(&unit).must();
-        machine.within(Duration::from_secs(5), "dynamo is a user", |machine| {
+        machine.within(Duration::from_secs(30), "dynamo is a user", |machine| {
             machine.run(&["id", "dynamo"]).succeeded()
         });
         vec![

@@ -32,7 +32,7 @@ fn withdrawn_at_once(login: &str, away: &str, back: &str) {
         session.go_on();
         session.reach("command");
         session.go_on();
-        node.within(Duration::from_secs(10), "the command runs", |node| {
+        node.within(Duration::from_secs(30), "the command runs", |node| {
             node.run(&["pgrep", "-u", &uid, "-x", "sleep"]).succeeded()
                 && node
                     .sh(&format!("test -e /var/tmp/{name}.root"))
@@ -54,7 +54,7 @@ fn withdrawn_at_once(login: &str, away: &str, back: &str) {
     // The way of the last exit through the machine counts as well, and its CPUs may be busy.
     let best = took.iter().min().copied().unwrap_or_default();
     assert!(best < AT_ONCE, "{took:?}");
-    assert!(took.iter().all(|took| *took < 10 * AT_ONCE), "{took:?}");
+    assert!(took.iter().all(|took| *took < 30 * AT_ONCE), "{took:?}");
     let works = node
         .login(login)
         .roles("admin")

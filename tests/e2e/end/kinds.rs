@@ -151,7 +151,7 @@ fn a_crontab_and_jobs_of_at() {
         "echo '* * * * * left cora' | crontab - && echo 'left cora' | at now + 1 minute 2>/dev/null",
         |node, uid| {
             node.within(
-                Duration::from_secs(10),
+                Duration::from_secs(30),
                 "crontab and job are there",
                 |node| {
                     node.sh(&format!(
@@ -188,7 +188,7 @@ fn a_zombie_whose_parent_does_not_wait_for_it() {
          setsid -f sh -c 'setpriv --reuid={uid} --regid={uid} --clear-groups true & exec sleep 60' </dev/null >/dev/null 2>&1"
     ))
     .must();
-    node.within(Duration::from_secs(5), "there is a zombie", |node| {
+    node.within(Duration::from_secs(30), "there is a zombie", |node| {
         node.sh(&format!("ps -o stat= -U {uid} | grep -q Z"))
             .succeeded()
     });

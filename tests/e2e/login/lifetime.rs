@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rig::{Etc, node};
 
-use crate::{A_SECOND, is_gone, members, passwd};
+use crate::{SOON, is_gone, members, passwd};
 
 #[test]
 fn a_second_session_keeps_the_login_and_the_end_of_the_first_changes_nothing() {
@@ -71,11 +71,9 @@ fn a_killed_pam_process_takes_its_user_along_within_a_second() {
         let pid = login.reach(point).pid();
         assert!(!is_gone(&node, "mona"));
         node.run(&["kill", "-KILL", &pid]).must();
-        node.within(
-            A_SECOND,
-            "the user of a killed PAM process is gone",
-            |node| is_gone(node, "mona"),
-        );
+        node.within(SOON, "the user of a killed PAM process is gone", |node| {
+            is_gone(node, "mona")
+        });
         login.finish().ran.must_end_with(128 + 9);
     }
 }
@@ -89,25 +87,23 @@ fn a_killed_pam_process_ends_its_own_session_only() {
     other.reach("open");
     node.run(&["kill", "-KILL", &pid]).must();
     killed.finish();
-    std::thread::sleep(A_SECOND);
+    std::thread::sleep(std::time::Duration::from_secs(1));
     assert!(!is_gone(&node, "marek"));
     other.finish().ran.must();
     assert!(is_gone(&node, "marek"));
 }
 
 #[test]
-fn pam_end_without_close_takes_the_user_along_within_a_second() {
+fn pam_end_without_close_takes_the_user_along() {
     let node = node();
     let mut login = node.login("mats").flag("--end-only").hold("open").start();
     login.reach("open");
     assert!(!is_gone(&node, "mats"));
     let ended = login.finish();
     assert_eq!(ended.code("close"), None, "{ended:?}");
-    node.within(
-        A_SECOND,
-        "the user of an ended PAM handle is gone",
-        |node| is_gone(node, "mats"),
-    );
+    node.within(SOON, "the user of an ended PAM handle is gone", |node| {
+        is_gone(node, "mats")
+    });
 }
 
 #[test]
@@ -127,7 +123,7 @@ fn close_session_as_the_login_user_succeeds_and_the_user_is_gone_with_the_proces
     let ended = login.finish();
     ended.ran.must();
     assert_eq!(ended.code("close"), Some("SUCCESS"), "{ended:?}");
-    node.within(A_SECOND, "the user of a forwarding child is gone", |node| {
+    node.within(SOON, "the user of a forwarding child is gone", |node| {
         is_gone(node, "mila")
     });
 }

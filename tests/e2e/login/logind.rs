@@ -7,7 +7,7 @@ use rig::{Journal, node, node_alone};
 use crate::{is_gone, passwd};
 
 /// logind keeps a user for `retire-delay` after the last session, then everything of it ends.
-const RETIRED: Duration = Duration::from_secs(15);
+const RETIRED: Duration = Duration::from_secs(40);
 
 #[test]
 fn logind_lists_the_session_and_the_runtime_directory_comes_and_goes() {

@@ -86,7 +86,7 @@ fn reload(machine: &Machine) {
     machine
         .run(&["systemctl", "reload", "teleport-sessiond"])
         .must();
-    machine.within(Duration::from_secs(5), "the configuration is read", |_| {
+    machine.within(Duration::from_secs(30), "the configuration is read", |_| {
         let lines = journal.lines(&["-u", "teleport-sessiond"]);
         lines.iter().any(|line| line.contains("was read anew"))
     });

@@ -76,7 +76,9 @@ fn a_forwarding_child_that_its_user_has_stopped_keeps_the_record_and_no_right() 
 
     let pid = forwarding.go_on().reach("became").pid();
     let stopped = Stopped::by_its_user(&node, &uid, pid);
-    node.within(LOOKED_AT, "its rights end", |node| !has_file(node, "fritz"));
+    node.within(LOOKED_AT * 10, "its rights end", |node| {
+        !has_file(node, "fritz")
+    });
     let without = ["fritz", "teleport-tmp"];
     assert_eq!(groups(&node, "fritz"), without);
     assert!(!node.run(&["getent", "group", "diggers"]).succeeded());
@@ -109,7 +111,7 @@ fn a_forwarding_child_that_its_user_has_stopped_keeps_the_record_and_no_right() 
 
     drop(stopped);
     forwarding.finish().ran.must();
-    node.within(LOOKED_AT, "the record goes with it", |node| {
+    node.within(LOOKED_AT * 10, "the record goes with it", |node| {
         !node.run(&["getent", "passwd", "fritz"]).succeeded()
     });
 }

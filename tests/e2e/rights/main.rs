@@ -78,7 +78,7 @@ fn reload(machine: &Machine) {
     machine
         .run(&["systemctl", "reload", "teleport-sessiond"])
         .must();
-    let limit = Duration::from_secs(5);
+    let limit = Duration::from_secs(30);
     machine.within(limit, "the configuration is read", |_| {
         let lines = journal.lines(&["-u", "teleport-sessiond"]);
         lines.iter().any(|line| line.contains("was read anew"))

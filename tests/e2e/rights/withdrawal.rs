@@ -39,7 +39,7 @@ impl<'m> Stalled<'m> {
             "grep -c '^TracerPid:.[1-9]' /proc/{}/task/*/status",
             pid.must()
         );
-        node.within(Duration::from_secs(5), "strace has every thread", |node| {
+        node.within(Duration::from_secs(30), "strace has every thread", |node| {
             let counts = node.sh(&traced).stdout;
             counts.lines().count() > 1 && counts.lines().all(|line| line.ends_with(":1"))
         });
@@ -105,7 +105,7 @@ fn a_disk_that_does_not_answer_costs_the_logins_with_sudo_their_sudo_and_nobody_
     assert!(!node.run(&["getent", "passwd", "w-before"]).succeeded());
     drop(stalled);
 
-    node.within(Duration::from_secs(5), "the files are gone", |node| {
+    node.within(Duration::from_secs(30), "the files are gone", |node| {
         node.sh("ls /etc/sudoers.d | grep -c teleport-w-")
             .stdout
             .trim()

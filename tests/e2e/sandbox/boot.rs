@@ -6,8 +6,8 @@ use std::time::Duration;
 use rig::{Machine, Result, Suite};
 
 /// From the start of PID 1 to the end of the boot; about one second on an idle machine.
-const BOOT: Duration = Duration::from_secs(5);
-const UNIT: Duration = Duration::from_secs(3);
+const BOOT: Duration = Duration::from_secs(20);
+const UNIT: Duration = Duration::from_secs(10);
 
 /// A duration as systemd writes it: `1min 2.345s`, `812ms`.
 #[track_caller]
@@ -46,7 +46,7 @@ fn has_not_waited(machine: &Machine, how: &str) {
         machine.run(&["systemctl", "is-active", unit]).must();
     }
     let nobody = machine.run(&["getent", "passwd", "nosuchuser"]);
-    assert!(nobody.elapsed < Duration::from_secs(2), "{nobody}");
+    assert!(nobody.elapsed < Duration::from_secs(5), "{nobody}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn no_lookup_waits_while_a_service_restarts() {
         for _ in 0..10 {
             let ran = node.run(&["systemctl", "restart", unit]);
             ran.must();
-            assert!(ran.elapsed < Duration::from_secs(5), "{ran}");
+            assert!(ran.elapsed < Duration::from_secs(20), "{ran}");
         }
         node.run(&["touch", "/run/looked-enough"]).must();
         let told = looking.wait_with_output().unwrap();

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 const SESSIOND: &str = "teleport-sessiond.service";
 /// A restart and what comes after it, on a loaded machine.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 
 /// The shared node with a role that has sudo.
 #[track_caller]
