@@ -6,9 +6,18 @@ use std::collections::BTreeSet;
 
 use super::entry::{Entry, Phase, Standing};
 use super::session::{Session, State};
-use super::{DEPARTURE, Effect, Quarantine, RESERVATION, Registry, Timer};
+use super::{DEPARTURE, Effect, RESERVATION, Registry, Timer};
 use crate::control::clock::Boottime;
-use crate::policy::Login;
+use crate::policy::{Gid, Login, Uid};
+
+/// IDs that were given out since boot, each with the name it was derived from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Quarantine {
+    /// UIDs, by the login as it was spelled originally.
+    pub uids: Vec<(Uid, String)>,
+    /// GIDs that are not their user's UID, by `group:NAME` or by the login.
+    pub gids: Vec<(Gid, String)>,
+}
 
 impl Registry {
     /// Takes back what was written down before a restart. `alive` tells which leaders still live;

@@ -1,19 +1,22 @@
 //! The registry against a world that believes every effect.
 //!
-//! The world keeps what a host would show: published users, sudoers files, what is written down.
+//! What that world shows is in `world.rs`, what holds of any course of events in `property.rs`.
 
 mod lingering;
+mod property;
 mod renounced;
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use proptest::prelude::*;
-
+use self::world::World;
 use super::*;
+use crate::control::leader::LeaderId;
 use crate::policy::plan::{
-    Disposition, GrantedGroup, GroupOrigin, Resources, SharedLogins, SudoMode,
+    Disposition, GrantedGroup, GroupOrigin, Home, Resources, SharedLogins, SudoMode,
 };
+use crate::policy::{Gid, Plan, Uid};
 
 const DELAY: Duration = Duration::from_secs(3);
 
@@ -68,186 +71,6 @@ fn plan(login: &str, teleport_user: &str, sudo: bool) -> Plan {
         resources: Resources::default(),
         disposition: Disposition::Dynamic,
         notes: Vec::new(),
-    }
-}
-
-/// What a host would show.
-struct World {
-    registry: Registry,
-    now: Boottime,
-    published: BTreeMap<Login, Published>,
-    sudoers: BTreeSet<Login>,
-    written: BTreeMap<SessionId, Session>,
-    standings: BTreeMap<Login, Standing>,
-    quarantine: BTreeMap<Uid, String>,
-    group_ids: BTreeMap<Gid, String>,
-    watched: BTreeSet<SessionId>,
-    ending: BTreeSet<Login>,
-    awaited: BTreeSet<Login>,
-}
-
-impl World {
-    fn new() -> Self {
-        Self {
-            registry: Registry::new(terms(SharedLogins::Union)),
-            now: Boottime::from_usec(1_000_000),
-            published: BTreeMap::new(),
-            sudoers: BTreeSet::new(),
-            written: BTreeMap::new(),
-            standings: BTreeMap::new(),
-            quarantine: BTreeMap::new(),
-            group_ids: BTreeMap::new(),
-            watched: BTreeSet::new(),
-            ending: BTreeSet::new(),
-            awaited: BTreeSet::new(),
-        }
-    }
-
-    fn believe(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::RememberSession(id) => {
-                    if let Some(session) = self.registry.session(id) {
-                        self.written.insert(id, session.clone());
-                    }
-                }
-                Effect::ForgetSession(id) => {
-                    self.written.remove(&id);
-                }
-                Effect::RememberLogin(login) => {
-                    if let Some(standing) = self.registry.standing(&login) {
-                        self.standings.insert(login, standing.clone());
-                    }
-                }
-                Effect::ForgetLogin(login) => {
-                    self.standings.remove(&login);
-                }
-                Effect::Sudoers(login, specs) => {
-                    if specs.is_empty() {
-                        self.sudoers.remove(&login);
-                    } else {
-                        self.sudoers.insert(login);
-                    }
-                }
-                Effect::Publish(login) => {
-                    let published = self.registry.published(&login);
-                    self.published
-                        .extend(published.map(|published| (login, published)));
-                }
-                Effect::Withdraw(login) => {
-                    self.published.remove(&login);
-                }
-                Effect::Lock(login) => {
-                    if let Some(published) = self.published.get_mut(&login) {
-                        published.plan.groups.clear();
-                        published.sessions = 0;
-                    }
-                }
-                Effect::AwaitProcesses(login, _) => {
-                    self.awaited.insert(login);
-                }
-                Effect::Watch(id) => {
-                    self.watched.insert(id);
-                }
-                Effect::Unwatch(id) => {
-                    self.watched.remove(&id);
-                }
-                Effect::EndRemains(login, _) => {
-                    self.ending.insert(login);
-                }
-                Effect::Quarantine(uid, given) => {
-                    self.quarantine.insert(uid, given);
-                }
-                Effect::QuarantineGroup(gid, name) => {
-                    self.group_ids.insert(gid, name);
-                }
-            }
-        }
-    }
-
-    fn reserve(&mut self, plan: Plan, pid: i32) -> SessionId {
-        let id = SessionId::random();
-        let effects = self.registry.reserve(
-            self.now,
-            Arrival {
-                id,
-                plan,
-                leader: leader(pid),
-                service: "teleport".to_owned(),
-                since_usec: 1,
-            },
-        );
-        self.believe(effects);
-        id
-    }
-
-    fn open(&mut self, id: SessionId) {
-        let effects = self.registry.open(id).expect("reserved");
-        self.believe(effects);
-    }
-
-    fn close(&mut self, id: SessionId) {
-        let effects = self.registry.close(self.now, id);
-        self.believe(effects);
-    }
-
-    fn leader_gone(&mut self, id: SessionId) {
-        let effects = self.registry.leader_gone(self.now, id);
-        self.believe(effects);
-    }
-
-    fn pass(&mut self, time: Duration) {
-        self.now = self.now + time;
-        let effects = self.registry.tick(self.now);
-        self.believe(effects);
-    }
-
-    fn end_remains(&mut self) {
-        for login in std::mem::take(&mut self.ending) {
-            let effects = self.registry.remains_ended(&login);
-            self.believe(effects);
-        }
-    }
-
-    fn login(&self, name: &str) -> Option<&Published> {
-        self.published
-            .get(&Login::try_from(name).expect("a valid name"))
-    }
-
-    fn has_sudo(&self, name: &str) -> bool {
-        self.sudoers
-            .contains(&Login::try_from(name).expect("a valid name"))
-    }
-
-    /// The daemon is killed and started again; leaders in `dead` have exited meanwhile.
-    fn restart(&mut self, dead: &BTreeSet<SessionId>) {
-        self.registry = Registry::new(terms(SharedLogins::Union));
-        self.watched.clear();
-        let effects = self.registry.restore(
-            self.now,
-            self.standings.values().cloned().collect(),
-            self.written.values().cloned().collect(),
-            Quarantine {
-                uids: self.quarantine.clone().into_iter().collect(),
-                gids: self.group_ids.clone().into_iter().collect(),
-            },
-            |session| !dead.contains(&session.id),
-        );
-        self.believe(effects);
-        let live: BTreeSet<Login> = self
-            .registry
-            .list()
-            .iter()
-            .map(|session| session.login().clone())
-            .chain(
-                self.registry
-                    .lingering()
-                    .map(|standing| standing.login.clone()),
-            )
-            .collect();
-        self.published.retain(|login, _| live.contains(login));
-        let sudoers: BTreeSet<&Login> = self.registry.sudoers().collect();
-        self.sudoers.retain(|login| sudoers.contains(login));
     }
 }
 
@@ -486,130 +309,6 @@ fn a_session_handle_is_a_random_uuid_in_its_one_spelling() {
     ] {
         assert_eq!(bad.parse::<SessionId>(), Err(NotASessionId), "{bad:?}");
     }
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Arrive {
-        login: usize,
-        user: usize,
-        sudo: bool,
-    },
-    Open(usize),
-    Close(usize),
-    LeaderGone(usize),
-    Pass(u64),
-    EndRemains,
-    Restart(usize),
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        4 => (0..3usize, 0..2usize, any::<bool>())
-            .prop_map(|(login, user, sudo)| Step::Arrive { login, user, sudo }),
-        4 => (0..12usize).prop_map(Step::Open),
-        3 => (0..12usize).prop_map(Step::Close),
-        3 => (0..12usize).prop_map(Step::LeaderGone),
-        2 => (0..700u64).prop_map(Step::Pass),
-        1 => Just(Step::EndRemains),
-        1 => (0..12usize).prop_map(Step::Restart),
-    ];
-    proptest::collection::vec(step, 0..60)
-}
-
-proptest! {
-    /// Whatever happens in whatever order: who is published, who has sudo and who is watched follows
-    /// from the sessions alone, and when all leaders are gone nothing is left.
-    #[test]
-    fn the_world_always_follows_from_the_live_sessions(steps in steps()) {
-        let logins = ["dev", "ops", "web"];
-        let users = ["alice", "bob"];
-        let mut world = World::new();
-        let mut ids: Vec<SessionId> = Vec::new();
-        let mut dead: BTreeSet<SessionId> = BTreeSet::new();
-        let pick = |ids: &[SessionId], n: usize| {
-            (!ids.is_empty()).then(|| ids[n % ids.len()])
-        };
-        for step in steps {
-            match step {
-                Step::Arrive { login, user, sudo } => {
-                    let plan = plan(logins[login], users[user], sudo);
-                    if world.registry.joinable(&plan) == Joinable::Now {
-                        ids.push(world.reserve(plan, ids.len() as i32 + 1));
-                    }
-                }
-                Step::Open(n) => {
-                    if let Some(id) = pick(&ids, n)
-                        && let Ok(effects) = world.registry.open(id)
-                    {
-                        world.believe(effects);
-                    }
-                }
-                Step::Close(n) => {
-                    if let Some(id) = pick(&ids, n) {
-                        world.close(id);
-                    }
-                }
-                Step::LeaderGone(n) => {
-                    if let Some(id) = pick(&ids, n) {
-                        dead.insert(id);
-                        world.leader_gone(id);
-                    }
-                }
-                Step::Pass(seconds) => world.pass(Duration::from_secs(seconds)),
-                Step::EndRemains => world.end_remains(),
-                Step::Restart(n) => {
-                    if let Some(id) = pick(&ids, n) {
-                        dead.insert(id);
-                    }
-                    world.restart(&dead);
-                }
-            }
-            check(&world)?;
-        }
-        for id in ids {
-            world.leader_gone(id);
-        }
-        for _ in 0..3 {
-            world.pass(Duration::from_secs(700));
-            world.end_remains();
-        }
-        check(&world)?;
-        prop_assert!(world.published.is_empty());
-        prop_assert!(world.sudoers.is_empty());
-        prop_assert!(world.written.is_empty());
-        prop_assert!(world.standings.is_empty());
-        prop_assert!(world.watched.is_empty());
-        prop_assert!(world.registry.occupancy().logins.is_empty());
-        prop_assert!(world.registry.occupancy().groups.is_empty());
-    }
-}
-
-fn check(world: &World) -> Result<(), TestCaseError> {
-    let live = world.registry.list();
-    let logins: BTreeSet<&Login> = live.iter().map(|session| session.login()).collect();
-    prop_assert_eq!(world.published.keys().collect::<BTreeSet<_>>(), logins);
-    for (login, published) in &world.published {
-        let open = live
-            .iter()
-            .filter(|session| session.login() == login && session.state == State::Open)
-            .count();
-        prop_assert_eq!(published.sessions as usize, open);
-        let may_sudo = live.iter().any(|session| {
-            session.login() == login
-                && session.state == State::Open
-                && !session.plan.sudoers.is_empty()
-        });
-        prop_assert_eq!(world.sudoers.contains(login), may_sudo);
-    }
-    for login in &world.sudoers {
-        prop_assert!(world.published.contains_key(login));
-    }
-    for session in live {
-        prop_assert!(world.watched.contains(&session.id));
-        prop_assert_eq!(world.written.get(&session.id), Some(session));
-    }
-    Ok(())
 }
 
 #[test]

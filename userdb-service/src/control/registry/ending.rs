@@ -1,0 +1,198 @@
+//! How sessions end, and with the last one their login: closed, departed, retiring, terminating, gone.
+//!
+//! When a leader exits and when nothing is left of a login is the daemon's to see; nothing is granted in here.
+
+use super::entry::{Phase, Standing};
+use super::session::{Session, SessionId, State};
+use super::{DEPARTURE, Effect, RESERVATION, Registry, Timer};
+use crate::control::clock::Boottime;
+use crate::policy::Login;
+
+impl Registry {
+    /// The session is over: its rights go at once, its leader is waited for. Unknown handles and
+    /// sessions that are over already change nothing.
+    pub fn close(&mut self, now: Boottime, id: SessionId) -> Vec<Effect> {
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return Vec::new();
+        };
+        if matches!(session.state, State::Departed { .. }) {
+            return Vec::new();
+        }
+        if let State::Reserved { at } = session.state {
+            self.timers
+                .remove(&(at + RESERVATION, Timer::ReservationExpires(id)));
+        }
+        session.state = State::Departed { at: now };
+        let login = session.login().clone();
+        let order = session.order;
+        let Some(entry) = self.logins.get_mut(&login) else {
+            return Vec::new();
+        };
+        entry.sessions.remove(&order);
+        entry.departed.insert(id);
+        self.timers
+            .insert((now + DEPARTURE, Timer::DepartureOverdue(id)));
+        // Written down first: after a crash in between it must not come back with its rights.
+        let mut effects = vec![Effect::RememberSession(id)];
+        self.settle(now, &login, &mut effects);
+        effects
+    }
+
+    /// The leader of the session has exited.
+    pub fn leader_gone(&mut self, now: Boottime, id: SessionId) -> Vec<Effect> {
+        let mut effects = self.close(now, id);
+        self.depart(now, id, &mut effects);
+        effects
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Boottime) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        while let Some((at, _)) = self.timers.first() {
+            if *at > now {
+                break;
+            }
+            let Some((_, timer)) = self.timers.pop_first() else {
+                break;
+            };
+            match timer {
+                Timer::ReservationExpires(id) => {
+                    if let Some(Session {
+                        state: State::Reserved { .. },
+                        ..
+                    }) = self.sessions.get(&id)
+                    {
+                        effects.extend(self.close(now, id));
+                    }
+                }
+                Timer::DepartureOverdue(id) => self.depart(now, id, &mut effects),
+                Timer::RetireDelayOver(login) => self.terminate(now, &login, &mut effects),
+            }
+        }
+        effects
+    }
+
+    /// Nothing of the login's UID is left: no process, no IPC, no user at logind.
+    pub fn remains_ended(&mut self, login: &Login) -> Vec<Effect> {
+        match self.logins.get(login) {
+            Some(entry) if entry.standing.phase == Phase::Terminating => {
+                let mut effects = Vec::new();
+                self.drop_login(login, &mut effects);
+                effects
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// After its sessions changed: shows what they grant now, or begins the end of the login.
+    pub(super) fn settle(&mut self, now: Boottime, login: &Login, effects: &mut Vec<Effect>) {
+        self.show(login, effects);
+        let Some(entry) = self.logins.get_mut(login) else {
+            return;
+        };
+        if !entry.sessions.is_empty() {
+            return;
+        }
+        match entry.standing.phase {
+            Phase::Live if entry.standing.may_have_remains => {
+                entry.standing.phase = Phase::Retiring { since: now };
+                effects.push(Effect::RememberLogin(login.clone()));
+                self.timers.insert((
+                    now + entry.standing.terms.retire_delay,
+                    Timer::RetireDelayOver(login.clone()),
+                ));
+                entry.await_processes(effects);
+                self.note(login);
+            }
+            // It was only ever reserved: nothing ran under its UID.
+            Phase::Live => {
+                if entry.departed.is_empty() {
+                    self.drop_login(login, effects);
+                }
+            }
+            Phase::Retiring { since } => {
+                self.timers.insert((
+                    since + entry.standing.terms.retire_delay,
+                    Timer::RetireDelayOver(login.clone()),
+                ));
+                entry.await_processes(effects);
+                self.note(login);
+            }
+            Phase::Lingering => {
+                entry.await_processes(effects);
+                self.note(login);
+            }
+            Phase::Terminating => {
+                effects.push(Effect::EndRemains(login.clone(), entry.standing.uid));
+                self.note(login);
+            }
+        }
+    }
+
+    /// The leader of a departed session has exited or was waited for long enough.
+    fn depart(&mut self, now: Boottime, id: SessionId, effects: &mut Vec<Effect>) {
+        let Some(session) = self.sessions.get(&id) else {
+            return;
+        };
+        if !matches!(session.state, State::Departed { .. }) {
+            return;
+        }
+        let login = session.login().clone();
+        self.sessions.remove(&id);
+        effects.push(Effect::Unwatch(id));
+        effects.push(Effect::ForgetSession(id));
+        if let Some(entry) = self.logins.get_mut(&login) {
+            entry.departed.remove(&id);
+            let standing = &entry.standing;
+            if standing.phase == Phase::Live && !standing.may_have_remains {
+                if entry.sessions.is_empty() && entry.departed.is_empty() {
+                    self.drop_login(&login, effects);
+                }
+            } else {
+                self.terminate(now, &login, effects);
+            }
+        }
+    }
+
+    /// Begins to end the login's remains, if its delay is over and its leaders are gone. Sooner would
+    /// kill the very process that is reporting the session's exit status: pam_systemd has moved it
+    /// into the user's scope.
+    fn terminate(&mut self, now: Boottime, login: &Login, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.logins.get_mut(login) else {
+            return;
+        };
+        let Phase::Retiring { since } = entry.standing.phase else {
+            return;
+        };
+        let delay = entry.standing.terms.retire_delay;
+        if now.since(since) < delay || !entry.departed.is_empty() {
+            return;
+        }
+        if entry.standing.linger {
+            entry.standing.phase = Phase::Lingering;
+            effects.push(Effect::RememberLogin(login.clone()));
+            entry.await_processes(effects);
+        } else {
+            entry.standing.phase = Phase::Terminating;
+            effects.push(Effect::RememberLogin(login.clone()));
+            effects.push(Effect::EndRemains(login.clone(), entry.standing.uid));
+        }
+        self.note(login);
+    }
+
+    /// Nothing of the login is left but the memory of its UID.
+    fn drop_login(&mut self, login: &Login, effects: &mut Vec<Effect>) {
+        if let Some(entry) = self.logins.remove(login) {
+            let Standing {
+                uid, gid, given, ..
+            } = entry.standing;
+            self.occupancy.logins.remove(login);
+            if gid.get() != uid.get() {
+                self.occupancy.gids.insert(gid, given.clone());
+                effects.push(Effect::QuarantineGroup(gid, given.clone()));
+            }
+            effects.push(Effect::Quarantine(uid, given));
+            effects.push(Effect::ForgetLogin(login.clone()));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What holds of a login now: what its sessions grant together, in its record and in its sudoers file.
+//!
+//! What each session was granted is the policy's decision; which of them still bring it, of `renounced.rs`.
+
+use std::time::Duration;
+
+use super::occupancy::synthesized_groups;
+use super::renounced::{brought, without_rights};
+use super::session::{Session, State};
+use super::{Effect, Registry};
+use crate::policy::{self, Login, Plan};
+
+/// A login as it is to be published.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Published {
+    /// What its open sessions grant together.
+    pub plan: Plan,
+    /// Number of open sessions.
+    pub sessions: u32,
+    /// When its first session came, microseconds of CLOCK_REALTIME.
+    pub since_usec: u64,
+    /// How long it is left alone once its last session has ended.
+    pub retire_delay: Duration,
+}
+
+impl Registry {
+    /// Logins that have a sudoers file.
+    pub fn sudoers(&self) -> impl Iterator<Item = &Login> {
+        self.logins
+            .values()
+            .filter(|entry| {
+                entry
+                    .sudoers
+                    .as_ref()
+                    .is_some_and(|specs| !specs.is_empty())
+            })
+            .map(|entry| &entry.standing.login)
+    }
+
+    /// How many other logins have a sudoers file, and how many of those are of the Teleport user who has
+    /// fewest of all that are on `login`, with that user's name.
+    pub fn sudoers_beside(&self, login: &Login) -> (usize, usize, &str) {
+        let with_file: Vec<&Login> = self.sudoers().filter(|have| *have != login).collect();
+        let of = |user: &str| {
+            let is_on = |login: &&&Login| self.open_users(login).any(|have| have == user);
+            with_file.iter().filter(is_on).count()
+        };
+        let least = self
+            .open_users(login)
+            .map(|user| (of(user), user))
+            .min()
+            .unwrap_or_default();
+        (with_file.len(), least.0, least.1)
+    }
+
+    /// The Teleport users with an open session on the login, each as often as it has one.
+    fn open_users(&self, login: &Login) -> impl Iterator<Item = &str> {
+        let ids = self.logins.get(login).map(|entry| entry.sessions.values());
+        ids.into_iter()
+            .flatten()
+            .filter_map(|id| self.sessions.get(id))
+            .filter(|session| session.state == State::Open)
+            .map(|session| session.plan.teleport_user.as_str())
+    }
+
+    /// What the sessions of the login grant together, if it has any.
+    pub fn published(&self, login: &Login) -> Option<Published> {
+        let entry = self.logins.get(login)?;
+        let terms = entry.standing.terms;
+        let sessions: Vec<&Session> = entry
+            .sessions
+            .values()
+            .filter_map(|id| self.sessions.get(id))
+            .collect();
+        let open: Vec<&Session> = sessions
+            .iter()
+            .copied()
+            .filter(|session| session.state == State::Open)
+            .collect();
+        let brought = brought(&open, terms.shared);
+        let plans: Vec<&Plan> = brought.iter().map(AsRef::as_ref).collect();
+        sessions.first().map(|first| Published {
+            plan: policy::combine(&plans, terms.shared)
+                .unwrap_or_else(|| without_rights(&first.plan)),
+            sessions: u32::try_from(open.len()).unwrap_or(u32::MAX),
+            since_usec: first.since_usec,
+            retire_delay: terms.retire_delay,
+        })
+    }
+
+    /// Makes file and record say what the login's sessions grant together now.
+    pub(super) fn show(&mut self, login: &Login, effects: &mut Vec<Effect>) {
+        let published = self.published(login);
+        let (specs, groups) = match &published {
+            Some(published) => (
+                published.plan.sudoers.clone(),
+                synthesized_groups(&published.plan),
+            ),
+            None => Default::default(),
+        };
+        let Some(entry) = self.logins.get_mut(login) else {
+            return;
+        };
+        if entry.sudoers.as_ref() != Some(&specs) {
+            entry.sudoers = Some(specs.clone());
+            effects.push(Effect::Sudoers(login.clone(), specs));
+        }
+        let lingers = entry.lingers();
+        let before = std::mem::replace(&mut entry.groups, groups.clone());
+        self.count_groups(&before, groups, effects);
+        effects.push(match published {
+            Some(_) => Effect::Publish(login.clone()),
+            None if lingers => Effect::Lock(login.clone()),
+            None => Effect::Withdraw(login.clone()),
+        });
+        self.note(login);
+    }
+
+    /// Its sudoers file could not be written: whatever shows it next tries again.
+    pub fn sudoers_not_written(&mut self, login: &Login) {
+        if let Some(entry) = self.logins.get_mut(login) {
+            entry.sudoers = None;
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What a host would show: published users, sudoers files, what is written down.
+//!
+//! It believes every effect, in the order in which it comes.
+
+use super::*;
+
+/// What a host would show.
+pub(super) struct World {
+    pub(super) registry: Registry,
+    pub(super) now: Boottime,
+    pub(super) published: BTreeMap<Login, Published>,
+    pub(super) sudoers: BTreeSet<Login>,
+    pub(super) written: BTreeMap<SessionId, Session>,
+    pub(super) standings: BTreeMap<Login, Standing>,
+    pub(super) quarantine: BTreeMap<Uid, String>,
+    pub(super) group_ids: BTreeMap<Gid, String>,
+    pub(super) watched: BTreeSet<SessionId>,
+    pub(super) ending: BTreeSet<Login>,
+    pub(super) awaited: BTreeSet<Login>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self {
+            registry: Registry::new(terms(SharedLogins::Union)),
+            now: Boottime::from_usec(1_000_000),
+            published: BTreeMap::new(),
+            sudoers: BTreeSet::new(),
+            written: BTreeMap::new(),
+            standings: BTreeMap::new(),
+            quarantine: BTreeMap::new(),
+            group_ids: BTreeMap::new(),
+            watched: BTreeSet::new(),
+            ending: BTreeSet::new(),
+            awaited: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn believe(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::RememberSession(id) => {
+                    if let Some(session) = self.registry.session(id) {
+                        self.written.insert(id, session.clone());
+                    }
+                }
+                Effect::ForgetSession(id) => {
+                    self.written.remove(&id);
+                }
+                Effect::RememberLogin(login) => {
+                    if let Some(standing) = self.registry.standing(&login) {
+                        self.standings.insert(login, standing.clone());
+                    }
+                }
+                Effect::ForgetLogin(login) => {
+                    self.standings.remove(&login);
+                }
+                Effect::Sudoers(login, specs) => {
+                    if specs.is_empty() {
+                        self.sudoers.remove(&login);
+                    } else {
+                        self.sudoers.insert(login);
+                    }
+                }
+                Effect::Publish(login) => {
+                    let published = self.registry.published(&login);
+                    self.published
+                        .extend(published.map(|published| (login, published)));
+                }
+                Effect::Withdraw(login) => {
+                    self.published.remove(&login);
+                }
+                Effect::Lock(login) => {
+                    if let Some(published) = self.published.get_mut(&login) {
+                        published.plan.groups.clear();
+                        published.sessions = 0;
+                    }
+                }
+                Effect::AwaitProcesses(login, _) => {
+                    self.awaited.insert(login);
+                }
+                Effect::Watch(id) => {
+                    self.watched.insert(id);
+                }
+                Effect::Unwatch(id) => {
+                    self.watched.remove(&id);
+                }
+                Effect::EndRemains(login, _) => {
+                    self.ending.insert(login);
+                }
+                Effect::Quarantine(uid, given) => {
+                    self.quarantine.insert(uid, given);
+                }
+                Effect::QuarantineGroup(gid, name) => {
+                    self.group_ids.insert(gid, name);
+                }
+            }
+        }
+    }
+
+    pub(super) fn reserve(&mut self, plan: Plan, pid: i32) -> SessionId {
+        let id = SessionId::random();
+        let effects = self.registry.reserve(
+            self.now,
+            Arrival {
+                id,
+                plan,
+                leader: leader(pid),
+                service: "teleport".to_owned(),
+                since_usec: 1,
+            },
+        );
+        self.believe(effects);
+        id
+    }
+
+    pub(super) fn open(&mut self, id: SessionId) {
+        let effects = self.registry.open(id).expect("reserved");
+        self.believe(effects);
+    }
+
+    pub(super) fn close(&mut self, id: SessionId) {
+        let effects = self.registry.close(self.now, id);
+        self.believe(effects);
+    }
+
+    pub(super) fn leader_gone(&mut self, id: SessionId) {
+        let effects = self.registry.leader_gone(self.now, id);
+        self.believe(effects);
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+        let effects = self.registry.tick(self.now);
+        self.believe(effects);
+    }
+
+    pub(super) fn end_remains(&mut self) {
+        for login in std::mem::take(&mut self.ending) {
+            let effects = self.registry.remains_ended(&login);
+            self.believe(effects);
+        }
+    }
+
+    pub(super) fn login(&self, name: &str) -> Option<&Published> {
+        self.published
+            .get(&Login::try_from(name).expect("a valid name"))
+    }
+
+    pub(super) fn has_sudo(&self, name: &str) -> bool {
+        self.sudoers
+            .contains(&Login::try_from(name).expect("a valid name"))
+    }
+
+    /// The daemon is killed and started again; leaders in `dead` have exited meanwhile.
+    pub(super) fn restart(&mut self, dead: &BTreeSet<SessionId>) {
+        self.registry = Registry::new(terms(SharedLogins::Union));
+        self.watched.clear();
+        let effects = self.registry.restore(
+            self.now,
+            self.standings.values().cloned().collect(),
+            self.written.values().cloned().collect(),
+            Quarantine {
+                uids: self.quarantine.clone().into_iter().collect(),
+                gids: self.group_ids.clone().into_iter().collect(),
+            },
+            |session| !dead.contains(&session.id),
+        );
+        self.believe(effects);
+        let live: BTreeSet<Login> = self
+            .registry
+            .list()
+            .iter()
+            .map(|session| session.login().clone())
+            .chain(
+                self.registry
+                    .lingering()
+                    .map(|standing| standing.login.clone()),
+            )
+            .collect();
+        self.published.retain(|login, _| live.contains(login));
+        let sudoers: BTreeSet<&Login> = self.registry.sudoers().collect();
+        self.sudoers.retain(|login| sudoers.contains(login));
+    }
+}
