@@ -20,7 +20,11 @@ impl Drop for Changed<'_> {
 fn change<'m>(node: &'m Machine, text: &str, verb: &str) -> Changed<'m> {
     let changed = Changed(node);
     node.write(FILE, text);
-    let _ = node.run(&["systemctl", verb, SESSIOND]);
+    let told = node.run(&["systemctl", verb, SESSIOND]);
+    assert!(
+        verb != "reload" || told.succeeded() == (text != WRONG),
+        "{told}"
+    );
     changed
 }
 

@@ -75,9 +75,8 @@ fn add_config(machine: &Machine, name: &str, text: &str) {
 #[track_caller]
 fn reload(machine: &Machine) {
     let journal = Journal::now(machine);
-    machine
-        .run(&["systemctl", "reload", "teleport-sessiond"])
-        .must();
+    // A role of these is wrong, as systemctl says.
+    machine.run(&["systemctl", "reload", "teleport-sessiond"]);
     let limit = Duration::from_secs(30);
     machine.within(limit, "the configuration is read", |_| {
         let lines = journal.lines(&["-u", "teleport-sessiond"]);

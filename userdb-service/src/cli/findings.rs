@@ -46,6 +46,7 @@ pub fn judge(node: &Node) -> Vec<Finding> {
             "It can be read only by root.",
             |()| Ok("The configuration is good.".to_owned()),
         ),
+        shells(&node.missing_shells),
         order("nsswitch passwd", "passwd", &node.nsswitch_passwd),
         order("nsswitch group", "group", &node.nsswitch_group),
         members(node.nsswitch_initgroups.as_deref()),
@@ -103,6 +104,22 @@ pub fn judge(node: &Node) -> Vec<Finding> {
         programs(node),
         clock(node),
     ]
+}
+
+fn shells(missing: &[String]) -> Finding {
+    const CHECK: &str = "shells";
+    if missing.is_empty() {
+        return Finding::new(
+            CHECK,
+            Verdict::Ok,
+            "Every shell that a user may get is there.",
+        );
+    }
+    let message = format!(
+        "Sessions with these shells end at once, for they are not on this node: {}; install them, or name others.",
+        missing.join(", ")
+    );
+    Finding::new(CHECK, Verdict::Wrong, message)
 }
 
 /// Whether our users' groups are asked of us: an `initgroups` line, where there is one, replaces `group`.
@@ -201,7 +218,8 @@ fn all_enabled(units: &[Unit]) -> Result<String, String> {
                 unit.name, unit.enabled, unit.name
             ));
         }
-        if unit.active != "active" && unit.name != SWEEP {
+        // Reloading it is as active as ever.
+        if !matches!(unit.active.as_str(), "active" | "reloading") && unit.name != SWEEP {
             wrong.push(format!(
                 "{} is {}, `systemctl start {}` is right",
                 unit.name, unit.active, unit.name

@@ -22,6 +22,7 @@ fn good() -> Node {
         nsswitch_initgroups: None,
         pam: Seen::Known(()),
         configuration: Seen::Known(()),
+        missing_shells: Vec::new(),
         units: Seen::Known(
             UNITS
                 .map(|name| Unit {
@@ -73,11 +74,16 @@ fn a_good_node_has_nothing_wrong() {
 #[test]
 fn each_wrong_thing_is_found_and_its_sentence_says_what_would_be_right() {
     type Break = fn(&mut Node);
-    let cases: [(Break, &str, &str); 12] = [
+    let cases: [(Break, &str, &str); 13] = [
         (
             |n| n.nsswitch_passwd = words("files systemd"),
             "nsswitch passwd",
             "files teleport systemd",
+        ),
+        (
+            |n| n.missing_shells = words("/bin/zsh"),
+            "shells",
+            "/bin/zsh; install them",
         ),
         (
             |n| n.nsswitch_initgroups = Some(words("files sss")),

@@ -21,6 +21,7 @@ use crate::control::config_files;
 use crate::control::lookup::nsswitch::{self, Services};
 use crate::control::sudoers_check::{SudoersCheck, Withheld};
 use crate::control::sudoers_files::SudoersFiles;
+use crate::policy::config::DEFAULT_SHELL;
 use crate::policy::sudoers::file_name;
 use crate::policy::{Config, Login};
 
@@ -115,6 +116,8 @@ pub struct Node {
     pub pam: Seen<()>,
     /// Whether the configuration is good; the sentence otherwise.
     pub configuration: Seen<()>,
+    /// Shells that users would get and that are not on this node, each with who names it.
+    pub missing_shells: Vec<String>,
     /// Our units.
     pub units: Seen<Vec<Unit>>,
     /// Whether there is a sudo.
@@ -142,6 +145,7 @@ impl Node {
             initgroups,
             ..
         } = nsswitch::parse(&String::from_utf8_lossy(&nsswitch));
+        let configuration = config_files::load(Path::new("/"));
         let stale_sudoers = stale(&sudoers, [&before, &registry], &table);
         Node {
             unmatched: unmatched([&before, &registry], &table),
@@ -154,7 +158,11 @@ impl Node {
             nsswitch_group: group,
             nsswitch_initgroups: initgroups,
             pam: pam(),
-            configuration: match config_files::load(Path::new("/")) {
+            missing_shells: configuration
+                .as_ref()
+                .map(missing_shells)
+                .unwrap_or_default(),
+            configuration: match configuration {
                 Ok(config) => specifications(config),
                 Err(config_files::LoadError::Unreadable(_, error))
                     if error.kind() == io::ErrorKind::PermissionDenied && !root =>
@@ -171,6 +179,26 @@ impl Node {
                 .map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX)),
         }
     }
+}
+
+/// A login with such a shell succeeds, and its session ends at once.
+fn missing_shells(config: &Config) -> Vec<String> {
+    let named = config.roles.iter().filter_map(|role| {
+        let shell = role.shell.as_deref()?;
+        Some((
+            shell,
+            format!("{shell} ({}, role \"{}\")", role.place, role.pattern),
+        ))
+    });
+    let usual = (
+        DEFAULT_SHELL,
+        format!("{DEFAULT_SHELL} (where no role names one)"),
+    );
+    std::iter::once(usual)
+        .chain(named)
+        .filter(|(shell, _)| !is_program(Path::new(shell)))
+        .map(|(_, who)| who)
+        .collect()
 }
 
 /// Whether visudo takes what the roles give. That there is no visudo is seen elsewhere.
@@ -380,10 +408,13 @@ fn units() -> Seen<Vec<Unit>> {
 }
 
 fn has_program(name: &str) -> bool {
-    FOLDERS.iter().any(|folder| {
-        fs::metadata(Path::new(folder).join(name))
-            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-    })
+    FOLDERS
+        .iter()
+        .any(|folder| is_program(&Path::new(folder).join(name)))
+}
+
+fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
 /// How far in the future a user may have come before the clock counts as set back.

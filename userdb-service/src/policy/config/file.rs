@@ -173,8 +173,8 @@ fn home(config: &mut Config, table: &Value<'_>) -> Result<(), ConfigError> {
             "keep" => config.home.keep = value.duration()?,
             "base" => {
                 config.home.base = value.text(
-                    "write the absolute path of a folder other than /, such as \"/home\"",
-                    path,
+                    "write the absolute path of a folder for homes, such as \"/home\", none of the system's own",
+                    |text| path(text).filter(|path| !is_of_the_system(path)),
                 )?
             }
             _ => return Err(value.unknown(at, HOME)),
@@ -206,6 +206,18 @@ pub(super) fn path(text: &str) -> Option<String> {
             .split('/')
             .all(|part| !matches!(part, "" | "." | "..")))
     .then(|| text.to_owned())
+}
+
+/// Whether homes in this folder would be in the system's way, or the system in theirs: a home's owner is taken for the
+/// ID of its login, and homes are made and given away in there.
+fn is_of_the_system(path: &str) -> bool {
+    const SYSTEM: [&str; 15] = [
+        "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "root", "run",
+        "sbin", "sys", "tmp", "usr",
+    ];
+    // Inside /var there is room for people: /var/home.
+    let top = path.split('/').nth(1).unwrap_or_default();
+    SYSTEM.contains(&top) || path == "/var"
 }
 
 /// A pattern that could match a name.
