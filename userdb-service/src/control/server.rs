@@ -125,12 +125,7 @@ impl Sessions {
         caller: Caller,
     ) -> Result<Reserve_Reply, Refused_Args> {
         let patience = patience(args.patienceUSec);
-        let request = LoginRequest {
-            login: args.login,
-            service: args.service,
-            environment: args.environment.into_iter().collect(),
-            undecodable: args.undecodable,
-        };
+        let request = request(args.login, args.service, args.environment, args.undecodable);
         let handle = args.session.and_then(|handle| handle.parse().ok());
         let reception = self.0.reserve(handle, &request, caller, patience).await;
         self.0.nscd.up_to_date().await;
@@ -139,12 +134,7 @@ impl Sessions {
 
     async fn open(&self, args: Open_Args, caller: Caller) -> Result<Open_Reply, Refused_Args> {
         let patience = patience(args.patienceUSec);
-        let request = LoginRequest {
-            login: args.login,
-            service: args.service,
-            environment: args.environment.into_iter().collect(),
-            undecodable: args.undecodable,
-        };
+        let request = request(args.login, args.service, args.environment, args.undecodable);
         // A handle that is none is treated like one that has expired: the login is decided on anew.
         let handle = args.session.and_then(|handle| handle.parse().ok());
         let reception = self.0.open(handle, &request, caller, patience).await;
@@ -176,6 +166,20 @@ impl Sessions {
         List_Reply {
             sessions: registry.list().into_iter().map(listed).collect(),
         }
+    }
+}
+
+fn request(
+    login: String,
+    service: String,
+    environment: impl IntoIterator<Item = (String, String)>,
+    undecodable: Vec<String>,
+) -> LoginRequest {
+    LoginRequest {
+        login,
+        service,
+        environment: environment.into_iter().collect(),
+        undecodable,
     }
 }
 

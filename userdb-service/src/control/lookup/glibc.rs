@@ -299,21 +299,8 @@ fn user(
     buffer: &mut [c_char],
     call: impl FnOnce(*mut libc::passwd, &mut [c_char], *mut *mut libc::passwd) -> c_int,
 ) -> Result<Reply, c_int> {
-    let mut entry = MaybeUninit::<libc::passwd>::uninit();
-    let mut result = ptr::null_mut();
-    set_errno(NO_REASON);
-    let rc = call(entry.as_mut_ptr(), buffer, &mut result);
-    if result.is_null() {
-        return if rc == 0 {
-            Ok(Reply::NotFound)
-        } else {
-            Err(rc)
-        };
-    }
-    // SAFETY: a result that is not null says that the call has filled `entry`.
-    let entry = unsafe { entry.assume_init() };
-    Ok(Reply::User {
-        // SAFETY: in a filled entry `pw_name` points to a string inside `buffer`, still borrowed here.
+    asked(buffer, call, |entry| Reply::User {
+        // SAFETY: in a filled entry `pw_name` points to a string inside the buffer, still borrowed.
         name: unsafe { text(entry.pw_name) },
         uid: entry.pw_uid,
         gid: entry.pw_gid,
@@ -324,7 +311,21 @@ fn group(
     buffer: &mut [c_char],
     call: impl FnOnce(*mut libc::group, &mut [c_char], *mut *mut libc::group) -> c_int,
 ) -> Result<Reply, c_int> {
-    let mut entry = MaybeUninit::<libc::group>::uninit();
+    asked(buffer, call, |entry| Reply::Group {
+        // SAFETY: in a filled entry `gr_name` points to a string inside the buffer, still borrowed.
+        name: unsafe { text(entry.gr_name) },
+        gid: entry.gr_gid,
+    })
+}
+
+/// Asks for one entry of a database. `call` is one of glibc's functions ending in `_r`, `take` reads the entry that it
+/// has filled, whose strings are in `buffer`.
+fn asked<T>(
+    buffer: &mut [c_char],
+    call: impl FnOnce(*mut T, &mut [c_char], *mut *mut T) -> c_int,
+    take: impl FnOnce(T) -> Reply,
+) -> Result<Reply, c_int> {
+    let mut entry = MaybeUninit::<T>::uninit();
     let mut result = ptr::null_mut();
     set_errno(NO_REASON);
     let rc = call(entry.as_mut_ptr(), buffer, &mut result);
@@ -336,12 +337,7 @@ fn group(
         };
     }
     // SAFETY: a result that is not null says that the call has filled `entry`.
-    let entry = unsafe { entry.assume_init() };
-    Ok(Reply::Group {
-        // SAFETY: in a filled entry `gr_name` points to a string inside `buffer`, still borrowed here.
-        name: unsafe { text(entry.gr_name) },
-        gid: entry.gr_gid,
-    })
+    Ok(take(unsafe { entry.assume_init() }))
 }
 
 /// # Safety
