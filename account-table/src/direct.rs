@@ -17,6 +17,7 @@ use crate::table::Table;
 pub struct Passwd {
     ids: u64,
     lengths: u64,
+    is_locked: bool,
 }
 
 impl Passwd {
@@ -30,6 +31,12 @@ impl Passwd {
     #[inline]
     pub fn gid(self) -> u32 {
         (self.ids >> 32) as u32
+    }
+
+    /// Whether nobody logs in as the user: no session is left, and processes go on.
+    #[inline]
+    pub fn is_locked(self) -> bool {
+        self.is_locked
     }
 
     /// Length of one of the four strings.
@@ -101,6 +108,7 @@ impl<'a> Beginning<'a> {
             numbers: Passwd {
                 ids: load(&fixed[user::IDS]),
                 lengths: load(&fixed[user::LENGTHS]),
+                is_locked: shape & user::LOCKED != 0,
             },
             has_aliases: shape >> 16 & 0xff != 0,
             groups,
@@ -199,7 +207,11 @@ impl Answer for Passwd {
         is_it.then(|| {
             put(account.passwd_strings(), room)?;
             let (ids, lengths) = account.passwd_numbers();
-            Ok(Passwd { ids, lengths })
+            Ok(Passwd {
+                ids,
+                lengths,
+                is_locked: account.locked(),
+            })
         })
     }
 }

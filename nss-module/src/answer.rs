@@ -29,8 +29,15 @@ pub(crate) enum Outcome {
     NoMemory,
 }
 
-/// `*`, not `x`: without a shadow entry, `x` makes pam_unix take the account for locked.
-const PASSWORD_OF_USERS: &[u8] = b"*\0";
+/// What stands in the field of the password. For a user with sessions `*`: no password fits. For one that lingers `x`:
+/// without a shadow entry that makes pam_unix take the account for locked, so that sudo and doas refuse the processes that
+/// are left, whatever groups these were started with.
+const fn password(is_locked: bool) -> &'static [u8] {
+    if is_locked { b"x\0" } else { b"*\0" }
+}
+
+/// Either is as long.
+const ANY_PASSWORD: &[u8] = password(false);
 /// What `files` and nss-systemd say of groups: nobody looks a group's password up, and none fits.
 const PASSWORD_OF_GROUPS: &[u8] = b"x\0";
 
@@ -71,14 +78,16 @@ pub(crate) fn account(
     mut room: Room,
 ) -> Result<CPasswd, Outcome> {
     let table = table().ok_or(Outcome::NotFound)?;
-    let free = free_before(PASSWORD_OF_USERS, room.free(None));
+    let free = free_before(ANY_PASSWORD, room.free(None));
     let strings = free.as_mut_ptr().cast::<c_char>();
     match find(&table, free) {
         Lookup::Found(Ok(found)) => {
             let [gecos, home, shell] = found.starts();
             Ok(CPasswd {
                 name: strings,
-                passwd: room.bytes(PASSWORD_OF_USERS).ok_or(Outcome::TooSmall)?,
+                passwd: room
+                    .bytes(password(found.is_locked()))
+                    .ok_or(Outcome::TooSmall)?,
                 uid: found.uid(),
                 gid: found.gid(),
                 gecos: strings.wrapping_add(gecos),
@@ -96,7 +105,9 @@ pub(crate) fn pack_account(account: &Account, mut room: Room) -> Result<CPasswd,
     let strings = room
         .bytes(account.passwd_strings())
         .ok_or(Outcome::TooSmall)?;
-    let passwd = room.bytes(PASSWORD_OF_USERS).ok_or(Outcome::TooSmall)?;
+    let passwd = room
+        .bytes(password(account.locked()))
+        .ok_or(Outcome::TooSmall)?;
     let mut start = 0;
     let mut next = |text: &[u8]| {
         start += text.len() + 1;

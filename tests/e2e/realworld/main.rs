@@ -130,10 +130,13 @@ fn with_group(machine: &Machine, uid: &str, gid: &str, program: &str) -> bool {
     machine.run(&words).stdout.trim() == "0"
 }
 
-/// sudo is content with all of its files.
+/// sudo is content with all of its files, and so is sudo-rs where it is.
 #[track_caller]
 fn must_be_content(machine: &Machine) {
     machine.run(&["visudo", "-c"]).must();
+    machine
+        .sh("test ! -e /usr/sbin/visudo-rs || visudo-rs -c")
+        .must();
 }
 
 /// An administrator's file in sudoers.d, as sudo wants it.

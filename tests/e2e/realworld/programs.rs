@@ -63,40 +63,138 @@ fn many(node: &Machine, login: &str, roles: &str) -> Vec<Login> {
     sessions
 }
 
-#[test]
-fn the_rights_are_there_with_the_first_of_64_sessions_and_gone_with_the_last() {
-    let node = node();
-    let mut first = node
+/// Tries each program again and again, also when its session is over; told is under which token it has begun to.
+fn thief(programs: &[&str]) -> String {
+    format!(
+        "setsid -f sh -c 'while read -r token </tmp/token; do for program in {}; do \
+             test \"$($program -n id -u 2>/dev/null)\" = 0 && may=yes || may=no; echo $token $program $may; done; \
+         sleep 0.2; done' </dev/null >>/tmp/told 2>/dev/null",
+        programs.join(" ")
+    )
+}
+
+/// For the process of one test to write to.
+#[track_caller]
+fn prepare(machine: &Machine) {
+    machine
+        .sh("echo before >/tmp/token; : >/tmp/told; chmod 666 /tmp/told")
+        .must();
+}
+
+/// What a process that somebody has left behind may do from now on, by each of the programs.
+#[track_caller]
+fn left_behind(machine: &Machine, programs: &[&str], token: &str) -> Vec<bool> {
+    let write = format!("echo {token} >/tmp/token.new && mv /tmp/token.new /tmp/token");
+    machine.sh(&write).must();
+    let told = |program: &str| {
+        let told = machine.sh(&format!("grep '^{token} {program} ' /tmp/told || :"));
+        told.must().to_owned()
+    };
+    machine.within(Duration::from_secs(30), "each was tried twice", |_| {
+        let tried = programs.iter().map(|program| told(program).lines().count());
+        tried.min() > Some(1)
+    });
+    let may = programs.iter().map(|program| {
+        let told = told(program);
+        let yes = told.lines().filter(|line| line.ends_with("yes")).count();
+        assert!(yes == 0 || yes == told.lines().count(), "{told}");
+        yes > 0
+    });
+    may.collect()
+}
+
+/// Granted works, not granted does not, and revoked at logout does not, for whoever starts a program anew and for a
+/// process that the first session has left: with the first of 64 sessions, with all, with the last, with none.
+#[track_caller]
+pub(crate) fn from_the_first_session_to_the_last(machine: &Machine, programs: &[&str]) {
+    let all = |what: bool| vec![what; programs.len()];
+    let now = |uid: &str| -> Vec<bool> {
+        let may = programs.iter().map(|program| may(machine, uid, program));
+        may.collect()
+    };
+    // The delay is what the process that is left behind has to be heard.
+    configure(machine, "40-late", "retire-delay = \"60s\"\n");
+    let mut plain = machine.login("nina").hold("open").start();
+    plain.reach("open");
+    let nina = uid(machine, "nina");
+    assert_eq!(now(&nina), all(false), "not granted");
+
+    prepare(machine);
+    let mut first = machine
         .login("mona")
         .roles("admin doer")
         .hold("command")
-        .command("true")
+        .command(&thief(programs))
         .start();
     first.reach("command");
-    let uid = uid(&node, "mona");
-    let has = |what: bool| {
-        ["sudo", "doas"]
-            .iter()
-            .all(|program| may(&node, &uid, program) == what)
-    };
-    assert!(has(true), "with the first");
-    let mut sessions = many(&node, "mona", "admin doer");
-    let shown = node.run(&["teleport-userdbctl", "list"]);
-    assert!(has(true), "with all of them: {shown}");
-    must_be_content(&node);
+    let mona = uid(machine, "mona");
+    assert_eq!(now(&mona), all(true), "with the first");
+    assert_eq!(left_behind(machine, programs, "first-on"), all(true));
+    let mut sessions = many(machine, "mona", "admin doer");
+    assert_eq!(now(&mona), all(true), "with all of them");
+    must_be_content(machine);
     first.finish().ran.must();
-    let last = sessions.pop();
+    let left = left_behind(machine, programs, "first-gone");
+    assert_eq!(left, all(true), "left by the first, while others are on");
+    let last = sessions.pop().expect("there are many");
     std::thread::scope(|scope| {
         for session in sessions {
             scope.spawn(|| session.finish().ran.must().len());
         }
     });
-    assert!(has(true), "with the last");
-    let mut last = last.expect("there were several");
-    last.go_on();
+    assert_eq!(now(&mona), all(true), "with the last");
+    assert_eq!(left_behind(machine, programs, "last-on"), all(true));
     last.finish().ran.must();
-    assert!(has(false), "without any");
-    must_be_content(&node);
+    assert_eq!(now(&mona), all(false), "without any");
+    assert_eq!(left_behind(machine, programs, "last-gone"), all(false));
+    assert_eq!(now(&nina), all(false), "not granted");
+    must_be_content(machine);
+    plain.finish().ran.must();
+    machine.run(&["pkill", "-KILL", "-u", &mona]);
+    forget(machine, "40-late");
+}
+
+#[test]
+fn the_rights_are_there_with_the_first_of_64_sessions_and_gone_with_the_last() {
+    from_the_first_session_to_the_last(&node_alone(), &["sudo", "doas"]);
+}
+
+/// What a role lets linger keeps the groups that it was started with, and others are in them: it may nothing by them.
+#[track_caller]
+pub(crate) fn lingering_gives_no_right_by_group(machine: &Machine, programs: &[&str]) {
+    let groups = "%crew ALL=(root) NOPASSWD: ALL\n%teleport-sudo ALL=(ALL) NOPASSWD: ALL\n";
+    sudoers(machine, "by-group", groups);
+    let linger = "sudo.mode = \"group\"\n[[role]]\nmatch = \"lingerer\"\nlinger = true\n";
+    configure(machine, "20-linger", linger);
+    // A group that is made for its members has a name as long as somebody is in it.
+    let other = machine.login("olga").roles("admin doer crew");
+    let mut other = other.hold("open").start();
+    other.reach("open");
+    prepare(machine);
+    let mut session = machine
+        .login("lina")
+        .roles("lingerer admin doer crew")
+        .hold("command")
+        .command(&thief(programs))
+        .start();
+    session.reach("command");
+    let lina = uid(machine, "lina");
+    let before = left_behind(machine, programs, "on");
+    session.finish().ran.must();
+    let after = left_behind(machine, programs, "over");
+    let record = machine.run(&["getent", "passwd", "lina"]);
+    machine.run(&["pkill", "-KILL", "-u", &lina]);
+    other.finish().ran.must();
+    machine.run(&["rm", "/etc/sudoers.d/by-group"]).must();
+    forget(machine, "20-linger");
+    assert!(record.must().starts_with("lina:x:"), "it lingers: {record}");
+    let all = |what: bool| vec![what; programs.len()];
+    assert_eq!((before, after), (all(true), all(false)));
+}
+
+#[test]
+fn what_lingers_uses_no_right_by_group_whoever_else_is_in_it() {
+    lingering_gives_no_right_by_group(&node_alone(), &["sudo", "doas"]);
 }
 
 #[test]
