@@ -6,13 +6,25 @@ use std::time::Duration;
 
 use rig::{Login, Machine, Result, Suite, boot_node};
 
-use crate::{ROLES, configure, may, must_be_content, sudoers, uid, with_group};
+use crate::programs::{from_the_first_session_to_the_last, lingering_gives_no_right_by_group};
+use crate::{DOAS, ROLES, configure, may, must_be_content, sudoers, uid, with_group};
 
 /// Sessions with sudo at once, of one greedy Teleport user and of as many others as it takes.
 const GREEDY: usize = 40;
 const ALL: usize = 200;
 /// Sessions that are opened side by side.
-const LANES: usize = 4;
+const LANES: usize = 16;
+
+/// How long it may take until what sessions leave behind has gone.
+const IN_TIME: Duration = Duration::from_secs(30);
+
+fn finish(sessions: Vec<Login>) {
+    std::thread::scope(|scope| {
+        for session in sessions {
+            scope.spawn(|| session.finish().ran.must().len());
+        }
+    });
+}
 
 #[track_caller]
 fn ours(machine: &Machine) -> usize {
@@ -53,7 +65,12 @@ fn two_hundred_sudo_users_leave_the_administrators_last_file_effective_beside_su
 {
     let machine = boot_node(Suite::Sid)?;
     machine.install("sudo-rs");
+    machine.install("opendoas");
+    machine.write("/etc/doas.conf", DOAS);
     configure(&machine, "10-roles", ROLES);
+    let programs = ["sudo", "sudo-rs", "doas"];
+    from_the_first_session_to_the_last(&machine, &programs);
+    lingering_gives_no_right_by_group(&machine, &programs);
     sudoers(&machine, "zz-last", "walter ALL=(root) NOPASSWD: ALL\n");
     let walter = uid(&machine, "walter");
     let others: usize = machine
@@ -69,6 +86,7 @@ fn two_hundred_sudo_users_leave_the_administrators_last_file_effective_beside_su
         .map(|n| (format!("greedy{n}"), "gier".to_owned()))
         .collect();
     let (first, without) = open(&machine, &greedy);
+    let without_first = without.clone();
     assert_eq!(ours(&machine), most.div_ceil(4));
     assert_eq!(without.len(), GREEDY - most.div_ceil(4), "{without:?}");
 
@@ -96,29 +114,36 @@ fn two_hundred_sudo_users_leave_the_administrators_last_file_effective_beside_su
         );
     }
 
-    // What has ended makes room, and sudo-rs follows.
+    // What has ended makes room, for those who have waited longest, and sudo-rs follows.
     let held = uid(&machine, "greedy0");
     let had = may(&machine, &held, "sudo-rs");
-    std::thread::scope(|scope| {
-        for session in first {
-            scope.spawn(|| session.finish().ran.must().len());
-        }
+    assert_eq!(had, !without_first.contains("greedy0"));
+    finish(first);
+    machine.within(IN_TIME, "those who waited have what came free", |machine| {
+        ours(machine) == most && !may(machine, &held, "sudo-rs")
     });
-    assert!(had);
-    machine.within(Duration::from_secs(30), "the right is gone", |machine| {
-        !may(machine, &held, "sudo-rs")
-    });
+    let has_file = |login: &&String| {
+        let path = format!("/etc/sudoers.d/teleport-{login}");
+        machine.run(&["test", "-e", &path]).succeeded()
+    };
+    let got: Vec<&String> = without.iter().filter(has_file).collect();
+    assert_eq!(got.len(), most.div_ceil(4));
+    let lucky = uid(&machine, got[0]);
+    assert!(may(&machine, &lucky, "sudo-rs"), "{got:?}");
+    assert!(may(&machine, &walter, "sudo-rs"));
+    must_be_content(&machine);
+
+    // Who comes now is behind them, and has it when they have gone.
     let (third, without) = open(&machine, &[("late".to_owned(), "late".to_owned())]);
-    assert!(without.is_empty());
-    assert!(may(&machine, &uid(&machine, "late"), "sudo-rs"));
-    std::thread::scope(|scope| {
-        for session in second.into_iter().chain(third) {
-            scope.spawn(|| session.finish().ran.must().len());
-        }
+    assert_eq!(without.len(), 1);
+    let late = uid(&machine, "late");
+    assert!(!may(&machine, &late, "sudo-rs"));
+    finish(second);
+    machine.within(IN_TIME, "the last one has it", |machine| {
+        ours(machine) == 1 && may(machine, &late, "sudo-rs")
     });
-    machine.within(Duration::from_secs(30), "no file is left", |machine| {
-        ours(machine) == 0
-    });
+    finish(third);
+    machine.within(IN_TIME, "no file is left", |machine| ours(machine) == 0);
 
     // And by membership, for as many as like.
     sudoers(
@@ -133,7 +158,7 @@ fn two_hundred_sudo_users_leave_the_administrators_last_file_effective_beside_su
     assert!(may(&machine, &member, "sudo-rs") && ours(&machine) == 0);
     session.finish().ran.must();
     // Two hundred users are being ended at this moment, and close_session waits a second at most.
-    machine.within(Duration::from_secs(30), "the right is gone", |machine| {
+    machine.within(IN_TIME, "the right is gone", |machine| {
         !may(machine, &member, "sudo-rs")
     });
 
@@ -159,12 +184,12 @@ fn two_hundred_sudo_users_leave_the_administrators_last_file_effective_beside_su
     let asked = || [gids[0].as_str(), &gids[1], &stale].map(ask);
     let member = asked();
     more.finish().ran.must();
-    machine.within(Duration::from_secs(30), "the session is over", |machine| {
+    machine.within(IN_TIME, "the session is over", |machine| {
         crate::groups_of(machine, "stale") == ["stale", "teleport-tmp"]
     });
     let no_more = asked();
     plain.finish().ran.must();
-    machine.within(Duration::from_secs(30), "the user is gone", |machine| {
+    machine.within(IN_TIME, "the user is gone", |machine| {
         !machine.run(&["id", "stale"]).succeeded()
     });
     let nobody = asked();

@@ -1,8 +1,10 @@
 //! Several Teleport users on one login: what the configuration says, asked when one is admitted and again when a session opens.
 
+use std::collections::BTreeSet;
+
 use rig::{Ended, Machine};
 
-use crate::{configure, forget, node, node_alone};
+use crate::{configure, forget, groups_of, may, node, node_alone, uid};
 
 const FILE: &str = "30-shared";
 
@@ -95,6 +97,91 @@ fn who_was_admitted_as_an_equal_does_not_open_beside_rights_that_differ_by_then(
     );
     first.finish().ran.must();
     assert!(!node.run(&["id", "tessa"]).succeeded());
+}
+
+/// Two whose reservations stand side by side: what the login has once each of them has opened.
+#[test]
+fn what_the_rule_makes_of_two_holds_from_the_opening_of_the_second_on() {
+    let node = node_alone();
+    for (rule, with_both) in [("intersect", ""), ("union", "builders\nroot")] {
+        configure(&node, FILE, &format!("logins.shared = \"{rule}\"\n"));
+        let login = format!("side-{rule}");
+        let start = |user: &str, roles: &str| {
+            let login = node.login(&login).user(user).roles(roles);
+            let mut login = login.hold("account").hold("open").start();
+            login.reach("account");
+            login
+        };
+        let (mut ann, mut bea) = (start("ann", "admin"), start("bea", "crew"));
+        assert_eq!(has(&node, &login), "", "reserved only, {rule}");
+        ann.go_on().reach("open");
+        assert_eq!(has(&node, &login), "root", "bea holds nobody back, {rule}");
+        bea.go_on().reach("open");
+        assert_eq!(has(&node, &login), with_both, "{rule}");
+        ann.finish().ran.must();
+        assert_eq!(has(&node, &login), "builders", "{rule}");
+        bea.finish().ran.must();
+    }
+    forget(&node, FILE);
+}
+
+/// What a login may do right now, as the second one above is told.
+#[track_caller]
+fn has(node: &Machine, login: &str) -> String {
+    let mut has = Vec::new();
+    if groups_of(node, login).contains(&"builders".to_owned()) {
+        has.push("builders");
+    }
+    if may(node, &uid(node, login), "sudo") {
+        has.push("root");
+    }
+    has.join("\n")
+}
+
+/// Logins at the same moment, half of them of each of two Teleport users with rights of their own.
+const RACERS: usize = 8;
+
+#[test]
+fn of_those_who_come_at_once_all_or_one_teleport_users_are_let_in_as_the_rule_says() {
+    let node = node_alone();
+    for (rule, users, rights) in [
+        ("refuse", 1, None),
+        ("never", 1, None),
+        ("intersect", 2, Some("")),
+        ("union", 2, Some("builders\nroot")),
+    ] {
+        configure(&node, FILE, &format!("logins.shared = \"{rule}\"\n"));
+        let login = format!("race-{rule}");
+        let racers: Vec<_> = (0..RACERS)
+            .map(|racer| {
+                let (user, roles) = [("ann", "admin"), ("bea", "crew")][racer % 2];
+                let session = node.login(&login).user(user).roles(roles);
+                (user, session.hold("open").start())
+            })
+            .collect();
+        let mut on = Vec::new();
+        for (user, mut session) in racers {
+            if session.reaches("open") {
+                on.push((user, session));
+            } else {
+                let ended = session.finish();
+                assert_eq!(ended.code("account"), Some("PERM_DENIED"), "{ended:?}");
+            }
+        }
+        let who: BTreeSet<&str> = on.iter().map(|(user, _)| *user).collect();
+        assert_eq!((who.len(), on.len()), (users, users * RACERS / 2), "{rule}");
+        let own = if who.contains("ann") {
+            "root"
+        } else {
+            "builders"
+        };
+        assert_eq!(has(&node, &login), rights.unwrap_or(own), "{rule}");
+        for (_, session) in on {
+            session.finish().ran.must();
+        }
+        assert!(!node.run(&["id", &login]).succeeded());
+    }
+    forget(&node, FILE);
 }
 
 /// Calls the registry several times from one process, so that all calls are of one leader: a method, the login, the

@@ -68,7 +68,8 @@ impl Here {
             others: if sudo_rs { count(others) } else { 0 },
             sudo_rs,
         };
-        Ok(room::for_one_more(config.sudo.max_files, room, user))
+        let room = room::for_one_more(config.sudo.max_files, room, user);
+        Ok(room.map_err(|none| none.to_string()))
     }
 }
 

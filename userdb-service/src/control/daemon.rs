@@ -66,6 +66,8 @@ pub(super) struct Daemon {
     pub(super) nscd: Nscd,
     pub(super) sudoers: SudoersThread,
     pub(super) rights: RefCell<SudoRights>,
+    /// Room in sudoers.d has come, or somebody waits for it.
+    pub(super) room: Notify,
     sudoers_check: SudoersCheck,
     pub(super) lookups: Lookups,
     pub(super) logind: Logind,
@@ -131,6 +133,7 @@ async fn serve() -> Result<(), StartError> {
     spawn_local(async move { told.nscd.keep_up_to_date().await });
     daemon.take_up_where_it_was_left().await;
     spawn_local(daemon.clone().keep_time());
+    spawn_local(daemon.clone().give_room_as_it_comes());
     spawn_local(daemon.clone().reload_when_told(hangup));
     spawn_local(daemon.clone().let_nobody_wait_for_a_stop(stop.clone()));
     spawn_local(async {
@@ -192,6 +195,7 @@ impl Daemon {
             sudoers: SudoersThread::start(Path::new(SUDOERS))
                 .map_err(|error| failed("a thread for sudoers.d", &error))?,
             rights: RefCell::default(),
+            room: Notify::new(),
             sudoers_check,
             lookups: Lookups::new(lookup::Settings::default()),
             logind: Logind::default(),

@@ -33,6 +33,7 @@ mod start;
 pub mod state;
 mod stranded;
 mod sudo_rights;
+mod sudo_room;
 pub(crate) mod sudo_rs;
 pub mod sudoers_check;
 pub mod sudoers_files;

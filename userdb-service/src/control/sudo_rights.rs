@@ -12,10 +12,8 @@ use tracing::{error, warn};
 
 use super::daemon::{Daemon, SUDOERS};
 use super::messages;
-use super::sudo_rs;
 use super::sudoers_files::SudoersError;
 use super::sudoers_thread::Answer;
-use crate::policy::room::{self, Room};
 use crate::policy::{Login, SudoersSpec};
 
 /// How long who is given sudo waits for its file. Later it is a session without sudo.
@@ -34,6 +32,8 @@ pub(super) struct SudoRights {
     on_disk: BTreeSet<Login>,
     /// Logins whose file grants what they do not have any more, with how many removals are under way.
     stale: BTreeMap<Login, u32>,
+    /// Logins that were granted a file for which there was no room.
+    pub(super) waiting: BTreeSet<Login>,
 }
 
 /// An order that is under way.
@@ -82,12 +82,14 @@ impl SudoRights {
 impl Daemon {
     /// Orders that the login's file say this; nothing: that there be none.
     pub(super) fn order_sudoers(self: &Rc<Self>, login: Login, specs: &[SudoersSpec]) -> Ordered {
+        self.rights.borrow_mut().waiting.remove(&login);
         if specs.is_empty() {
             self.see_to_removal(&login, true);
             return Ordered::Removal(login);
         }
         if let Err(why) = self.has_room_for(&login) {
-            return Ordered::NoRoom(login, why);
+            self.wait_for_room(&login);
+            return Ordered::NoRoom(login, why.to_string());
         }
         let answer = self.sudoers.write(&login, specs);
         let older = !self.rights.borrow_mut().on_disk.insert(login.clone());
@@ -110,7 +112,6 @@ impl Daemon {
                     "{login} goes without sudo: {why}"
                 );
                 settled.message = Some(why);
-                self.registry.borrow_mut().sudoers_not_written(&login);
                 return settled;
             }
             Ordered::Grant {
@@ -158,28 +159,6 @@ impl Daemon {
         settled
     }
 
-    /// May the login have a file, if it has none yet? What is in place may be changed at any time.
-    fn has_room_for(&self, login: &Login) -> Result<(), String> {
-        if self.sudoers.has(login) {
-            return Ok(());
-        }
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let registry = self.registry.borrow();
-        let (ours, of_user, teleport_user) = registry.sudoers_beside(login);
-        let sudo_rs = sudo_rs::is_installed();
-        let others = match sudo_rs {
-            true => self.sudoers.read_by_sudo().saturating_sub(ours),
-            false => 0,
-        };
-        let room = Room {
-            ours: count(ours),
-            of_user: count(of_user),
-            others: count(others),
-            sudo_rs,
-        };
-        room::for_one_more(self.max_sudoers_files(), room, teleport_user)
-    }
-
     /// Removes the login's file, as soon as the file system allows it, unless the login has been granted
     /// something again meanwhile. While a `stale` one stands, nobody comes in under the login.
     fn see_to_removal(self: &Rc<Self>, login: &Login, stale: bool) {
@@ -195,6 +174,7 @@ impl Daemon {
                 match answer.await {
                     Ok(Ok(_)) => {
                         daemon.rights.borrow_mut().on_disk.remove(&login);
+                        daemon.room.notify_one();
                         break;
                     }
                     Ok(Err(error)) => {

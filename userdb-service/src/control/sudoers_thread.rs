@@ -103,9 +103,12 @@ impl SudoersThread {
         self.look.has(login)
     }
 
-    /// Number of the files that sudo reads.
-    pub(super) fn read_by_sudo(&self) -> usize {
-        self.look.read_by_sudo()
+    /// Number of the files that sudo reads, but for those of the logins in `ours`.
+    pub(super) fn read_by_sudo_beside<'l>(
+        &self,
+        ours: impl IntoIterator<Item = &'l Login>,
+    ) -> usize {
+        self.look.read_by_sudo_beside(ours)
     }
 
     /// Rings once the folder has become another one than at the start.

@@ -1,6 +1,8 @@
 //! How many files of ours may be in sudoers.d, and how many of them for one Teleport user.
 //! Who has one and what lies in the folder is counted elsewhere.
 
+use std::fmt;
+
 use super::sentences::escaped;
 
 /// sudo-rs reads so many files and no more, in the order of their names: an administrator's last one would
@@ -24,11 +26,27 @@ pub struct Room {
     pub sudo_rs: bool,
 }
 
+/// Why one more file cannot be made: the sentence for the person who goes without sudo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoRoom {
+    /// There is room for nobody.
+    Full(String),
+    /// The Teleport user has as many as one may have.
+    Share(String),
+}
+
+impl fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (NoRoom::Full(sentence) | NoRoom::Share(sentence)) = self;
+        f.write_str(sentence)
+    }
+}
+
 /// May one more file be made for this Teleport user? `max_files` is the configured `sudo.max-files`.
 ///
 /// # Errors
-/// No: the sentence for the person who goes without sudo.
-pub fn for_one_more(max_files: u32, room: Room, teleport_user: &str) -> Result<(), String> {
+/// No. Who was granted one gets it when there is room again.
+pub fn for_one_more(max_files: u32, room: Room, teleport_user: &str) -> Result<(), NoRoom> {
     let (most, limit) = match room.sudo_rs {
         true => {
             let read = (READ_BY_SUDO_RS - LEFT_TO_OTHERS).saturating_sub(room.others);
@@ -42,18 +60,18 @@ pub fn for_one_more(max_files: u32, room: Room, teleport_user: &str) -> Result<(
         limit
     };
     if room.ours >= most {
-        return Err(format!(
-            "This session has no sudo rights: /etc/sudoers.d has {} files of sessions, and may have {most} ({limit}); end other sessions with sudo first, or have the administrator set sudo.mode = \"group\".",
+        return Err(NoRoom::Full(format!(
+            "This session has no sudo rights: /etc/sudoers.d has {} files of sessions, and may have {most} ({limit}); it gets them as soon as there is room. Under sudo.mode = \"group\" there is no such bound.",
             room.ours
-        ));
+        )));
     }
     let share = most.div_ceil(SHARE);
     if room.of_user >= share {
-        return Err(format!(
-            "This session has no sudo rights: the Teleport user {} has them on {} logins of this node already, a quarter of what there may be ({limit}); end one of those sessions first.",
+        return Err(NoRoom::Share(format!(
+            "This session has no sudo rights: the Teleport user {} has them on {} logins of this node already, a quarter of what there may be ({limit}); it gets them when they end on one of those.",
             escaped(teleport_user),
             room.of_user
-        ));
+        )));
     }
     Ok(())
 }
@@ -106,12 +124,16 @@ mod tests {
             sudo_rs: true,
         };
         let full = for_one_more(1000, room, "ann").expect_err("full");
+        assert!(matches!(full, NoRoom::Full(_)), "{full:?}");
+        let full = full.to_string();
         assert!(full.contains("128") && full.contains("\"group\""), "{full}");
         let room = Room {
             of_user: 250,
             ..Room::default()
         };
         let share = for_one_more(1000, room, "an\nn").expect_err("a quarter");
+        assert!(matches!(share, NoRoom::Share(_)), "{share:?}");
+        let share = share.to_string();
         assert!(share.contains("an\\nn") && share.contains("250"), "{share}");
     }
 }

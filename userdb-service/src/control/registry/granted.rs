@@ -54,7 +54,7 @@ impl Registry {
     }
 
     /// The Teleport users with an open session on the login, each as often as it has one.
-    fn open_users(&self, login: &Login) -> impl Iterator<Item = &str> {
+    pub fn open_users(&self, login: &Login) -> impl Iterator<Item = &str> {
         let ids = self.logins.get(login).map(|entry| entry.sessions.values());
         ids.into_iter()
             .flatten()

@@ -15,6 +15,7 @@ mod restore;
 mod session;
 #[cfg(test)]
 mod tests;
+mod wanting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;

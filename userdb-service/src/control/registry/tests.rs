@@ -5,6 +5,8 @@
 mod lingering;
 mod property;
 mod renounced;
+mod shared;
+mod wanting;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -139,8 +139,10 @@ impl SudoersFiles {
         matches!(found, Some(Ok(Found::Ours(_))))
     }
 
-    /// Number of the files that sudo reads, ours and others'. A folder that cannot be read counts as full.
-    pub fn read_by_sudo(&self) -> usize {
+    /// Number of the files that sudo reads, but for those of the logins in `ours`, whether they are there yet or
+    /// not. A folder that cannot be read counts as full.
+    pub fn read_by_sudo_beside<'l>(&self, ours: impl IntoIterator<Item = &'l Login>) -> usize {
+        let ours: BTreeSet<String> = ours.into_iter().map(file_name).collect();
         let names = match self.open_if_present() {
             Ok(Some(folder)) => self.names(&folder),
             Ok(None) => return 0,
@@ -148,7 +150,8 @@ impl SudoersFiles {
         };
         names.map_or(usize::MAX, |names| {
             let read = |name: &&String| !name.contains('.') && !name.ends_with('~');
-            names.iter().filter(read).count()
+            let of_others = |name: &&String| !ours.contains(*name);
+            names.iter().filter(read).filter(of_others).count()
         })
     }
 

@@ -296,3 +296,26 @@ fn a_set_group_id_folder_is_noticed_before_the_file_has_a_name() {
     );
     assert!(bench.names().is_empty());
 }
+
+#[test]
+fn of_the_files_that_sudo_reads_ours_are_left_out_by_their_names_there_or_not() {
+    let bench = Bench::new("counted");
+    for name in [
+        "README",
+        "zz-admins",
+        "teleport-admins",
+        "skipped.bak",
+        "skipped~",
+    ] {
+        std::fs::write(bench.path.join(name), "# nothing\n").unwrap();
+    }
+    let ours = ["zed", "a.b", "not-there-yet"].map(login);
+    for login in &ours[..2] {
+        bench.files.write(login, &id_only()).unwrap();
+    }
+    assert_eq!(bench.files.read_by_sudo_beside(&ours), 3);
+    // One that is to go and has not gone is read.
+    assert_eq!(bench.files.read_by_sudo_beside(&ours[1..]), 4);
+    std::fs::remove_dir_all(&bench.path).unwrap();
+    assert_eq!(bench.files.read_by_sudo_beside(&ours), 0);
+}
