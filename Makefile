@@ -49,6 +49,8 @@ install: ## places what was built below DESTDIR (on a Debian system prefer `make
 	$(INSTALL) -t $(DESTDIR)$(DATADIR) units/config.toml
 	$(INSTALL) -t $(DESTDIR)$(DATADIR)/pam.d units/pam.d/teleport
 	$(PROGRAM) -t $(DESTDIR)$(DATADIR) packaging/host-config
+# Where mount(8) looks for its helpers, by way of /sbin.
+	$(PROGRAM) -t $(DESTDIR)$(PREFIX)/sbin packaging/mount.teleport-homes
 	for page in $(wildcard docs/man/*.[158]); do \
 	    $(INSTALL) -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page || exit 1; done
 

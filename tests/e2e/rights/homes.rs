@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rig::{Etc, Machine};
+use rig::{Etc, Journal, Machine};
 
 use crate::{A_WHILE, node, node_alone};
 
@@ -263,4 +263,52 @@ fn without_the_file_system_of_homes_a_session_starts_in_the_root_folder_and_the_
     node.run(&["systemctl", "start", unit]).must();
     let ended = node.login("hermine").command("pwd").run();
     assert_eq!(ended.must_write(), home_of_record);
+}
+
+/// No kernel of Debian has quotas on tmpfs: there this shows that homes do without. What holds is what mount(8) can do here.
+#[test]
+fn no_user_gets_more_than_half_of_the_file_system_of_homes_where_the_kernel_has_quotas() {
+    let node = node_alone();
+    let unit = "run-teleport\\x2duserdb-home.mount";
+    let journal = Journal::now(&node);
+    let drop_in = format!("/run/systemd/system/{unit}.d/size.conf");
+    node.run(&["mkdir", "-p", &format!("/run/systemd/system/{unit}.d")])
+        .must();
+    node.write(
+        &drop_in,
+        "[Mount]\nOptions=mode=0755,nosuid,nodev,size=16m,nr_inodes=5000\n",
+    );
+    let remounted = format!("systemctl daemon-reload && systemctl restart '{unit}'");
+    node.sh(&remounted).must();
+    let has_quotas = node
+        .sh("mount -t tmpfs -o usrquota tmpfs /mnt && umount /mnt")
+        .succeeded();
+    let options = node.sh(&format!("findmnt -no FSTYPE,OPTIONS {BASE}"));
+    let told = journal.lines(&["-u", unit]).join("\n");
+    let home = node.login("quentin").command("pwd").run();
+    node.run(&["rm", &drop_in]).must();
+    node.sh(&remounted).must();
+    assert_eq!(home.must_write(), format!("{BASE}/quentin"));
+    let options = options.must();
+    for option in [
+        "tmpfs",
+        "nosuid",
+        "nodev",
+        "size=16384k",
+        "nr_inodes=5000",
+        "mode=755",
+    ] {
+        assert!(options.contains(option), "{option}: {options}");
+    }
+    if has_quotas {
+        for limit in [
+            "usrquota_block_hardlimit=8388608",
+            "usrquota_inode_hardlimit=2500",
+        ] {
+            assert!(options.contains(limit), "{limit}: {options}");
+        }
+    } else {
+        assert!(!options.contains("quota"), "{options}");
+        assert!(told.contains("all homes share its size"), "{told}");
+    }
 }

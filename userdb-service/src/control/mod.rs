@@ -13,6 +13,7 @@ mod daemon;
 mod dwellings;
 mod effects;
 mod endings;
+mod home_mount;
 pub mod homes;
 pub mod janitor;
 pub mod leader;

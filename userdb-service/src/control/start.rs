@@ -12,7 +12,7 @@ use account_table::{Trust, Writer};
 use super::alone::alone;
 use super::sudoers_check::{SudoersCheck, Withheld};
 use super::sudoers_files::SudoersFiles;
-use super::{children, config_files, daemon, mounts, socket_mark};
+use super::{children, config_files, daemon, home_mount, mounts, socket_mark};
 use crate::runtime::journal;
 
 const USAGE: &str = "\
@@ -24,6 +24,8 @@ Owns the login sessions of this node and publishes their users. Started by syste
   --sweep    remove every sudoers file that teleport-sessiond has written, and exit
   --sweep-unless-running
              the same, but nothing while a daemon runs, whose sessions have them
+  --mount-homes
+             WHAT WHERE [-o OPTIONS]: mount a tmpfs for homes, with quotas where the kernel has them; for mount(8)
   --unmount  UID-LOGIN: detach what that user has mounted, and exit; for teleport-unmount@.service
   --mark-socket
              note on the userdb socket which UIDs may be ours, where the kernel can, and exit
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
         },
         ["--mark-socket"] => socket_mark::run(),
         ["--retire"] => retire(),
+        ["--mount-homes", request @ ..] => mount_homes(request),
         ["--unmount", instance] => unmount(instance),
         ["--version"] => {
             println!("teleport-sessiond {}", env!("CARGO_PKG_VERSION"));
@@ -124,6 +127,17 @@ fn sweep() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// For mount(8), as root of the whole system; on success another program goes on in our place.
+fn mount_homes(request: &[&str]) -> ExitCode {
+    match home_mount::run(request) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
