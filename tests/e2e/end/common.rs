@@ -126,7 +126,7 @@ pub(crate) fn remains(machine: &Machine, login: &str, uid: &str) -> String {
         "pgrep -l -u {uid}; pgrep -l -U {uid}; \
          for t in shm sem msg; do awk -v u={uid} 'NR==1 {{ for (i=1;i<=NF;i++) if ($i==\"cuid\") c=i }} \
              NR>1 && $c==u {{ print \"sysv\", FILENAME, $2 }}' /proc/sysvipc/$t; done; \
-         find /dev/shm /dev/mqueue /var/spool/cron /var/lib/systemd/linger -uid {uid} 2>/dev/null; \
+         find /dev/shm /dev/mqueue /var/spool /var/lib/systemd/linger -uid {uid} 2>/dev/null; \
          ls -d {BASE}/{login} /var/spool/cron/crontabs/{login} /var/lib/systemd/linger/{login} \
              /etc/sudoers.d/teleport-{login} 2>/dev/null; \
          for ts in /run/sudo/ts /run/sudo-rs/ts; do ls -d $ts/{login} $ts/{uid} 2>/dev/null; done; grep -F user_id={uid} /proc/self/mountinfo; :"

@@ -164,6 +164,20 @@ fn a_crontab_and_jobs_of_at() {
     );
 }
 
+/// As they lie on Fedora, SUSE and Arch. The folders come up after teleport-sessiond did, as those of a package that is
+/// installed later.
+fn crontabs_and_jobs_where_others_have_them() {
+    leaves_and("fedo", ":", |node, uid| {
+        node.sh(&format!(
+            "cd /var/spool && mkdir -m 0700 at atjobs atd cron/tabs && touch at/a1 atjobs/a2 atd/a3 at/others cron/tabs/fedo cron/fedo && \
+             chown {uid} at/a1 atjobs/a2 atd/a3 cron/tabs/fedo cron/fedo && chown daemon: at && chown 4242 at/others"
+        ))
+        .must();
+    });
+    let kept = node().sh("find /var/spool -user 4242");
+    assert_eq!(kept.must(), "/var/spool/at/others");
+}
+
 /// As sudo (by login until 1.9.15, by UID since) and sudo-rs write them. The folders are there from the boot on, whether
 /// or not a sudo was: teleport-sessiond reaches none that appears later.
 fn what_sudo_remembers_of_a_password() {
@@ -233,6 +247,10 @@ fn whatever_a_session_leaves_behind_loses_its_rights_at_once_and_ends_in_time() 
         ),
         ("lingering", lingering),
         ("a crontab and jobs of at", a_crontab_and_jobs_of_at),
+        (
+            "crontabs and jobs where others have them",
+            crontabs_and_jobs_where_others_have_them,
+        ),
         (
             "what sudo remembers of a password",
             what_sudo_remembers_of_a_password,

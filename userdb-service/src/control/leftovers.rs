@@ -11,11 +11,12 @@ use nix::unistd::{Uid as Id, seteuid, setgroups};
 use crate::policy::ids::Uid;
 use crate::policy::names::Login;
 
-/// Folders with an entry named like the login: lingering, crontabs (Debian, then others), sudo's time
+/// Folders with an entry named like the login: lingering, crontabs (Debian, SUSE, Fedora and Arch), sudo's time
 /// stamps before 1.9.15 and whether it has lectured.
-const BY_LOGIN: [&str; 6] = [
+const BY_LOGIN: [&str; 7] = [
     "var/lib/systemd/linger",
     "var/spool/cron/crontabs",
+    "var/spool/cron/tabs",
     "var/spool/cron",
     "run/sudo/ts",
     "var/lib/sudo/ts",
@@ -23,12 +24,15 @@ const BY_LOGIN: [&str; 6] = [
 ];
 /// Folders with an entry named like the UID: time stamps of sudo since 1.9.15 and of sudo-rs.
 const BY_UID: [&str; 3] = ["run/sudo/ts", "var/lib/sudo/ts", "run/sudo-rs/ts"];
-/// Folders with entries owned by the UID: jobs of `at` and what they are writing (Debian, then others).
-const OWNED: [&str; 4] = [
+/// Folders with entries owned by the UID: jobs of `at` and what they are writing (Debian, Fedora, SUSE, Arch). None is
+/// inside of another user's: root without capabilities could not even tell whether it is there.
+const OWNED: [&str; 6] = [
     "var/spool/cron/atjobs",
     "var/spool/cron/atspool",
     "var/spool/at",
     "var/spool/atjobs",
+    "var/spool/atspool",
+    "var/spool/atd",
 ];
 /// Where PID 1 keeps what it was asked to change of units until the next boot: by logind, a user's resources.
 const UNITS: &str = "run/systemd/system.control";
