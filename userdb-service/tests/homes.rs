@@ -291,7 +291,7 @@ async fn on_a_full_file_system_there_is_a_home_for_the_next_all_the_same() {
         "-t",
         "tmpfs",
         "-o",
-        "size=64k,nr_inodes=60,mode=0755",
+        "size=64k,nr_inodes=400,mode=0755",
         "tmpfs",
     ]);
     let homes = bench.homes();
@@ -301,17 +301,34 @@ async fn on_a_full_file_system_there_is_a_home_for_the_next_all_the_same() {
         (0..).find(|n| std::fs::write(bench.path.join(format!("{n}")), [1; 4096]).is_err());
     let no_room = std::fs::create_dir(bench.path.join("x")).is_err()
         || (0..).any(|n| std::fs::create_dir(bench.path.join(format!("x{n}"))).is_err());
-    assert!(filled.is_some() && no_room);
+    assert!(filled.is_some() && no_room && !homes.has_room());
     let provided = homes.provide(&bench.tenant("ann")).await;
     let owner = bench.home().metadata().map(|home| home.uid());
-    // And it ends, though nothing can be kept.
+    // And it ends, though nothing can be kept. Whoever fills it takes the room of each home that goes; for a long while there
+    // is one for the next all the same.
     let parked = homes.park(&bench.tenant("ann"), Duration::from_secs(1));
     let evicted = homes.evict(&bench.login);
+    let mut nexts = Vec::new();
+    for next in 0..200 {
+        homes.empty_trash().await.unwrap();
+        homes.keep_spares();
+        let mut greedy = 0..;
+        while greedy
+            .next()
+            .is_some_and(|n| std::fs::create_dir(bench.path.join(format!("y{next}-{n}"))).is_ok())
+        {
+        }
+        nexts.push(homes.provide(&bench.tenant("ann")).await);
+        let _ = homes.park(&bench.tenant("ann"), Duration::from_secs(1));
+        let _ = homes.evict(&bench.login);
+    }
     drop(homes);
     mount(&["umount"]);
     assert_eq!(provided.unwrap(), Provided::Fresh);
     assert_eq!(owner.unwrap(), 0x7000_0201);
     assert!(evicted.is_ok(), "{parked:?} {evicted:?}");
+    let homeless = nexts.iter().position(Result::is_err);
+    assert_eq!(homeless, None, "{:?}", nexts.last());
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod limits;
 mod linger;
 mod mounts;
 mod others;
+mod trash;
 
 use common::*;
 

@@ -74,6 +74,8 @@ pub(super) struct Daemon {
     pub(super) janitor: Janitor,
     pub(super) passwd_lock: PasswdLock,
     pub(super) doors: RefCell<Doors>,
+    /// Something of a home is in the trash.
+    pub(super) thrown_away: Notify,
     pub(super) leaders: RefCell<HashMap<SessionId, Rc<Leader>>>,
     pub(super) parents: RefCell<Parents>,
     pub(super) watches: RefCell<HashMap<SessionId, AbortHandle>>,
@@ -134,6 +136,7 @@ async fn serve() -> Result<(), StartError> {
     daemon.take_up_where_it_was_left().await;
     spawn_local(daemon.clone().keep_time());
     spawn_local(daemon.clone().give_room_as_it_comes());
+    spawn_local(daemon.clone().keep_trash_empty());
     spawn_local(daemon.clone().reload_when_told(hangup));
     spawn_local(daemon.clone().let_nobody_wait_for_a_stop(stop.clone()));
     spawn_local(async {
@@ -202,6 +205,7 @@ impl Daemon {
             janitor: Janitor::default(),
             passwd_lock: PasswdLock::new(PASSWD_LOCK.into()),
             doors: RefCell::default(),
+            thrown_away: Notify::new(),
             leaders: RefCell::default(),
             parents: RefCell::default(),
             watches: RefCell::default(),

@@ -22,6 +22,10 @@ use crate::policy::Login;
 use crate::policy::config::EPHEMERAL_BASE;
 use crate::policy::plan::{Home, Plan};
 
+/// After how long what could not be thrown away is tried again, at first and in the end.
+const SOON: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(600);
+
 /// One task at a time works on the home of a login.
 pub(super) type Doors = HashMap<Login, Weak<Mutex<()>>>;
 
@@ -59,7 +63,7 @@ impl Daemon {
         }
         if let Ok(Provided::Fresh) = provided {
             // What was kept there for somebody else may have been thrown away.
-            spawn_local(empty_trash());
+            self.thrown_away.notify_one();
         }
         provided.map(drop).map_err(|error| {
             warn!(TELEPORT_LOGIN = %plan.login, "no home: {error}");
@@ -68,7 +72,7 @@ impl Daemon {
     }
 
     /// Puts the ephemeral home of a login that has ended out of reach, and throws it away when nobody
-    /// has come back for it. One that cannot be kept is thrown away at once: whoever is next under this
+    /// has come back for it. One that cannot be kept is thrown away at once, as on a file system that is nearly full: whoever is next under this
     /// login has the same UID.
     ///
     /// # Errors
@@ -77,18 +81,13 @@ impl Daemon {
         let login = &standing.login;
         let door = self.door(login);
         let _inside = door.lock().await;
-        let homes = match ephemeral() {
-            Ok(homes) => homes,
-            // Where there are no homes, there is none to keep.
-            Err(HomeError::NotMounted(_)) => return Ok(()),
-            Err(HomeError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(());
-            }
-            Err(error) => return Err(error),
+        let Some(homes) = ephemeral_if_any()? else {
+            return Ok(());
         };
         let mut owners = standing.owners.iter();
         let parked = match (owners.next(), owners.next()) {
-            (Some(teleport_user), None) => {
+            // Where there is hardly any, whoever has filled it would go on keeping the others from writing.
+            (Some(teleport_user), None) if homes.has_room() => {
                 let tenant = Tenant {
                     login,
                     uid: standing.uid,
@@ -97,7 +96,7 @@ impl Daemon {
                 };
                 homes.park(&tenant, standing.terms.home_keep)
             }
-            // It was shared: nobody can say whose it is.
+            // Or it was shared: nobody can say whose it is.
             _ => Ok(false),
         };
         match parked {
@@ -108,7 +107,7 @@ impl Daemon {
             }
         }
         if homes.evict(login)? {
-            spawn_local(empty_trash());
+            self.thrown_away.notify_one();
         }
         Ok(())
     }
@@ -134,18 +133,44 @@ impl Daemon {
         for parked in homes.parked().unwrap_or_default() {
             self.throw_away_in_time(parked.login);
         }
-        spawn_local(empty_trash());
+        self.thrown_away.notify_one();
+    }
+
+    /// Removes what is thrown away, one home at a time. What cannot be removed, because somebody rearranges it or it is too
+    /// much for one attempt, is tried again without anybody's asking for it.
+    pub(super) async fn keep_trash_empty(self: Rc<Self>) {
+        let mut pause = SOON;
+        let mut told = String::new();
+        loop {
+            let Err(error) = empty_trash().await else {
+                (pause, told) = (SOON, String::new());
+                self.thrown_away.notified().await;
+                continue;
+            };
+            let error = error.to_string();
+            if error != told {
+                error!("cannot remove what old homes have left, trying again: {error}");
+                told = error;
+            }
+            tokio::select! {
+                () = sleep(pause) => pause = LONGEST.min(pause * 2),
+                () = self.thrown_away.notified() => {}
+            }
+        }
     }
 
     fn throw_away_in_time(self: &Rc<Self>, login: Login) {
         let daemon = self.clone();
         spawn_local(async move {
+            let mut pause = SOON;
             loop {
                 match daemon.throw_away_if_due(&login).await {
                     Ok(Some(rest)) => sleep(rest).await,
-                    Ok(None) => break empty_trash().await,
+                    Ok(None) => break daemon.thrown_away.notify_one(),
                     Err(error) => {
-                        break error!(TELEPORT_LOGIN = %login, "cannot remove a kept home: {error}");
+                        error!(TELEPORT_LOGIN = %login, "cannot remove a kept home, trying again: {error}");
+                        sleep(pause).await;
+                        pause = LONGEST.min(pause * 2);
                     }
                 }
             }
@@ -156,7 +181,9 @@ impl Daemon {
     async fn throw_away_if_due(&self, login: &Login) -> Result<Option<Duration>, HomeError> {
         let door = self.door(login);
         let _inside = door.lock().await;
-        let homes = ephemeral()?;
+        let Some(homes) = ephemeral_if_any()? else {
+            return Ok(None);
+        };
         let Some(rest) = homes.rest(login)? else {
             return Ok(None);
         };
@@ -183,16 +210,21 @@ fn ephemeral() -> Result<Homes, HomeError> {
     Homes::open_mounted(EPHEMERAL_BASE, Janitor::default())
 }
 
-async fn empty_trash() {
-    let emptied = match ephemeral() {
-        Ok(homes) => {
-            let emptied = homes.empty_trash().await;
-            homes.keep_spares();
-            emptied
-        }
+/// Where the file system of homes is not mounted, there is none to keep and nothing to throw away.
+fn ephemeral_if_any() -> Result<Option<Homes>, HomeError> {
+    match ephemeral() {
+        Ok(homes) => Ok(Some(homes)),
+        Err(HomeError::NotMounted(_)) => Ok(None),
+        Err(HomeError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
-    };
-    if let Err(error) = emptied {
-        error!("cannot remove what old homes have left: {error}");
     }
+}
+
+async fn empty_trash() -> Result<(), HomeError> {
+    let Some(homes) = ephemeral_if_any()? else {
+        return Ok(());
+    };
+    let emptied = homes.empty_trash().await;
+    homes.keep_spares();
+    emptied
 }

@@ -25,7 +25,7 @@ use std::time::Duration;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat, renameat2};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fchownat, unlinkat};
 
 use self::mark::Mark;
@@ -238,7 +238,8 @@ impl Homes {
         }
         self.discard(tenant.login)?;
         let kept = format!("{KEPT}{name}");
-        self.make_folder(&kept)?;
+        mkdirat(&self.folder, kept.as_str(), Mode::S_IRWXU)
+            .map_err(|e| self.io("making", &kept, e))?;
         let inner = self.enter(&kept)?;
         let mark = Mark {
             teleport_user: tenant.teleport_user.to_owned(),

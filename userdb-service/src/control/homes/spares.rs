@@ -1,18 +1,25 @@
-//! Empty folders kept for the day on which somebody has filled the file system of ephemeral homes: a folder takes no
-//! room on tmpfs but an inode, and those run out as well.
+//! What keeps the file system of ephemeral homes usable when one user fills it: folders kept for those who come next (a folder
+//! takes no room on tmpfs but an inode, and those run out as well), and the word that there is no room for homes of nobody.
 
 use nix::errno::Errno;
 use nix::fcntl::{RenameFlags, renameat2};
 use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::statvfs::fstatvfs;
 
 use super::{HomeError, Homes};
 
-/// How many logins one that has filled everything leaves room for.
-const SPARES: u32 = 16;
+/// For how many logins one that has filled everything leaves room.
+const SPARES: u32 = 256;
+/// There is room as long as this part of the file system is free: an eighth.
+const FREE: u64 = 8;
 
 impl Homes {
     /// Makes those that are missing, as far as there is room.
     pub fn keep_spares(&self) {
+        // They are made from the first and taken from the last: with the last, all are there.
+        if let Ok(Some(_)) = self.stat(&spare(SPARES - 1)) {
+            return;
+        }
         for number in 0..SPARES {
             match mkdirat(&self.folder, spare(number).as_str(), Mode::S_IRWXU) {
                 Ok(()) | Err(Errno::EEXIST) => {}
@@ -27,7 +34,7 @@ impl Homes {
             Err(Errno::ENOSPC | Errno::EDQUOT) => {}
             outcome => return outcome.map_err(|e| self.io("making", name, e)),
         }
-        for number in 0..SPARES {
+        for number in (0..SPARES).rev() {
             let flags = RenameFlags::RENAME_NOREPLACE;
             match renameat2(
                 &self.folder,
@@ -41,6 +48,15 @@ impl Homes {
             }
         }
         Err(self.io("making", name, Errno::ENOSPC))
+    }
+
+    /// Whether there is room for homes that nobody is in.
+    pub fn has_room(&self) -> bool {
+        let plenty = |free: u64, all: u64| free >= all / FREE;
+        fstatvfs(&self.folder).is_ok_and(|told| {
+            plenty(told.blocks_available(), told.blocks())
+                && plenty(told.files_available(), told.files())
+        })
     }
 }
 
