@@ -197,11 +197,7 @@ impl Daemon {
                 }
                 sleep(pause).await;
                 pause = LONGEST_PAUSE.min(pause * 2);
-                let mut granted = false;
-                for have in daemon.registry.borrow().sudoers() {
-                    granted |= *have == login;
-                }
-                if granted {
+                if daemon.registry.borrow().has_sudoers(&login) {
                     break;
                 }
                 answer = daemon.sudoers.remove(&login);

@@ -187,6 +187,7 @@ impl Registry {
                 uid, gid, given, ..
             } = entry.standing;
             self.occupancy.logins.remove(login);
+            self.count_sudo(login);
             if gid.get() != uid.get() {
                 self.occupancy.gids.insert(gid, given.clone());
                 effects.push(Effect::QuarantineGroup(gid, given.clone()));

@@ -24,45 +24,6 @@ pub struct Published {
 }
 
 impl Registry {
-    /// Logins that have a sudoers file.
-    pub fn sudoers(&self) -> impl Iterator<Item = &Login> {
-        self.logins
-            .values()
-            .filter(|entry| {
-                entry
-                    .sudoers
-                    .as_ref()
-                    .is_some_and(|specs| !specs.is_empty())
-            })
-            .map(|entry| &entry.standing.login)
-    }
-
-    /// How many other logins have a sudoers file, and how many of those are of the Teleport user who has
-    /// fewest of all that are on `login`, with that user's name.
-    pub fn sudoers_beside(&self, login: &Login) -> (usize, usize, &str) {
-        let with_file: Vec<&Login> = self.sudoers().filter(|have| *have != login).collect();
-        let of = |user: &str| {
-            let is_on = |login: &&&Login| self.open_users(login).any(|have| have == user);
-            with_file.iter().filter(is_on).count()
-        };
-        let least = self
-            .open_users(login)
-            .map(|user| (of(user), user))
-            .min()
-            .unwrap_or_default();
-        (with_file.len(), least.0, least.1)
-    }
-
-    /// The Teleport users with an open session on the login, each as often as it has one.
-    pub fn open_users(&self, login: &Login) -> impl Iterator<Item = &str> {
-        let ids = self.logins.get(login).map(|entry| entry.sessions.values());
-        ids.into_iter()
-            .flatten()
-            .filter_map(|id| self.sessions.get(id))
-            .filter(|session| session.state == State::Open)
-            .map(|session| session.plan.teleport_user.as_str())
-    }
-
     /// What the sessions of the login grant together, if it has any.
     pub fn published(&self, login: &Login) -> Option<Published> {
         let entry = self.logins.get(login)?;
@@ -121,5 +82,6 @@ impl Registry {
         if let Some(entry) = self.logins.get_mut(login) {
             entry.sudoers = None;
         }
+        self.count_sudo(login);
     }
 }

@@ -16,6 +16,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod wanting;
+mod with_sudo;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub use restore::Quarantine;
 pub use session::{NotASessionId, Session, SessionId, State};
 
 use self::entry::Entry;
+use self::with_sudo::WithSudo;
 use crate::control::clock::Boottime;
 use crate::policy::{GroupName, Login, Occupancy};
 
@@ -48,6 +50,7 @@ pub struct Registry {
     occupancy: Occupancy,
     /// Number of logins in each synthesized group.
     members: HashMap<GroupName, u32>,
+    with_sudo: WithSudo,
     timers: BTreeSet<(Boottime, Timer)>,
     arrivals: u64,
     /// What logins come into being under from now on.
@@ -69,6 +72,7 @@ impl Registry {
             logins: BTreeMap::new(),
             occupancy: Occupancy::default(),
             members: HashMap::new(),
+            with_sudo: WithSudo::default(),
             timers: BTreeSet::new(),
             arrivals: 0,
             terms,
@@ -125,5 +129,6 @@ impl Registry {
     pub fn shrink(&mut self) {
         self.sessions.shrink_to_fit();
         self.members.shrink_to_fit();
+        self.with_sudo.shrink();
     }
 }

@@ -12,7 +12,7 @@ use crate::policy::plan::{Grants, GroupOrigin};
 use crate::policy::{Gid, GroupName, Login, Plan};
 
 impl Registry {
-    /// Keeps the occupancy true after a change of the login.
+    /// Keeps the occupancy and the counts of sudoers files true after a change of the login.
     pub(super) fn note(&mut self, login: &Login) {
         let Some(entry) = self.logins.get(login) else {
             return;
@@ -22,6 +22,7 @@ impl Registry {
             .uids
             .insert(occupant.uid, occupant.given.clone());
         self.occupancy.logins.insert(login.clone(), occupant);
+        self.count_sudo(login);
     }
 
     /// What the policy is told of a login, with all of its sessions but one.

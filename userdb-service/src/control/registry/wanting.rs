@@ -32,6 +32,7 @@ impl Registry {
             return None;
         }
         entry.sudoers = Some(specs.clone());
+        self.count_sudo(login);
         Some(Effect::Sudoers(login.clone(), specs))
     }
 }

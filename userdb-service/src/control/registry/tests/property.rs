@@ -6,6 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+const LOGINS: [&str; 3] = ["dev", "ops", "web"];
+const USERS: [&str; 2] = ["alice", "bob"];
+
 #[derive(Clone, Debug)]
 enum Step {
     Arrive {
@@ -19,6 +22,9 @@ enum Step {
     Pass(u64),
     EndRemains,
     Restart(usize),
+    Renounce(usize),
+    SudoersNotWritten(usize),
+    SudoersAgain(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -35,63 +41,117 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..60)
 }
 
+/// The same, with leaders that become the user and files that cannot be written.
+fn steps_with_trouble() -> impl Strategy<Value = Vec<Step>> {
+    let trouble = prop_oneof![
+        (0..12usize).prop_map(Step::Renounce),
+        (0..3usize).prop_map(Step::SudoersNotWritten),
+        (0..3usize).prop_map(Step::SudoersAgain),
+    ];
+    let trouble = proptest::collection::vec((any::<proptest::sample::Index>(), trouble), 0..20);
+    (steps(), trouble).prop_map(|(mut steps, trouble)| {
+        for (at, step) in trouble {
+            steps.insert(at.index(steps.len() + 1), step);
+        }
+        steps
+    })
+}
+
+/// A world with the sessions that came, and those of them whose leaders have exited.
+struct Course {
+    world: World,
+    ids: Vec<SessionId>,
+    dead: BTreeSet<SessionId>,
+}
+
+impl Course {
+    fn begin() -> Self {
+        Self {
+            world: World::new(),
+            ids: Vec::new(),
+            dead: BTreeSet::new(),
+        }
+    }
+
+    fn pick(&self, n: usize) -> Option<SessionId> {
+        (!self.ids.is_empty()).then(|| self.ids[n % self.ids.len()])
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Arrive { login, user, sudo } => {
+                let plan = plan(LOGINS[login], USERS[user], sudo);
+                if self.world.registry.joinable(&plan) == Joinable::Now {
+                    let pid = self.ids.len() as i32 + 1;
+                    self.ids.push(self.world.reserve(plan, pid));
+                }
+            }
+            Step::Open(n) => {
+                if let Some(id) = self.pick(n)
+                    && let Ok(effects) = self.world.registry.open(id)
+                {
+                    self.world.believe(effects);
+                }
+            }
+            Step::Close(n) => {
+                if let Some(id) = self.pick(n) {
+                    self.world.close(id);
+                }
+            }
+            Step::LeaderGone(n) => {
+                if let Some(id) = self.pick(n) {
+                    self.dead.insert(id);
+                    self.world.leader_gone(id);
+                }
+            }
+            Step::Pass(seconds) => self.world.pass(Duration::from_secs(seconds)),
+            Step::EndRemains => self.world.end_remains(),
+            Step::Restart(n) => {
+                self.dead.extend(self.pick(n));
+                self.world.restart(&self.dead);
+            }
+            Step::Renounce(n) => {
+                if let Some(id) = self.pick(n) {
+                    let effects = self.world.registry.renounce(id);
+                    self.world.believe(effects);
+                }
+            }
+            Step::SudoersNotWritten(login) => {
+                let login = Login::try_from(LOGINS[login]).expect("valid");
+                self.world.registry.sudoers_not_written(&login);
+            }
+            Step::SudoersAgain(login) => {
+                let login = Login::try_from(LOGINS[login]).expect("valid");
+                let order = self.world.registry.sudoers_again(&login);
+                self.world.believe(order.into_iter().collect());
+            }
+        }
+    }
+
+    /// All leaders exit, and all time passes that anything waits for.
+    fn end(&mut self) {
+        for id in self.ids.clone() {
+            self.world.leader_gone(id);
+        }
+        for _ in 0..3 {
+            self.world.pass(Duration::from_secs(700));
+            self.world.end_remains();
+        }
+    }
+}
+
 proptest! {
     /// Whatever happens in whatever order: who is published, who has sudo and who is watched follows
     /// from the sessions alone, and when all leaders are gone nothing is left.
     #[test]
     fn the_world_always_follows_from_the_live_sessions(steps in steps()) {
-        let logins = ["dev", "ops", "web"];
-        let users = ["alice", "bob"];
-        let mut world = World::new();
-        let mut ids: Vec<SessionId> = Vec::new();
-        let mut dead: BTreeSet<SessionId> = BTreeSet::new();
-        let pick = |ids: &[SessionId], n: usize| {
-            (!ids.is_empty()).then(|| ids[n % ids.len()])
-        };
+        let mut course = Course::begin();
         for step in steps {
-            match step {
-                Step::Arrive { login, user, sudo } => {
-                    let plan = plan(logins[login], users[user], sudo);
-                    if world.registry.joinable(&plan) == Joinable::Now {
-                        ids.push(world.reserve(plan, ids.len() as i32 + 1));
-                    }
-                }
-                Step::Open(n) => {
-                    if let Some(id) = pick(&ids, n)
-                        && let Ok(effects) = world.registry.open(id)
-                    {
-                        world.believe(effects);
-                    }
-                }
-                Step::Close(n) => {
-                    if let Some(id) = pick(&ids, n) {
-                        world.close(id);
-                    }
-                }
-                Step::LeaderGone(n) => {
-                    if let Some(id) = pick(&ids, n) {
-                        dead.insert(id);
-                        world.leader_gone(id);
-                    }
-                }
-                Step::Pass(seconds) => world.pass(Duration::from_secs(seconds)),
-                Step::EndRemains => world.end_remains(),
-                Step::Restart(n) => {
-                    if let Some(id) = pick(&ids, n) {
-                        dead.insert(id);
-                    }
-                    world.restart(&dead);
-                }
-            }
-            check(&world)?;
+            course.take(step);
+            check(&course.world)?;
         }
-        for id in ids {
-            world.leader_gone(id);
-        }
-        for _ in 0..3 {
-            world.pass(Duration::from_secs(700));
-            world.end_remains();
-        }
+        course.end();
+        let world = course.world;
         check(&world)?;
         prop_assert!(world.published.is_empty());
         prop_assert!(world.sudoers.is_empty());
@@ -101,6 +161,65 @@ proptest! {
         prop_assert!(world.registry.occupancy().logins.is_empty());
         prop_assert!(world.registry.occupancy().groups.is_empty());
     }
+
+    /// Who has a sudoers file is counted as it changes; a walk over all logins finds the same.
+    #[test]
+    fn the_counts_of_sudoers_files_are_what_a_walk_over_all_logins_finds(
+        steps in steps_with_trouble()
+    ) {
+        let mut course = Course::begin();
+        for step in steps {
+            course.take(step);
+            check_counts(&course.world.registry)?;
+        }
+        course.end();
+        prop_assert!(course.world.registry.with_sudo.is_empty());
+    }
+}
+
+fn check_counts(registry: &Registry) -> Result<(), TestCaseError> {
+    let open_users = |login: &Login| -> BTreeSet<&str> {
+        registry
+            .list()
+            .into_iter()
+            .filter(|session| session.login() == login && session.state == State::Open)
+            .map(|session| session.plan.teleport_user.as_str())
+            .collect()
+    };
+    let with_file: Vec<&Login> = registry
+        .logins
+        .iter()
+        .filter(|(_, entry)| {
+            entry
+                .sudoers
+                .as_ref()
+                .is_some_and(|specs| !specs.is_empty())
+        })
+        .map(|(login, _)| login)
+        .collect();
+    prop_assert_eq!(registry.sudoers().collect::<Vec<_>>(), with_file.clone());
+    for login in LOGINS {
+        let login = Login::try_from(login).expect("valid");
+        let others: Vec<&Login> = with_file
+            .iter()
+            .copied()
+            .filter(|have| **have != login)
+            .collect();
+        let of = |user: &str| {
+            others
+                .iter()
+                .filter(|other| open_users(other).contains(user))
+                .count()
+        };
+        let fewest = open_users(&login)
+            .into_iter()
+            .map(|user| (of(user), user))
+            .min();
+        let (least, user) = fewest.unwrap_or_default();
+        prop_assert_eq!(registry.sudoers_beside(&login), (others.len(), least, user));
+        prop_assert_eq!(registry.has_sudoers(&login), with_file.contains(&&login));
+    }
+    Ok(())
 }
 
 fn check(world: &World) -> Result<(), TestCaseError> {
