@@ -7,6 +7,7 @@
 pub mod client;
 mod glibc;
 pub mod host_facts;
+mod local_files;
 mod local_users;
 pub mod named;
 pub(crate) mod nsswitch;

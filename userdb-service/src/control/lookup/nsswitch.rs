@@ -1,6 +1,7 @@
 //! `/etc/nsswitch.conf`: which services answer for users and for groups.
 //! Parsing and noticing changes only; nobody is asked from here.
 
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -30,15 +31,13 @@ impl Services {
 
 /// Identity of one version of a file: an edit in place, a replacement and a removal all change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Stamp(Option<(u64, u64, i64, i64, u64)>);
+pub(super) struct Stamp(Option<([i64; 4], u64, u64, u64)>);
 
 impl Stamp {
     pub(super) fn of(path: &Path) -> Stamp {
-        Stamp(
-            std::fs::metadata(path)
-                .ok()
-                .map(|m| (m.dev(), m.ino(), m.mtime(), m.mtime_nsec(), m.size())),
-        )
+        let times = |m: &Metadata| [m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()];
+        let version = |m: Metadata| (times(&m), m.dev(), m.ino(), m.size());
+        Stamp(std::fs::metadata(path).ok().map(version))
     }
 }
 

@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use super::OWN_SERVICE;
 use super::glibc::{self, Presence};
 use super::host_facts::{Homes, SubordinateIds};
+use super::local_files::LocalFiles;
 use super::local_users::{self, LocalUsers};
 use super::named::Scanner;
 use super::nsswitch::{self, Services, Stamp};
@@ -106,6 +107,7 @@ struct Worker {
     homes: Homes,
     sudoers: Scanner,
     passwd: LocalUsers,
+    files: LocalFiles,
 }
 
 impl Worker {
@@ -118,6 +120,7 @@ impl Worker {
             homes: Homes::default(),
             sudoers: Scanner::new(),
             passwd: LocalUsers::new(local_users::PASSWD),
+            files: LocalFiles::new(),
         }
     }
 
@@ -251,7 +254,11 @@ impl Worker {
             }
             asking(service)?;
             let source = service.clone();
-            match glibc::ask(service, question) {
+            let read = match service.as_str() {
+                "files" => self.files.ask(question),
+                _ => None,
+            };
+            match read.unwrap_or_else(|| glibc::ask(service, question)) {
                 glibc::Reply::NotFound => {}
                 glibc::Reply::User { name, uid, gid } => {
                     return Ok(Answer::User(Some(FoundUser {
