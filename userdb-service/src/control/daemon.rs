@@ -20,6 +20,7 @@ use super::clock::Boottime;
 use super::config_files;
 use super::dwellings::Doors;
 use super::janitor::Janitor;
+use super::kept_homes::KeptHomes;
 use super::leader::{Leader, LeaderError};
 use super::logind::Logind;
 use super::lookup::{self, Lookups};
@@ -76,6 +77,7 @@ pub(super) struct Daemon {
     pub(super) doors: RefCell<Doors>,
     /// Something of a home is in the trash.
     pub(super) thrown_away: Notify,
+    pub(super) kept_homes: KeptHomes,
     pub(super) leaders: RefCell<HashMap<SessionId, Rc<Leader>>>,
     pub(super) parents: RefCell<Parents>,
     pub(super) watches: RefCell<HashMap<SessionId, AbortHandle>>,
@@ -137,6 +139,7 @@ async fn serve() -> Result<(), StartError> {
     spawn_local(daemon.clone().keep_time());
     spawn_local(daemon.clone().give_room_as_it_comes());
     spawn_local(daemon.clone().keep_trash_empty());
+    spawn_local(daemon.clone().throw_away_in_time());
     spawn_local(daemon.clone().reload_when_told(hangup));
     spawn_local(daemon.clone().let_nobody_wait_for_a_stop(stop.clone()));
     spawn_local(async {
@@ -206,6 +209,7 @@ impl Daemon {
             passwd_lock: PasswdLock::new(PASSWD_LOCK.into()),
             doors: RefCell::default(),
             thrown_away: Notify::new(),
+            kept_homes: KeptHomes::default(),
             leaders: RefCell::default(),
             parents: RefCell::default(),
             watches: RefCell::default(),

@@ -100,7 +100,10 @@ impl Daemon {
             _ => Ok(false),
         };
         match parked {
-            Ok(true) => self.throw_away_in_time(login.clone()),
+            Ok(true) => {
+                let rest = standing.terms.home_keep;
+                self.kept_homes.look_after(login.clone(), rest);
+            }
             Ok(false) => {}
             Err(error) => {
                 warn!(TELEPORT_LOGIN = %login, "the home is thrown away, not kept: {error}")
@@ -131,7 +134,10 @@ impl Daemon {
             error!("cannot throw away all stale homes: {error}");
         }
         for parked in homes.parked().unwrap_or_default() {
-            self.throw_away_in_time(parked.login);
+            // One that cannot be looked at now is looked at in time, and what is wrong said then.
+            let rest = homes.rest(&parked.login).ok().flatten();
+            self.kept_homes
+                .look_after(parked.login, rest.unwrap_or_default());
         }
         self.thrown_away.notify_one();
     }
@@ -159,22 +165,28 @@ impl Daemon {
         }
     }
 
-    fn throw_away_in_time(self: &Rc<Self>, login: Login) {
-        let daemon = self.clone();
-        spawn_local(async move {
-            let mut pause = SOON;
-            loop {
-                match daemon.throw_away_if_due(&login).await {
-                    Ok(Some(rest)) => sleep(rest).await,
-                    Ok(None) => break daemon.thrown_away.notify_one(),
-                    Err(error) => {
-                        error!(TELEPORT_LOGIN = %login, "cannot remove a kept home, trying again: {error}");
-                        sleep(pause).await;
-                        pause = LONGEST.min(pause * 2);
-                    }
+    /// Throws kept homes away, each when its time has come.
+    pub(super) async fn throw_away_in_time(self: Rc<Self>) {
+        loop {
+            let login = self.kept_homes.next().await;
+            // By itself: whoever is at work in one home keeps no other waiting.
+            spawn_local(self.clone().throw_away_until_done(login));
+        }
+    }
+
+    async fn throw_away_until_done(self: Rc<Self>, login: Login) {
+        let mut pause = SOON;
+        loop {
+            match self.throw_away_if_due(&login).await {
+                Ok(Some(rest)) => break self.kept_homes.look_after(login, rest),
+                Ok(None) => break self.thrown_away.notify_one(),
+                Err(error) => {
+                    error!(TELEPORT_LOGIN = %login, "cannot remove a kept home, trying again: {error}");
+                    sleep(pause).await;
+                    pause = LONGEST.min(pause * 2);
                 }
             }
-        });
+        }
     }
 
     /// How long the kept home of `login` may stay yet; `None` if there is none (any more).

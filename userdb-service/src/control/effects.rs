@@ -154,6 +154,8 @@ impl Daemon {
         self.registry.borrow_mut().shrink();
         self.leaders.borrow_mut().shrink_to_fit();
         self.watches.borrow_mut().shrink_to_fit();
+        self.doors.borrow_mut().shrink_to_fit();
+        self.kept_homes.shrink();
         memory::give_back();
     }
 

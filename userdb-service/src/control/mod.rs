@@ -16,6 +16,7 @@ mod endings;
 mod home_mount;
 pub mod homes;
 pub mod janitor;
+mod kept_homes;
 pub mod leader;
 mod leftovers;
 pub mod logind;
