@@ -1,7 +1,7 @@
-/* pam_logins SERVICE PREFIX COUNT serial|parallel LOOKUP: so many logins, each from a process of its own, as a Teleport child
+/* pam_logins SERVICE PREFIX COUNT serial|parallel|held LOOKUP: so many logins, each from a process of its own, as a Teleport child
  * makes them: account, open, close. Serial: a line "login-ns logout-ns" for each. Parallel: all at once, one line with the wall
- * times until all are in and until all are out. Then "wrong N": logins refused, or (LOOKUP yes) not found after open, or found
- * after close. libpam by dlopen, as Teleport does; everything is loaded before a login begins. */
+ * times until all are in and until all are out. Held: one after the other and all stay; "held", and they close once standard
+ * input ends. Then "wrong N": logins refused, or (LOOKUP yes) not found after open, or found after close. libpam by dlopen, as Teleport does; everything is loaded before a login begins. */
 #include <dlfcn.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -52,8 +52,8 @@ static void *begin(const char *service, const char *name)
 	return h;
 }
 
-/* Waits for a byte on `gate` before login and logout if it is one; reports on `report`. */
-static void login(const char *service, const char *name, int look, int gate, int report)
+/* Waits for a byte on `gate` before login and on `leave` before logout if they are some; reports on `report`. */
+static void login(const char *service, const char *name, int look, int gate, int leave, int report)
 {
 	long times[3] = { 0, 0, 0 }, t;
 	void *h = begin(service, name);
@@ -67,7 +67,7 @@ static void login(const char *service, const char *name, int look, int gate, int
 	times[0] = now() - t;
 	if (look && !times[2] && !known(name))
 		times[2]++;
-	if (gate >= 0 && (write(report, times, sizeof times) < 0 || read(gate, &byte, 1) < 0))
+	if (gate >= 0 && (write(report, times, sizeof times) < 0 || read(leave, &byte, 1) < 0))
 		exit(2);
 	t = now();
 	if (!times[2] && closes(h, 0))
@@ -91,20 +91,25 @@ static long collect(int report, int count)
 
 int main(int argc, char **argv)
 {
-	int report[2], gate[2], count, index, parallel, look;
+	int report[2], gate[2], leave[2], count, index, together, held, look;
 	long times[3], wrong = 0, t;
 	char name[100], gates[4096] = { 0 };
 	void *pam = dlopen("libpam.so.0", RTLD_NOW);
-	if (argc != 6 || !pam || pipe(report) || pipe(gate))
+	if (argc != 6 || atoi(argv[3]) > (int)sizeof gates || !pam || pipe(report) || pipe(gate) || pipe(leave))
 		return 2;
 	start = dlsym(pam, "pam_start"), put = dlsym(pam, "pam_putenv"), account = dlsym(pam, "pam_acct_mgmt");
 	opens = dlsym(pam, "pam_open_session"), closes = dlsym(pam, "pam_close_session"), end = dlsym(pam, "pam_end");
-	count = atoi(argv[3]), parallel = !strcmp(argv[4], "parallel"), look = !strcmp(argv[5], "yes");
+	count = atoi(argv[3]), held = !strcmp(argv[4], "held"), together = held || !strcmp(argv[4], "parallel"), look = !strcmp(argv[5], "yes");
 	for (index = 0; index < count; index++) {
 		snprintf(name, sizeof name, "%s%d", argv[2], index);
 		if (fork() == 0)
-			login(argv[1], name, look, parallel ? gate[0] : -1, report[1]);
-		if (!parallel) {
+			login(argv[1], name, look, together ? gate[0] : -1, leave[0], report[1]);
+		if (held) {
+			/* One after the other; whoever is in does not look at this gate any more. */
+			collect(report[0], 1);
+			(void)!write(gate[1], gates, 1);
+			collect(report[0], 1);
+		} else if (!together) {
 			if (read(report[0], times, sizeof times) != sizeof times)
 				return 2;
 			printf("%ld %ld\n", times[0], times[1]);
@@ -112,14 +117,23 @@ int main(int argc, char **argv)
 			wait(NULL);
 		}
 	}
-	if (parallel) {
+	if (held) {
+		printf("held\n");
+		fflush(stdout);
+		while (read(0, name, sizeof name) > 0)
+			;
+		(void)!write(leave[1], gates, count);
+		wrong = collect(report[0], count);
+		while (wait(NULL) > 0)
+			;
+	} else if (together) {
 		collect(report[0], count);
 		t = now();
 		(void)!write(gate[1], gates, count);
 		collect(report[0], count);
 		times[0] = now() - t;
 		t = now();
-		(void)!write(gate[1], gates, count);
+		(void)!write(leave[1], gates, count);
 		wrong = collect(report[0], count);
 		printf("%ld %ld\n", times[0], now() - t);
 		while (wait(NULL) > 0)

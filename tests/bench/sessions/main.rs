@@ -3,6 +3,7 @@
 //! it has measured and leaves docs/benchmarks.md as it is.
 
 mod counts;
+mod flat;
 mod node;
 mod report;
 
@@ -28,7 +29,7 @@ struct Form {
     rounds: usize,
     /// Logins at once, in each round.
     parallel: usize,
-    /// Existing users, and rounds of the storm among them. Back to front: users are only ever added.
+    /// Existing users, and rounds of the storm among them.
     storms: [(usize, usize); 2],
     is_whole: bool,
 }
@@ -79,6 +80,7 @@ fn run() -> Result {
         node.have_users(users)?;
         measured.push(measure(&node, users, &form)?);
     }
+    let flat = flat::measure(&mut node, form.rounds)?;
     let mut storm = Vec::new();
     for (users, rounds) in form.storms {
         if users <= 30 {
@@ -96,7 +98,13 @@ fn run() -> Result {
         );
         storm.push((users, rounds, wrong));
     }
-    let text = report::text(&measured, &counts, &storm, form.parallel);
+    let text = report::text(&report::Results {
+        measured: &measured,
+        counts: &counts,
+        flat: &flat,
+        storm: &storm,
+        at_once: form.parallel,
+    });
     println!("{text}");
     if form.is_whole {
         bench::write_section("sessions", &text)?;

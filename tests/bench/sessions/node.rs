@@ -2,9 +2,9 @@
 //! What is measured is of `main`; here is how one burst of logins is made.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use bench::{compile, median};
@@ -27,8 +27,22 @@ close_session) userdel -r "$PAM_USER" >/dev/null 2>&1 ;;
 esac
 exit 0
 "#;
+/// Everybody is to have a sudoers file, however many are on.
 const CONFIG: &str = "pam-services = [\"ours\"]\n\
+                      [sudo]\nmax-files = 100000\n\
                       [[role]]\nmatch = \"bench\"\ncreate-user = true\nsudo = true\n";
+
+const LOGINS: &str = "/usr/local/bin/pam_logins";
+
+/// Sessions that stay until this is dropped.
+pub(crate) struct Held(Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
 
 pub(crate) struct Node {
     pub(crate) machine: Machine,
@@ -135,6 +149,8 @@ impl Node {
             file.write_all(few.as_bytes())?;
             file.write_all(more.as_bytes())?;
         }
+        // What changed a moment ago is read again at every login, lest it changes once more.
+        std::thread::sleep(Duration::from_millis(200));
         Ok(())
     }
 
@@ -161,7 +177,7 @@ impl Node {
         let ran = self.machine.run_for(
             Duration::from_secs(300),
             &[
-                "/usr/local/bin/pam_logins",
+                LOGINS,
                 service,
                 prefix,
                 &count.to_string(),
@@ -184,6 +200,27 @@ impl Node {
             logout: median(&logouts),
             wrong,
         })
+    }
+
+    /// So many sessions of as many users, which stay until the guard is dropped.
+    pub(crate) fn hold(&self, prefix: &str, count: usize) -> Result<Held> {
+        self.configure(false)?;
+        let count = count.to_string();
+        let mut child = self
+            .machine
+            .command(&[LOGINS, "ours", prefix, &count, "held", "no"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut told = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut told)?;
+        }
+        let held = Held(child);
+        match told.trim() {
+            "held" => Ok(held),
+            _ => Err(format!("pam_logins cannot hold sessions: {told:?}").into()),
+        }
     }
 
     /// Waits until nothing of ours is left to end.

@@ -1,0 +1,79 @@
+//! Whether a login costs the same among many existing users, and among many live sessions, as among few.
+//! The floor is asked in the same rounds: what slows the machine slows it, too.
+
+use std::time::Duration;
+
+use bench::Rounds;
+
+use crate::Result;
+use crate::node::Node;
+
+/// Few local users and many.
+pub(crate) const FEW: usize = 30;
+pub(crate) const MANY: usize = 100_000;
+/// Live sessions of as many users.
+pub(crate) const LIVE: usize = 1_000;
+
+const SUBJECTS: [&str; 2] = ["ours", "floor"];
+const LOGINS: usize = 20;
+/// The floor has glibc read all of /etc/passwd and /etc/group five times for each.
+const LOGINS_OF_THE_FLOOR: usize = 5;
+
+/// Milliseconds of a login, by subject; the same rounds of each pair belong together.
+pub(crate) struct Flat {
+    pub(crate) few: Rounds,
+    pub(crate) many: Rounds,
+    pub(crate) alone: Rounds,
+    pub(crate) crowded: Rounds,
+    /// Logins that were refused.
+    pub(crate) wrong: usize,
+}
+
+pub(crate) fn measure(node: &mut Node, rounds: usize) -> Result<Flat> {
+    let mut flat = Flat {
+        few: Rounds::default(),
+        many: Rounds::default(),
+        alone: Rounds::default(),
+        crowded: Rounds::default(),
+        wrong: 0,
+    };
+    for round in 0..rounds {
+        for users in [FEW, MANY] {
+            node.have_users(users)?;
+            let into = if users == FEW {
+                &mut flat.few
+            } else {
+                &mut flat.many
+            };
+            flat.wrong += logins(node, into, &format!("among{users}r{round}"))?;
+        }
+        eprintln!("round {round}: {FEW} and {MANY} users");
+    }
+    node.have_users(FEW)?;
+    for round in 0..rounds {
+        flat.wrong += logins(node, &mut flat.alone, &format!("alone{round}"))?;
+    }
+    let held = node.hold("live", LIVE)?;
+    for round in 0..rounds {
+        flat.wrong += logins(node, &mut flat.crowded, &format!("crowded{round}"))?;
+    }
+    drop(held);
+    node.settle(Duration::from_secs(300))?;
+    Ok(flat)
+}
+
+fn logins(node: &Node, into: &mut Rounds, prefix: &str) -> Result<usize> {
+    let mut wrong = 0;
+    for subject in SUBJECTS {
+        let count = if subject == "floor" {
+            LOGINS_OF_THE_FLOOR
+        } else {
+            LOGINS
+        };
+        node.logins(subject, &format!("{prefix}w"), 1, false, false)?;
+        let burst = node.logins(subject, &format!("{prefix}n"), count, false, false)?;
+        into.add(subject, burst.login);
+        wrong += burst.wrong;
+    }
+    Ok(wrong)
+}
