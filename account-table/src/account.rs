@@ -56,6 +56,17 @@ impl Account {
         self.buffer.words().get(index).copied().unwrap_or(0)
     }
 
+    /// One of the last words.
+    #[inline]
+    fn number(&self, which: usize) -> u64 {
+        let words = self.buffer.words();
+        let first = words.len().checked_sub(user::NUMBERS);
+        first
+            .and_then(|first| words.get(first + which))
+            .copied()
+            .unwrap_or(0)
+    }
+
     /// Offset in bytes and length of one of the four leading strings.
     #[inline]
     fn span(&self, which: usize) -> (usize, usize) {
@@ -91,12 +102,18 @@ impl Account {
         str::from_utf8(self.raw(which)).unwrap_or_default()
     }
 
+    /// Where the strings and their padding end, in bytes.
+    #[inline]
+    fn strings_end(&self) -> usize {
+        self.buffer.bytes().len().saturating_sub(user::NUMBERS * 8)
+    }
+
     /// Everything after the shell's NUL: aliases, then environment, each ended by a NUL.
     fn tail(&self) -> &[u8] {
         let (start, length) = self.span(3);
         self.buffer
             .bytes()
-            .get(start + length + 1..)
+            .get(start + length + 1..self.strings_end())
             .unwrap_or_default()
     }
 
@@ -112,14 +129,16 @@ impl Account {
         if shape & 0xff != user::KIND || !self.buffer.truncate((shape >> 48) as usize) {
             return false;
         }
-        let bytes = self.buffer.bytes();
+        let Some(bytes) = self.buffer.bytes().get(..self.strings_end()) else {
+            return false;
+        };
         let (aliases, environment) = self.counts();
         let (shell, length) = self.span(3);
         let fixed_end = shell + length + 1;
         let ended = (1..4).all(|which| bytes.get(self.span(which).0 - 1) == Some(&0))
             && bytes.get(fixed_end - 1) == Some(&0);
         let strings = user::GROUPS + self.group_count();
-        let Some(words) = self.buffer.words().get(strings..) else {
+        let Some(words) = self.buffer.words().get(strings..bytes.len() / 8) else {
             return false;
         };
         // Where there are only the four strings, all that may follow is less than a word of padding, and the zero bytes there are
@@ -171,9 +190,9 @@ impl Account {
             .unwrap_or_default()
     }
 
-    /// The two words that hold uid and gid, and the lengths of the four strings.
-    pub(crate) fn passwd_numbers(&self) -> (u64, u64) {
-        (self.word(user::IDS), self.word(user::LENGTHS))
+    /// Shape, IDs and lengths of the strings, as they stand in the record.
+    pub(crate) fn first_words(&self) -> [u64; user::GROUPS] {
+        [user::SHAPE, user::IDS, user::LENGTHS].map(|at| self.word(at))
     }
 
     /// The login: the user's name.
@@ -269,17 +288,17 @@ impl Account {
 
     /// When the account was made: microseconds of CLOCK_REALTIME.
     pub fn since_usec(&self) -> u64 {
-        self.word(user::SINCE)
+        self.number(user::SINCE)
     }
 
     /// Live sessions.
     pub fn sessions(&self) -> u32 {
-        self.word(user::SESSIONS) as u32
+        self.number(user::SESSIONS) as u32
     }
 
     /// How long logind is to wait after the last session before it stops the user's manager, in microseconds.
     pub fn stop_delay_usec(&self) -> u64 {
-        self.word(user::STOP_DELAY)
+        self.number(user::STOP_DELAY)
     }
 
     /// How systemd is to treat the user.
@@ -294,25 +313,25 @@ impl Account {
     /// Limit on tasks, if one is set.
     pub fn tasks_max(&self) -> Option<u64> {
         self.flag(user::HAS_TASKS_MAX)
-            .then(|| self.word(user::TASKS_MAX))
+            .then(|| self.number(user::TASKS_MAX))
     }
 
     /// Limit on memory in bytes, if one is set.
     pub fn memory_max(&self) -> Option<u64> {
         self.flag(user::HAS_MEMORY_MAX)
-            .then(|| self.word(user::MEMORY_MAX))
+            .then(|| self.number(user::MEMORY_MAX))
     }
 
     /// CPU weight, if one is set.
     pub fn cpu_weight(&self) -> Option<u64> {
         self.flag(user::HAS_CPU_WEIGHT)
-            .then(|| self.word(user::CPU_WEIGHT))
+            .then(|| self.number(user::CPU_WEIGHT))
     }
 
     /// File mode creation mask, if one is set.
     pub fn umask(&self) -> Option<u32> {
         self.flag(user::HAS_UMASK)
-            .then(|| (self.word(user::SESSIONS) >> 32) as u32)
+            .then(|| (self.number(user::SESSIONS) >> 32) as u32)
     }
 
     /// Environment for the sessions, as `NAME=value`.

@@ -1,5 +1,5 @@
 //! Lookups that write their answer straight into the caller's buffer: one pass over the record, no copy of our own in between.
-//! They accept plain records alone; what is unusual about one is left to `reader` and `account`, which read everything.
+//! This is the way of what is plain and stands still; everything else is left to `reader` and `account`, which read all of it.
 
 use core::mem::MaybeUninit;
 
@@ -7,55 +7,44 @@ use crate::account::Account;
 use crate::atomic::{AtomicU64, Ordering, fence};
 use crate::layout::{Index, hash_id, hash_name};
 use crate::memory::{copy_out, load_acquire};
-use crate::reader::{ATTEMPTS, Lookup, Slot, Verdict, Walk, between_attempts, record_under};
+use crate::reader::{Lookup, Walk, record_under};
 use crate::record::user;
 use crate::table::Table;
 
 /// What was written: login, GECOS, home and shell from the start of the buffer, one behind the other, each ended by a NUL.
-/// Two words, as they stand in the record: taken apart where they are used, they stay in registers until then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Passwd {
-    ids: u64,
-    lengths: u64,
-    is_locked: bool,
+    /// UID.
+    pub uid: u32,
+    /// GID of the private group.
+    pub gid: u32,
+    /// Whether nobody logs in as the user: no session is left, and processes go on.
+    pub is_locked: bool,
+    /// Where GECOS, home and shell begin; the login begins at 0.
+    pub starts: [usize; 3],
 }
 
 impl Passwd {
-    /// UID.
-    #[inline]
-    pub fn uid(self) -> u32 {
-        self.ids as u32
-    }
-
-    /// GID of the private group.
-    #[inline]
-    pub fn gid(self) -> u32 {
-        (self.ids >> 32) as u32
-    }
-
-    /// Whether nobody logs in as the user: no session is left, and processes go on.
-    #[inline]
-    pub fn is_locked(self) -> bool {
-        self.is_locked
-    }
-
-    /// Length of one of the four strings.
-    #[inline]
-    const fn length(self, which: usize) -> usize {
-        (self.lengths >> (16 * which) & 0xffff) as usize
-    }
-
-    /// Where GECOS, home and shell begin; the login begins at 0.
-    #[inline]
-    pub fn starts(self) -> [usize; 3] {
-        let gecos = self.length(0) + 1;
-        let home = gecos + self.length(1) + 1;
-        [gecos, home, home + self.length(2) + 1]
+    /// From the first three words of a record, and how many bytes its strings take.
+    #[inline(always)]
+    fn of([shape, ids, lengths]: [u64; 3]) -> (Passwd, usize) {
+        let end =
+            |start: usize, which: u32| start + (lengths >> (16 * which) & 0xffff) as usize + 1;
+        let gecos = end(0, 0);
+        let home = end(gecos, 1);
+        let shell = end(home, 2);
+        let passwd = Passwd {
+            uid: ids as u32,
+            gid: (ids >> 32) as u32,
+            is_locked: shape & user::LOCKED != 0,
+            starts: [gecos, home, shell],
+        };
+        (passwd, end(shell, 3))
     }
 }
 
 /// A private group; its name was written to the start of the buffer, with a NUL behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PrivateGroup {
     /// GID.
     pub gid: u32,
@@ -68,20 +57,62 @@ pub struct TooSmall;
 /// The answer, if it fits.
 pub type Fitting<T> = Result<T, TooSmall>;
 
-/// Who is looked for.
-#[derive(Clone, Copy)]
-enum Key<'a> {
-    Name(&'a [u8]),
-    Id(u32),
+/// Who is looked for: somebody of a name, or of an ID. A type for each, so that a key stays in registers.
+trait Key: Copy {
+    const INDEX: Index;
+
+    fn hash(self, seed: u64) -> u64;
+
+    /// Whether it is the user's login, or the ID given.
+    fn is_of(self, user: &Beginning<'_>, id: u32) -> bool;
+
+    fn find_user(self, table: &Table, account: &mut Account) -> Lookup<()>;
+
+    fn find_private_group(self, table: &Table, account: &mut Account) -> Lookup<()>;
 }
 
-/// What one look at a record comes to. Worth nothing before the head has been found unchanged.
-enum Look<T> {
-    Hit(Fitting<T>),
-    /// Somebody else's.
-    Other,
-    /// Damaged, found by an alias, not ASCII: to be read in full.
-    Unusual,
+impl Key for &[u8] {
+    const INDEX: Index = Index::Names;
+
+    #[inline(always)]
+    fn hash(self, seed: u64) -> u64 {
+        hash_name(seed, self)
+    }
+
+    #[inline(always)]
+    fn is_of(self, user: &Beginning<'_>, _: u32) -> bool {
+        user.is_called(self)
+    }
+
+    fn find_user(self, table: &Table, account: &mut Account) -> Lookup<()> {
+        table.find_user_by_name(self, account)
+    }
+
+    fn find_private_group(self, table: &Table, account: &mut Account) -> Lookup<()> {
+        table.find_private_group_by_name(self, account)
+    }
+}
+
+impl Key for u32 {
+    const INDEX: Index = Index::Ids;
+
+    #[inline(always)]
+    fn hash(self, seed: u64) -> u64 {
+        hash_id(seed, self)
+    }
+
+    #[inline(always)]
+    fn is_of(self, _: &Beginning<'_>, id: u32) -> bool {
+        self == id
+    }
+
+    fn find_user(self, table: &Table, account: &mut Account) -> Lookup<()> {
+        table.find_user_by_uid(self, account)
+    }
+
+    fn find_private_group(self, table: &Table, account: &mut Account) -> Lookup<()> {
+        table.find_private_group_by_gid(self, account)
+    }
 }
 
 #[inline]
@@ -91,29 +122,44 @@ fn load(word: &AtomicU64) -> u64 {
 
 /// The beginning of a user record: each word is loaded once, so what is decided from it stays true.
 struct Beginning<'a> {
-    numbers: Passwd,
-    has_aliases: bool,
+    /// Shape, IDs and lengths.
+    fixed: [u64; user::GROUPS],
     groups: &'a [AtomicU64],
+    /// From the first string on; behind the strings stands something else.
     strings: &'a [AtomicU64],
+    /// How many bytes of them are strings.
+    length: usize,
 }
 
 impl<'a> Beginning<'a> {
     #[inline(always)]
     fn of(record: &'a [AtomicU64]) -> Option<Beginning<'a>> {
-        let fixed = record.first_chunk::<{ user::GROUPS }>()?;
-        let shape = load(&fixed[user::SHAPE]);
-        let variable = record.get(user::GROUPS..(shape >> 48) as usize)?;
+        let (fixed, variable) = record.split_first_chunk::<{ user::GROUPS }>()?;
+        let fixed @ [shape, ..] = fixed.each_ref().map(load);
         let (groups, strings) = variable.split_at_checked((shape >> 32 & 0xffff) as usize)?;
-        (shape & 0xff == user::KIND).then_some(Beginning {
-            numbers: Passwd {
-                ids: load(&fixed[user::IDS]),
-                lengths: load(&fixed[user::LENGTHS]),
-                is_locked: shape & user::LOCKED != 0,
-            },
-            has_aliases: shape >> 16 & 0xff != 0,
+        let words = (shape >> 48) as usize;
+        let length = words.checked_sub(user::GROUPS + user::NUMBERS + groups.len())?;
+        (shape & 0xff == user::KIND && words <= record.len()).then_some(Beginning {
+            fixed,
             groups,
             strings,
+            length: 8 * length,
         })
+    }
+
+    #[inline(always)]
+    fn login_length(&self) -> usize {
+        (self.fixed[user::LENGTHS] & 0xffff) as usize
+    }
+
+    #[inline(always)]
+    fn uid(&self) -> u32 {
+        self.fixed[user::IDS] as u32
+    }
+
+    #[inline(always)]
+    fn gid(&self) -> u32 {
+        (self.fixed[user::IDS] >> 32) as u32
     }
 
     /// Whether the login is `name`, compared a word at a time where both lie.
@@ -124,7 +170,7 @@ impl<'a> Beginning<'a> {
             return false;
         };
         let same = |cell: &AtomicU64, word: &[u8; 8]| load(cell) == u64::from_ne_bytes(*word);
-        if self.numbers.length(0) != name.len()
+        if self.login_length() != name.len()
             || !cells.iter().zip(words).all(|(cell, word)| same(cell, word))
         {
             return false;
@@ -146,73 +192,44 @@ impl<'a> Beginning<'a> {
 }
 
 /// What can be looked for.
-trait Answer: Sized {
+trait Answer: Copy + Default {
     /// What the caller provides for it.
     type Room: ?Sized;
 
-    /// One pass over a record that may be changing meanwhile.
-    fn look(record: &[AtomicU64], key: Key<'_>, room: &mut Self::Room) -> Look<Self>;
+    /// One pass over a record that may be changing meanwhile: worth nothing before the head has been found unchanged. None if it is
+    /// somebody else's, damaged, found by an alias, not ASCII, or does not fit.
+    fn look(record: &[AtomicU64], key: impl Key, room: &mut Self::Room) -> Option<Self>;
 
-    /// The same from a full copy; None if it is somebody else's.
-    fn in_full(account: &Account, key: Key<'_>, room: &mut Self::Room) -> Option<Fitting<Self>>;
+    /// Finds a full copy.
+    fn find(table: &Table, key: impl Key, account: &mut Account) -> Lookup<()> {
+        key.find_user(table, account)
+    }
+
+    /// The answer from that.
+    fn in_full(account: &Account, room: &mut Self::Room) -> Fitting<Self>;
 }
 
 impl Answer for Passwd {
     type Room = [MaybeUninit<u8>];
 
     #[inline(always)]
-    fn look(record: &[AtomicU64], key: Key<'_>, room: &mut [MaybeUninit<u8>]) -> Look<Passwd> {
-        let Some(user) = Beginning::of(record) else {
-            return Look::Unusual;
-        };
-        let is_it = match key {
-            Key::Name(name) => user.is_called(name),
-            Key::Id(id) => user.numbers.uid() == id,
-        };
-        match (is_it, key) {
-            (true, _) => (),
-            (false, Key::Name(_)) if user.has_aliases => return Look::Unusual,
-            (false, _) => return Look::Other,
+    fn look(record: &[AtomicU64], key: impl Key, room: &mut [MaybeUninit<u8>]) -> Option<Passwd> {
+        let user = Beginning::of(record)?;
+        let (found, length) = Passwd::of(user.fixed);
+        let [gecos, home, shell] = found.starts;
+        if !key.is_of(&user, user.uid()) || gecos == 1 || length > user.length {
+            return None;
         }
-        let [gecos, home, shell] = user.numbers.starts();
-        let length = shell + user.numbers.length(3) + 1;
-        // What cannot be right is looked at before the room: it needs none.
-        if gecos == 1 || length > 8 * user.strings.len() {
-            return Look::Unusual;
-        }
-        let Some(room) = room.get_mut(..length) else {
-            return Look::Hit(Err(TooSmall));
-        };
-        let Some(copy) = copy_out(user.strings, room) else {
-            return Look::Unusual;
-        };
+        let copy = copy_out(user.strings, length, room)?;
         let ended = [gecos, home, shell, length]
             .iter()
             .all(|&next| copy.bytes.get(next - 1) == Some(&0));
-        if !ended || copy.zeros != 4 {
-            return Look::Unusual;
-        }
-        Look::Hit(Ok(user.numbers))
+        (ended && copy.letters == length - 4).then_some(found)
     }
 
-    fn in_full(
-        account: &Account,
-        key: Key<'_>,
-        room: &mut [MaybeUninit<u8>],
-    ) -> Option<Fitting<Passwd>> {
-        let is_it = match key {
-            Key::Name(name) => account.is_called(name),
-            Key::Id(id) => account.uid() == id,
-        };
-        is_it.then(|| {
-            put(account.passwd_strings(), room)?;
-            let (ids, lengths) = account.passwd_numbers();
-            Ok(Passwd {
-                ids,
-                lengths,
-                is_locked: account.locked(),
-            })
-        })
+    fn in_full(account: &Account, room: &mut [MaybeUninit<u8>]) -> Fitting<Passwd> {
+        put(account.passwd_strings(), room)?;
+        Ok(Passwd::of(account.first_words()).0)
     }
 }
 
@@ -222,106 +239,62 @@ impl Answer for PrivateGroup {
     #[inline(always)]
     fn look(
         record: &[AtomicU64],
-        key: Key<'_>,
+        key: impl Key,
         room: &mut [MaybeUninit<u8>],
-    ) -> Look<PrivateGroup> {
-        let Some(user) = Beginning::of(record) else {
-            return Look::Unusual;
-        };
-        let is_it = match key {
-            Key::Name(name) => user.is_called(name),
-            Key::Id(id) => user.numbers.gid() == id,
-        };
-        if !is_it {
-            return Look::Other;
+    ) -> Option<PrivateGroup> {
+        let user = Beginning::of(record)?;
+        let length = user.login_length() + 1;
+        if !key.is_of(&user, user.gid()) || length == 1 || length > user.length {
+            return None;
         }
-        let length = user.numbers.length(0) + 1;
-        if length == 1 || length > 8 * user.strings.len() {
-            return Look::Unusual;
-        }
-        let Some(room) = room.get_mut(..length) else {
-            return Look::Hit(Err(TooSmall));
-        };
-        match copy_out(user.strings, room) {
-            Some(copy) if copy.zeros == 1 && copy.bytes.last() == Some(&0) => {
-                Look::Hit(Ok(PrivateGroup {
-                    gid: user.numbers.gid(),
-                }))
-            }
-            _ => Look::Unusual,
-        }
+        let copy = copy_out(user.strings, length, room)?;
+        (copy.letters == length - 1 && copy.bytes.last() == Some(&0))
+            .then_some(PrivateGroup { gid: user.gid() })
     }
 
-    fn in_full(
-        account: &Account,
-        key: Key<'_>,
-        room: &mut [MaybeUninit<u8>],
-    ) -> Option<Fitting<PrivateGroup>> {
-        let is_it = match key {
-            Key::Name(name) => account.login_bytes() == name,
-            Key::Id(id) => account.gid() == id,
-        };
-        is_it.then(|| {
-            let length = put(account.login_bytes(), room)?;
-            put(b"\0", room.get_mut(length..).ok_or(TooSmall)?)?;
-            Ok(PrivateGroup { gid: account.gid() })
-        })
+    fn find(table: &Table, key: impl Key, account: &mut Account) -> Lookup<()> {
+        key.find_private_group(table, account)
+    }
+
+    fn in_full(account: &Account, room: &mut [MaybeUninit<u8>]) -> Fitting<PrivateGroup> {
+        let length = put(account.login_bytes(), room)?;
+        put(b"\0", room.get_mut(length..).ok_or(TooSmall)?)?;
+        Ok(PrivateGroup { gid: account.gid() })
     }
 }
 
 /// The gids of a user's supplementary groups, as many as there are, written to the start of the array.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memberships {
     /// How many were written.
     pub count: usize,
-}
-
-impl Memberships {
-    fn put(gids: impl Iterator<Item = u32>, room: &mut [u32]) -> Fitting<Memberships> {
-        let mut count = 0;
-        for gid in gids {
-            *room.get_mut(count).ok_or(TooSmall)? = gid;
-            count += 1;
-        }
-        Ok(Memberships { count })
-    }
 }
 
 impl Answer for Memberships {
     type Room = [u32];
 
     #[inline(always)]
-    fn look(record: &[AtomicU64], key: Key<'_>, room: &mut [u32]) -> Look<Memberships> {
-        let (Some(user), Key::Name(name)) = (Beginning::of(record), key) else {
-            return Look::Unusual;
-        };
-        if !user.is_called(name) {
-            return if user.has_aliases {
-                Look::Unusual
-            } else {
-                Look::Other
-            };
+    fn look(record: &[AtomicU64], key: impl Key, room: &mut [u32]) -> Option<Memberships> {
+        let user = Beginning::of(record)?;
+        if !key.is_of(&user, user.uid()) {
+            return None;
         }
         let mut count = 0;
         for word in user.groups.iter().map(load) {
-            let Some(gid) = room.get_mut(count) else {
-                return Look::Hit(Err(TooSmall));
-            };
             // Without a slot it is no membership.
-            *gid = word as u32;
+            *room.get_mut(count)? = word as u32;
             count += usize::from(word >> 32 != 0);
         }
-        Look::Hit(Ok(Memberships { count }))
+        Some(Memberships { count })
     }
 
-    fn in_full(account: &Account, key: Key<'_>, room: &mut [u32]) -> Option<Fitting<Memberships>> {
-        let Key::Name(name) = key else {
-            return None;
-        };
-        let gids = account.groups().map(|group| group.gid);
-        account
-            .is_called(name)
-            .then(|| Memberships::put(gids, room))
+    fn in_full(account: &Account, room: &mut [u32]) -> Fitting<Memberships> {
+        let mut count = 0;
+        for group in account.groups() {
+            *room.get_mut(count).ok_or(TooSmall)? = group.gid;
+            count += 1;
+        }
+        Ok(Memberships { count })
     }
 }
 
@@ -335,69 +308,53 @@ fn put(text: &[u8], room: &mut [MaybeUninit<u8>]) -> Fitting<usize> {
 }
 
 impl Table {
-    /// Looks a key up. No closures, nothing that goes through memory on the way: that took as long as the rest.
+    /// Looks a key up: straight on for as long as nothing is out of the ordinary. No loop but over the index, no closures, nothing
+    /// that goes through memory on the way: that took as long as the rest.
     #[inline(always)]
-    fn direct<T: Answer>(&self, key: Key<'_>, room: &mut T::Room) -> Lookup<Fitting<T>> {
-        if self.is_unreachable() {
-            return Lookup::Busy;
-        }
-        let (cells, geometry) = (self.cells(), self.geometry());
-        let (index, hash) = match key {
-            Key::Name(name) => (Index::Names, hash_name(self.seed(), name)),
-            Key::Id(id) => (Index::Ids, hash_id(self.seed(), id)),
-        };
-        for attempt in 0..ATTEMPTS {
-            let mut walk = Walk::begin(cells, geometry, index, hash);
-            while let Some(slot) = walk.next(cells) {
-                let Some(head_at) = geometry.user_head(slot).and_then(|at| cells.get(at)) else {
-                    continue;
-                };
-                // The head is the same before and after: all that was loaded in between is then what was written under it,
-                // as with a copy; see docs/account-table.md.
-                let head = load_acquire(head_at);
-                let Some(record) = record_under(cells, geometry, head) else {
-                    continue;
-                };
-                let seen = T::look(record, key, room);
-                fence(Ordering::Acquire);
-                let verdict = if load(head_at) != head {
-                    self.read_in_full(slot, key, room)
-                } else {
-                    match seen {
-                        Look::Hit(answer) => return Lookup::Found(answer),
-                        Look::Other => continue,
-                        Look::Unusual => self.read_in_full(slot, key, room),
-                    }
-                };
-                match verdict {
-                    Verdict::Hit(answer) => return Lookup::Found(answer),
-                    Verdict::Other => (),
-                    Verdict::Busy => return Lookup::Busy,
+    fn direct<K: Key, T: Answer>(&self, key: K, room: &mut T::Room) -> Lookup<Fitting<T>> {
+        let hash = key.hash(self.seed());
+        let mut walk = Walk::begin(self.cells(), self.geometry(), K::INDEX, hash);
+        match walk.next(self.cells()) {
+            Some(slot) => {
+                if let Some(found) = self.look_at(slot, key, room) {
+                    return Lookup::Found(Ok(found));
                 }
             }
-            if walk.missed_nobody(cells) {
-                return Lookup::Absent;
-            }
-            between_attempts(attempt);
+            None if self.is_unreachable() => return Lookup::Busy,
+            None if walk.missed_nobody(self.cells()) => return Lookup::Absent,
+            None => (),
         }
-        Lookup::Busy
+        let mut found = T::default();
+        let fits = self.the_long_way(key, room, &mut found);
+        fits.map(|fits| fits.map(|()| found))
     }
 
-    /// Apart, so that nobody else pays for a stack frame with a record in it.
+    #[inline(always)]
+    fn look_at<T: Answer>(&self, slot: u32, key: impl Key, room: &mut T::Room) -> Option<T> {
+        let (cells, geometry) = (self.cells(), self.geometry());
+        let head_at = cells.get(geometry.user_head(slot)?)?;
+        // The head is the same before and after: all that was loaded in between is then what was written under it, as with a
+        // copy; see docs/account-table.md.
+        let head = load_acquire(head_at);
+        let found = T::look(record_under(cells, geometry, head)?, key, room)?;
+        fence(Ordering::Acquire);
+        (load(head_at) == head).then_some(found)
+    }
+
+    /// Apart, so that nobody else pays for a stack frame with a record in it, nor for an answer that comes by way of memory.
     #[cold]
     #[inline(never)]
-    fn read_in_full<T: Answer>(
+    fn the_long_way<T: Answer>(
         &self,
-        slot: u32,
-        key: Key<'_>,
+        key: impl Key,
         room: &mut T::Room,
-    ) -> Verdict<Fitting<T>> {
+        found: &mut T,
+    ) -> Lookup<Fitting<()>> {
         let mut account = Account::empty();
-        match self.read_user(slot, &mut account) {
-            Slot::Copied(_) => T::in_full(&account, key, room).map_or(Verdict::Other, Verdict::Hit),
-            Slot::Empty => Verdict::Other,
-            Slot::Busy => Verdict::Busy,
-        }
+        T::find(self, key, &mut account).map(|()| {
+            *found = T::in_full(&account, room)?;
+            Ok(())
+        })
     }
 
     /// The user with this login or alias, written as passwd's strings into `room`.
@@ -407,13 +364,13 @@ impl Table {
         name: &[u8],
         room: &mut [MaybeUninit<u8>],
     ) -> Lookup<Fitting<Passwd>> {
-        self.direct(Key::Name(name), room)
+        self.direct(name, room)
     }
 
     /// The user with this uid, written as passwd's strings into `room`.
     #[inline]
     pub fn passwd_by_uid(&self, uid: u32, room: &mut [MaybeUninit<u8>]) -> Lookup<Fitting<Passwd>> {
-        self.direct(Key::Id(uid), room)
+        self.direct(uid, room)
     }
 
     /// The private group of the user with this login, its name written into `room`.
@@ -423,7 +380,7 @@ impl Table {
         name: &[u8],
         room: &mut [MaybeUninit<u8>],
     ) -> Lookup<Fitting<PrivateGroup>> {
-        self.direct(Key::Name(name), room)
+        self.direct(name, room)
     }
 
     /// The private group with this gid, its name written into `room`.
@@ -433,7 +390,7 @@ impl Table {
         gid: u32,
         room: &mut [MaybeUninit<u8>],
     ) -> Lookup<Fitting<PrivateGroup>> {
-        self.direct(Key::Id(gid), room)
+        self.direct(gid, room)
     }
 
     /// The groups of the user with this login or alias, if no more than `room` is long.
@@ -443,6 +400,6 @@ impl Table {
         name: &[u8],
         room: &mut [u32],
     ) -> Lookup<Fitting<Memberships>> {
-        self.direct(Key::Name(name), room)
+        self.direct(name, room)
     }
 }

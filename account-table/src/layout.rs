@@ -4,7 +4,7 @@
 /// First word of every table file.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"tlprtacc");
 /// Raised with every change of this layout; readers of another version find no table.
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
 
 /// Bounds of the one number the geometry follows from: log2 of how many users the file can hold.
 pub(crate) const K_MIN: u32 = if cfg!(loom) { 3 } else { 4 };
@@ -115,26 +115,17 @@ impl Geometry {
         }
     }
 
-    /// Entries an index has room for; at most half of them are ever used.
-    pub(crate) const fn index_size(self, index: Index) -> usize {
-        match index {
-            Index::Names | Index::Ids => 4 << self.k,
-            Index::GroupNames | Index::Gids => 2 << self.k,
-        }
+    /// Entries each index has room for; at most half of them are ever used.
+    pub(crate) const fn index_size(self) -> usize {
+        2 << self.k
     }
 
     pub(crate) const fn index_base(self, index: Index) -> usize {
-        let base = header::WORDS + 2 * self.slots();
-        match index {
-            Index::Names => base,
-            Index::Ids => base + 4 * self.slots(),
-            Index::GroupNames => base + 8 * self.slots(),
-            Index::Gids => base + 10 * self.slots(),
-        }
+        header::WORDS + 2 * self.slots() + index as usize * self.index_size()
     }
 
     const fn heap_base(self) -> usize {
-        header::WORDS + 14 * self.slots()
+        header::WORDS + 10 * self.slots()
     }
 
     /// Lines in the heap: 512 bytes for each user.
@@ -222,8 +213,9 @@ pub(crate) mod entry {
         entry >> 32 == hash >> 32
     }
 
-    pub(crate) const fn slot(entry: u64) -> Option<u32> {
-        (entry as u32).checked_sub(1)
+    /// No slot there is if the entry is damaged.
+    pub(crate) const fn slot(entry: u64) -> u32 {
+        (entry as u32).wrapping_sub(1)
     }
 
     /// Where the walk for a hash, or for the hash of an entry, starts: the tag alone says, so an entry can be moved without
@@ -261,7 +253,8 @@ const fn mix(value: u64) -> u64 {
 /// Hash of a name: a word at a time, one multiplication each. Who knows the seed can build collisions; they cost the writer a
 /// rebuild under another seed and readers at most [`MAX_PROBE`] steps.
 pub(crate) fn hash_name(seed: u64, name: &[u8]) -> u64 {
-    let mut state = mix(seed ^ name.len() as u64);
+    // Above what is left of any name, so that the length of a short one is not mistaken for its letters.
+    let mut state = seed ^ (name.len() as u64) << 56;
     let mut rest = name;
     while let Some((word, tail)) = rest.split_first_chunk::<8>() {
         state = mix(state ^ u64::from_le_bytes(*word));
@@ -274,12 +267,12 @@ pub(crate) fn hash_name(seed: u64, name: &[u8]) -> u64 {
             .iter()
             .fold(0, |last, &byte| last << 8 | u64::from(byte)),
     };
-    mix(mix(state ^ last) ^ seed)
+    mix(state ^ last)
 }
 
-/// Hash of a uid or gid.
+/// Hash of a uid or gid. In the upper half it reaches all bits of the product's two halves, whatever the step between IDs is.
 pub(crate) fn hash_id(seed: u64, id: u32) -> u64 {
-    mix(mix(seed ^ u64::from(id)) ^ seed)
+    mix(seed ^ u64::from(id) << 32)
 }
 
 #[cfg(test)]
@@ -307,7 +300,7 @@ mod tests {
         let name = b"a-name-of-some-length-or-other";
         for length in 0..=name.len() {
             let name = &name[..length];
-            let (mut state, mut rest) = (mix(7 ^ length as u64), name);
+            let (mut state, mut rest) = (7 ^ (length as u64) << 56, name);
             while let Some((word, tail)) = rest.split_first_chunk::<8>() {
                 state = mix(state ^ u64::from_le_bytes(*word));
                 rest = tail;
@@ -315,7 +308,7 @@ mod tests {
             let last = rest
                 .iter()
                 .fold(0, |last, &byte| last << 8 | u64::from(byte));
-            assert_eq!(hash_name(7, name), mix(mix(state ^ last) ^ 7));
+            assert_eq!(hash_name(7, name), mix(state ^ last));
         }
     }
 

@@ -26,6 +26,33 @@ impl Cursor {
     }
 }
 
+/// Tells a damaged chain that comes back to where it has been, after at most three times its links (Brent's way): in a large
+/// file the length alone would let it go round for long.
+struct Circle {
+    seen: u64,
+    steps: u64,
+    until: u64,
+}
+
+impl Circle {
+    fn new(link: u64) -> Circle {
+        Circle {
+            seen: link,
+            steps: 0,
+            until: 1,
+        }
+    }
+
+    fn is_closed_by(&mut self, link: u64) -> bool {
+        self.steps += 1;
+        let closed = link == self.seen;
+        if self.steps == self.until {
+            (self.seen, self.steps, self.until) = (link, 0, 2 * self.until);
+        }
+        closed
+    }
+}
+
 impl Table {
     /// Hands the members of a shared group to `f`, until it breaks. Weakly consistent: who is a member throughout is seen exactly
     /// once, nobody is seen twice, who joins meanwhile is not seen. `Absent`: the group vanished meanwhile (or vanished and came
@@ -68,6 +95,7 @@ impl Table {
         let mut link = roster.first;
         // Chunks are only ever added for members that are there at once, so a sound chain is no longer than this.
         let mut lines_left = self.geometry().slots() / (LINE_WORDS - 1) + 2 * MAX_LINES as usize;
+        let mut circle = Circle::new(link);
         while link != 0 {
             let Some((first, count)) = self.geometry().words_of(Place::from_bits(link)) else {
                 break;
@@ -97,6 +125,9 @@ impl Table {
             link = self.word_acquire(first);
             if self.word(head_at) != roster.head {
                 return Lookup::Absent;
+            }
+            if circle.is_closed_by(link) {
+                break;
             }
         }
         fence(Ordering::Acquire);

@@ -46,11 +46,11 @@ impl<T> Lookup<T> {
 }
 
 /// How often a reader starts again before it says busy.
-pub(crate) const ATTEMPTS: u32 = 64;
+const ATTEMPTS: u32 = 64;
 /// From this attempt on it lets others run in between.
 const PATIENCE: u32 = 4;
 
-pub(crate) fn between_attempts(attempt: u32) {
+fn between_attempts(attempt: u32) {
     if attempt >= PATIENCE {
         yield_now();
     } else {
@@ -67,7 +67,7 @@ pub(crate) enum Slot {
 }
 
 /// What a lookup makes of a slot an index entry points to.
-pub(crate) enum Verdict<T> {
+enum Verdict<T> {
     Hit(T),
     Other,
     Busy,
@@ -93,7 +93,7 @@ impl Walk {
     /// Begins to walk the entries that may belong to `hash`.
     #[inline(always)]
     pub(crate) fn begin(cells: &[AtomicU64], geometry: Geometry, index: Index, hash: u64) -> Walk {
-        let size = geometry.index_size(index);
+        let size = geometry.index_size();
         Walk {
             index,
             base: geometry.index_base(index),
@@ -101,7 +101,7 @@ impl Walk {
             hash,
             moves: cells.get(index.moves()).map_or(0, load_acquire),
             at: entry::home(hash, size),
-            left: MAX_PROBE.min(size),
+            left: MAX_PROBE,
         }
     }
 
@@ -115,10 +115,8 @@ impl Walk {
             }
             self.at = (self.at + 1) & (self.size - 1);
             self.left -= 1;
-            if entry::has_tag_of(word, self.hash)
-                && let Some(slot) = entry::slot(word)
-            {
-                return Some(slot);
+            if entry::has_tag_of(word, self.hash) {
+                return Some(entry::slot(word));
             }
         }
         None
@@ -358,69 +356,20 @@ impl Table {
         )
     }
 
-    /// Finds a user by what the beginning of the record says: login, IDs and groups.
-    #[inline]
-    fn find_beginning(
-        &self,
-        index: Index,
-        hash: u64,
-        account: &mut Account,
-        is_it: impl Fn(&Account) -> bool,
-    ) -> Lookup<()> {
-        self.probe(
-            index,
-            hash,
-            |slot| match self.read_membership(slot, account) {
-                Slot::Copied(_) if is_it(account) => Verdict::Hit(()),
-                Slot::Copied(_) | Slot::Empty => Verdict::Other,
-                Slot::Busy => Verdict::Busy,
-            },
-            || None,
-        )
-    }
-
-    /// The user whose private group has this name, that is, the one with this login. Of `account` login and gid are to be used,
-    /// which are the group's, and nothing else.
+    /// The user whose private group has this name, that is, the one with this login; not with this alias.
     #[inline]
     pub fn find_private_group_by_name(&self, name: &[u8], account: &mut Account) -> Lookup<()> {
         let hash = hash_name(self.seed(), name);
-        self.find_beginning(Index::Names, hash, account, |account| {
+        self.find_user(Index::Names, hash, account, |account| {
             account.login_bytes() == name
         })
     }
 
-    /// The user whose private group has this gid; otherwise as [`Table::find_private_group_by_name`].
+    /// The user whose private group has this gid.
     #[inline]
     pub fn find_private_group_by_gid(&self, gid: u32, account: &mut Account) -> Lookup<()> {
         let hash = hash_id(self.seed(), gid);
-        self.find_beginning(Index::Ids, hash, account, |account| account.gid() == gid)
-    }
-
-    /// The user with this login or alias, for the sake of the groups: nothing else of `account` is to be used.
-    #[inline]
-    pub fn find_memberships_by_name(&self, name: &[u8], account: &mut Account) -> Lookup<()> {
-        let hash = hash_name(self.seed(), name);
-        self.probe(
-            Index::Names,
-            hash,
-            |slot| {
-                let beginning = self.read_membership(slot, account);
-                if matches!(beginning, Slot::Copied(_)) && account.login_bytes() == name {
-                    return Verdict::Hit(());
-                }
-                // Aliases stand at the end of a record.
-                let all = match beginning {
-                    Slot::Copied(_) if account.has_aliases() => self.read_user(slot, account),
-                    other => other,
-                };
-                match all {
-                    Slot::Copied(_) if account.is_called(name) => Verdict::Hit(()),
-                    Slot::Copied(_) | Slot::Empty => Verdict::Other,
-                    Slot::Busy => Verdict::Busy,
-                }
-            },
-            || None,
-        )
+        self.find_user(Index::Ids, hash, account, |account| account.gid() == gid)
     }
 
     /// The shared group with this name; of several, a synthesized one.

@@ -1,7 +1,8 @@
 //! What the words of a record mean: the layout of user and group records, and the values their fields can have.
 //! Reading and checking them is `account.rs`' and `group.rs`' business, writing them the writer's.
 
-/// The words of a user record; groups (one word each) and the strings follow.
+/// The words of a user record. First what glibc's questions are about: three words, then the groups (one word each), then the
+/// strings, so that who it is stands in the first cache line. The numbers that only userdb tells are the last words.
 pub(crate) mod user {
     /// `kind | flags << 8 | aliases << 16 | environment << 24 | groups << 32 | words << 48`.
     pub(crate) const SHAPE: usize = 0;
@@ -9,15 +10,18 @@ pub(crate) mod user {
     pub(crate) const IDS: usize = 1;
     /// Lengths of login, GECOS, home and shell, 16 bits each.
     pub(crate) const LENGTHS: usize = 2;
-    pub(crate) const SINCE: usize = 3;
-    pub(crate) const STOP_DELAY: usize = 4;
-    pub(crate) const TASKS_MAX: usize = 5;
-    pub(crate) const MEMORY_MAX: usize = 6;
-    pub(crate) const CPU_WEIGHT: usize = 7;
-    /// `sessions | umask << 32`.
-    pub(crate) const SESSIONS: usize = 8;
     /// From here: `gid | (slot + 1) << 32` for each group.
-    pub(crate) const GROUPS: usize = 9;
+    pub(crate) const GROUPS: usize = 3;
+
+    /// How many words there are behind the strings; which is which, counted from the first of them, follows.
+    pub(crate) const NUMBERS: usize = 6;
+    pub(crate) const SINCE: usize = 0;
+    pub(crate) const STOP_DELAY: usize = 1;
+    pub(crate) const TASKS_MAX: usize = 2;
+    pub(crate) const MEMORY_MAX: usize = 3;
+    pub(crate) const CPU_WEIGHT: usize = 4;
+    /// `sessions | umask << 32`.
+    pub(crate) const SESSIONS: usize = 5;
 
     pub(crate) const KIND: u64 = 1;
     pub(crate) const LOCKED: u64 = 1 << 8;

@@ -2,6 +2,7 @@
 //! Lookups themselves are in `reader`.
 
 use core::ffi::CStr;
+use core::mem::ManuallyDrop;
 use core::ops::Deref;
 
 use crate::atomic::{AtomicU64, Ordering};
@@ -66,20 +67,21 @@ impl Table {
     }
 }
 
-/// The table a [`TableCell`] holds; to be used for one question and then let go.
+/// The table a [`TableCell`] holds; to be used for one question and then let go. The mapping is the process' for good, so nothing
+/// is to be done then, and no lookup spends time on finding that out.
 #[derive(Debug)]
-pub struct TableRef(Table);
+pub struct TableRef(ManuallyDrop<Table>);
 
 impl TableRef {
-    const UNREACHABLE: TableRef = TableRef(Table {
+    const UNREACHABLE: TableRef = TableRef(ManuallyDrop::new(Table {
         mapping: Mapping::none(),
-    });
+    }));
 
     #[inline]
     fn of(shared: Shared) -> TableRef {
-        TableRef(Table {
+        TableRef(ManuallyDrop::new(Table {
             mapping: shared.mapping(),
-        })
+        }))
     }
 }
 

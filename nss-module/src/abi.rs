@@ -22,22 +22,24 @@ const USUAL_GROUPS: usize = 16;
 /// Runs the body of an entry point and tells glibc what came of it. errno is set with TRYAGAIN alone, where glibc looks at it:
 /// ERANGE makes it come back with a larger buffer, so nothing else may leave that there. In the module as shipped nothing can
 /// panic (the linker finds no panic machinery to link); should that ever be wrong, "try again" is not a false answer.
+#[inline(always)]
 fn answer(errnop: *mut c_int, body: impl FnOnce() -> Outcome) -> c_int {
-    let outcome = catch_unwind(AssertUnwindSafe(body)).unwrap_or(Outcome::Busy);
-    let (status, errno) = match outcome {
-        Outcome::Success => (NssStatus::Success, None),
-        Outcome::NotFound => (NssStatus::NotFound, None),
-        Outcome::TooSmall => (NssStatus::TryAgain, Some(libc::ERANGE)),
-        Outcome::Busy => (NssStatus::TryAgain, Some(libc::EAGAIN)),
-        Outcome::NoMemory => (NssStatus::TryAgain, Some(libc::ENOMEM)),
-    };
-    if let Some(errno) = errno
-        && !errnop.is_null()
-    {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Outcome::Success) => NssStatus::Success as c_int,
+        Ok(Outcome::NotFound) => NssStatus::NotFound as c_int,
+        Ok(Outcome::TooSmall) => try_again(errnop, libc::ERANGE),
+        Ok(Outcome::Busy) | Err(_) => try_again(errnop, libc::EAGAIN),
+        Ok(Outcome::NoMemory) => try_again(errnop, libc::ENOMEM),
+    }
+}
+
+#[cold]
+fn try_again(errnop: *mut c_int, errno: c_int) -> c_int {
+    if !errnop.is_null() {
         // SAFETY: glibc passes a valid pointer to an int, usually errno itself.
         unsafe { errnop.write(errno) };
     }
-    status as c_int
+    NssStatus::TryAgain as c_int
 }
 
 /// Writes the answer where the caller wants it, and only a complete one.
@@ -217,7 +219,7 @@ unsafe fn add_many_groups(
     limit: c_long,
 ) -> Outcome {
     let mut account = Account::empty();
-    match Outcome::from(table.find_memberships_by_name(user, &mut account)) {
+    match Outcome::from(table.find_user_by_name(user, &mut account)) {
         Outcome::Success => (),
         outcome => return outcome,
     }

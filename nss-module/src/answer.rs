@@ -82,14 +82,14 @@ pub(crate) fn account(
     let strings = free.as_mut_ptr().cast::<c_char>();
     match find(&table, free) {
         Lookup::Found(Ok(found)) => {
-            let [gecos, home, shell] = found.starts();
+            let [gecos, home, shell] = found.starts;
             Ok(CPasswd {
                 name: strings,
                 passwd: room
-                    .bytes(password(found.is_locked()))
+                    .bytes(password(found.is_locked))
                     .ok_or(Outcome::TooSmall)?,
-                uid: found.uid(),
-                gid: found.gid(),
+                uid: found.uid,
+                gid: found.gid,
                 gecos: strings.wrapping_add(gecos),
                 dir: strings.wrapping_add(home),
                 shell: strings.wrapping_add(shell),

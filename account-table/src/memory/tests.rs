@@ -1,52 +1,53 @@
-//! What is copied out of the table: every byte, each zero counted, nothing beyond.
+//! What is copied out of the table: every byte, each zero counted, zeros up to the next step and nothing beyond.
 //! The rest of `memory` is tested through the table.
 
 use core::mem::MaybeUninit;
 
 use crate::atomic::AtomicU64;
-use crate::memory::{as_room, copy_out};
+use crate::memory::{STEP, as_room, copy_out};
+
+fn cells_of(text: &[u8]) -> Vec<AtomicU64> {
+    text.chunks(8)
+        .map(|word| AtomicU64::new(u64::from_ne_bytes(word.try_into().unwrap())))
+        .collect()
+}
 
 #[test]
-fn every_length_is_copied_and_its_zeros_are_counted() {
-    for zero_at in 0..70 {
-        let text: Vec<u8> = (0..4096)
-            .map(|at| {
-                if at % 70 == zero_at {
-                    0
-                } else {
-                    at as u8 & 0x7f | 1
-                }
-            })
-            .collect();
-        let cells: Vec<AtomicU64> = text
-            .chunks(8)
-            .map(|word| AtomicU64::new(u64::from_ne_bytes(word.try_into().unwrap())))
-            .collect();
-        for length in (0..200).chain([4095, 4096]) {
-            let mut room = vec![0xee; length + 1];
-            let (inside, beyond) = room.split_at_mut(length);
-            let copied = copy_out(&cells, as_room(inside)).expect("ASCII");
-            assert_eq!(copied.bytes, &text[..length]);
-            let zeros = text[..length].iter().filter(|&&byte| byte == 0).count();
-            assert_eq!(copied.zeros, zeros, "of {length} bytes");
-            assert_eq!(beyond, [0xee]);
-        }
+fn every_length_is_copied_and_what_is_neither_zero_nor_beyond_ascii_is_counted() {
+    let text: Vec<u8> = (0..4096usize).map(|at| (at * 31 % 251) as u8).collect();
+    let cells = cells_of(&text);
+    for length in (1..300usize).chain([4079, 4080]) {
+        let taken = length.next_multiple_of(STEP);
+        let mut room = vec![0xee; taken + 1];
+        let copied = copy_out(&cells, length, as_room(&mut room)).expect("room");
+        assert_eq!(copied.bytes, &text[..length]);
+        let letters = text[..length]
+            .iter()
+            .filter(|&&byte| (1..0x80).contains(&byte));
+        assert_eq!(copied.letters, letters.count(), "of {length} bytes");
+        assert!(room[length..taken].iter().all(|&byte| byte == 0));
+        assert_eq!(room[taken], 0xee);
     }
 }
 
 #[test]
-fn what_is_not_ascii_or_not_there_is_refused_wherever_it_is() {
-    for at in 0..70 {
-        let mut text = [b'a'; 72];
-        text[at] = 0x80;
-        let cells: Vec<AtomicU64> = text
-            .chunks(8)
-            .map(|word| AtomicU64::new(u64::from_ne_bytes(word.try_into().unwrap())))
-            .collect();
-        for length in 0..=72 {
-            let copied = copy_out(&cells, &mut vec![MaybeUninit::uninit(); length]).is_some();
-            assert_eq!(copied, length <= at, "{at} in {length}");
-        }
-        assert!(copy_out(&cells, &mut [MaybeUninit::uninit(); 73]).is_none());
+fn as_many_letters_as_a_record_can_hold_are_counted_without_an_overflow() {
+    let cells = cells_of(&[b'a'; 4096]);
+    let mut room = [MaybeUninit::uninit(); 4096];
+    for length in [4064, 4079, 4080] {
+        let copied = copy_out(&cells, length, &mut room).expect("room");
+        assert_eq!(copied.letters, length);
     }
+}
+
+#[test]
+fn what_is_not_there_or_has_no_room_is_refused() {
+    let cells = cells_of(&[b'a'; 72]);
+    let copied = |length: usize, room: usize| {
+        copy_out(&cells, length, &mut vec![MaybeUninit::uninit(); room]).is_some()
+    };
+    assert!(copied(64, 64) && copied(49, 64) && copied(1, 16));
+    assert!(!copied(65, 80), "ten words of nine");
+    assert!(!copied(64, 63) && !copied(49, 63) && !copied(1, 15));
+    assert!(!copied(0, 16) && !copied(4081, 4096) && !copied(usize::MAX, 16));
 }

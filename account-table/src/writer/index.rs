@@ -43,7 +43,7 @@ impl Indexes {
     ) -> Result<(), Shortage> {
         let (base, size) = (
             map.geometry().index_base(index),
-            map.geometry().index_size(index),
+            map.geometry().index_size(),
         );
         if self.used[index as usize] >= size / 2 {
             return Err(Shortage::Room);
@@ -67,7 +67,7 @@ impl Indexes {
     fn find(&self, map: &WritableMapping, index: Index, wanted: u64) -> Option<usize> {
         let (base, size) = (
             map.geometry().index_base(index),
-            map.geometry().index_size(index),
+            map.geometry().index_size(),
         );
         let home = entry::home(wanted, size);
         (0..size)
@@ -82,7 +82,7 @@ impl Indexes {
     fn remove_at(&self, map: &WritableMapping, index: Index, place: usize) {
         let (base, size) = (
             map.geometry().index_base(index),
-            map.geometry().index_size(index),
+            map.geometry().index_size(),
         );
         let mut hole = place;
         for step in 1..size {
@@ -112,7 +112,7 @@ impl Indexes {
     ) -> Result<(), Shortage> {
         let (base, size) = (
             map.geometry().index_base(index),
-            map.geometry().index_size(index),
+            map.geometry().index_size(),
         );
         let wanted = |word: u64| {
             expected.partition_point(|&e| e <= word) - expected.partition_point(|&e| e < word)
@@ -130,7 +130,7 @@ impl Indexes {
         for words in expected.chunk_by(|a, b| a == b) {
             let word = words[0];
             for _ in self.count(map, index, word)..words.len() {
-                let slot = entry::slot(word).ok_or(Shortage::Crowded)?;
+                let slot = entry::slot(word);
                 self.used[index as usize] -= 1;
                 self.insert(map, index, word, slot)?;
             }
@@ -142,7 +142,7 @@ impl Indexes {
     fn count(&self, map: &WritableMapping, index: Index, word: u64) -> usize {
         let (base, size) = (
             map.geometry().index_base(index),
-            map.geometry().index_size(index),
+            map.geometry().index_size(),
         );
         let home = entry::home(word, size);
         let way = (0..size)

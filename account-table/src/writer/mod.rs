@@ -28,7 +28,7 @@ use crate::layout::{Geometry, K_MAX, PAGE, WORD, header};
 use crate::memory::{Unopened, WritableMapping, random};
 use crate::table::Trust;
 
-/// A new table has room for 1024 users (640 KiB); it doubles as needed.
+/// A new table has room for 1024 users (596 KiB); it doubles as needed.
 const FIRST_K: u32 = 10;
 
 /// Device and inode of a file.
@@ -132,7 +132,7 @@ impl Writer {
         let geometry = self.state.geometry();
         let heads = crate::layout::header::WORDS..geometry.index_base(crate::layout::Index::Names);
         let hints = crate::layout::Index::ALL.into_iter().flat_map(|index| {
-            geometry.index_base(index)..geometry.index_base(index) + geometry.index_size(index)
+            geometry.index_base(index)..geometry.index_base(index) + geometry.index_size()
         });
         heads
             .chain(hints)

@@ -243,7 +243,7 @@ impl AccountSpec {
             strings.push(0);
         }
 
-        let words = user::GROUPS + groups.len() + strings.len().div_ceil(8);
+        let words = user::GROUPS + groups.len() + strings.len().div_ceil(8) + user::NUMBERS;
         if words > MAX_RECORD_WORDS {
             return Err(too_long(self.longest_part()));
         }
@@ -267,13 +267,6 @@ impl AccountSpec {
         record[user::SHAPE] = flags | counts | (words as u64) << 48;
         record[user::IDS] = u64::from(self.uid) | u64::from(self.gid) << 32;
         record[user::LENGTHS] = lengths;
-        record[user::SINCE] = self.since_usec;
-        record[user::STOP_DELAY] = self.stop_delay_usec;
-        record[user::TASKS_MAX] = self.tasks_max.unwrap_or(0);
-        record[user::MEMORY_MAX] = self.memory_max.unwrap_or(0);
-        record[user::CPU_WEIGHT] = self.cpu_weight.unwrap_or(0);
-        record[user::SESSIONS] =
-            u64::from(self.sessions) | u64::from(self.umask.unwrap_or(0)) << 32;
         record.extend(
             groups
                 .iter()
@@ -281,6 +274,15 @@ impl AccountSpec {
                 .map(|(group, &slot)| u64::from(group.gid) | (u64::from(slot) + 1) << 32),
         );
         record.extend(words_of(&strings));
+        let mut numbers = [0; user::NUMBERS];
+        numbers[user::SINCE] = self.since_usec;
+        numbers[user::STOP_DELAY] = self.stop_delay_usec;
+        numbers[user::TASKS_MAX] = self.tasks_max.unwrap_or(0);
+        numbers[user::MEMORY_MAX] = self.memory_max.unwrap_or(0);
+        numbers[user::CPU_WEIGHT] = self.cpu_weight.unwrap_or(0);
+        numbers[user::SESSIONS] =
+            u64::from(self.sessions) | u64::from(self.umask.unwrap_or(0)) << 32;
+        record.extend(numbers);
         Ok(record)
     }
 

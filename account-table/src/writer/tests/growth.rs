@@ -17,7 +17,7 @@ fn regions_of_every_geometry_follow_each_other_and_end_with_the_file() {
         let mut end = geometry.group_head(slots - 1).unwrap() + 1;
         for index in Index::ALL {
             assert_eq!(geometry.index_base(index), end);
-            end += geometry.index_size(index);
+            end += geometry.index_size();
         }
         let (heap, _) = geometry.words_of(Place::new(0, 1)).unwrap();
         assert_eq!((heap, heap % 8), (end, 0));

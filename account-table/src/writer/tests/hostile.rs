@@ -47,7 +47,7 @@ fn ask_directly(table: &Table) {
     let mut gids = [0; 16];
     for name in [&b"alice"[..], b"Alice", b"dev", b"nobody", b""] {
         if let Lookup::Found(Ok(found)) = table.passwd_by_name(name, as_room(&mut room)) {
-            check_strings(&room, &found.starts());
+            check_strings(&room, &found.starts);
         }
         if let Lookup::Found(Ok(_)) = table.private_group_by_name(name, as_room(&mut room)) {
             check_strings(&room, &[]);
@@ -58,8 +58,8 @@ fn ask_directly(table: &Table) {
     }
     for id in [0, 1000, 1001, 3000, u32::MAX] {
         if let Lookup::Found(Ok(found)) = table.passwd_by_uid(id, as_room(&mut room)) {
-            assert_eq!(found.uid(), id);
-            check_strings(&room, &found.starts());
+            assert_eq!(found.uid, id);
+            check_strings(&room, &found.starts);
         }
         if let Lookup::Found(Ok(found)) = table.private_group_by_gid(id, as_room(&mut room)) {
             assert_eq!(found.gid, id);
