@@ -70,6 +70,11 @@ fuzz: setup ## a hundred million damaged variants of the table under its readers
 	FUZZ_VARIANTS=$(or $(FUZZ_VARIANTS),100000000) CARGO_PROFILE_RELEASE_LTO=off \
 	    $(CARGO) test --locked --release -p account-table --lib no_variant_of_a_good_file -- --nocapture
 
+.PHONY: bench-hostile
+bench-hostile: setup ## how long a lookup takes of things in the table's place and of the worst tables there can be
+	CARGO_PROFILE_RELEASE_LTO=off $(CARGO) test --locked --release -p account-table --lib worst -- --nocapture
+	$(CARGO) test --locked -p nss-module --test module hostile -- --nocapture
+
 check-stress: setup ## a minute of lookups by eight threads while the table's writer is killed every second
 	STRESS_SECONDS=60 $(CARGO) test --locked -p nss-module --test module killed -- --nocapture
 
@@ -98,6 +103,10 @@ endef
 
 faults: deb ## a fault at each system call of teleport-sessiond during a login (half an hour); results in docs/faults.md
 	TELEPORT_USERDB_FAULTS=all $(CARGO) test --locked -p teleport-userdb-tests --test faults -- --nocapture
+
+.PHONY: check-storm
+check-storm: deb ## ten thousand logins, 64 at a time, each looked up as soon as it is open and as soon as it is closed
+	TELEPORT_USERDB_STORM=157 $(CARGO) test --locked -p teleport-userdb-tests --test login storm -- --nocapture
 
 soak: deb ## a thousand restarts of each daemon under load, 10000 sessions, services stopped for minutes: tests/e2e/survive at length
 	TELEPORT_USERDB_SOAK=1000 $(CARGO) test --locked -p teleport-userdb-tests --test survive -- --nocapture

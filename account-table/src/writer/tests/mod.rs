@@ -9,6 +9,7 @@ mod growth;
 mod hostile;
 mod model;
 mod stress;
+mod worst;
 
 use std::ffi::CString;
 use std::os::unix::fs::MetadataExt;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::{fs, process};
 
 use super::{AccountSpec, GroupSpec, Writer};
-use crate::{Account, GroupOrigin, Lookup, Table, Trust};
+use crate::{Account, Group, GroupOrigin, Lookup, Table, Trust};
 
 /// A folder of its own, removed with everything in it.
 pub(super) struct Scratch {
