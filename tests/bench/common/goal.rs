@@ -21,6 +21,8 @@ pub struct Goal {
     pub bound: Bound,
     /// What was measured.
     pub measured: f64,
+    /// What the floor, the least that is possible, reaches of it where that says something.
+    pub floor: Option<f64>,
 }
 
 impl Goal {
@@ -30,6 +32,15 @@ impl Goal {
             what: what.into(),
             bound,
             measured,
+            floor: None,
+        }
+    }
+
+    /// The goal with what the floor reaches of it.
+    pub fn with_floor(self, floor: f64) -> Goal {
+        Goal {
+            floor: Some(floor),
+            ..self
         }
     }
 
@@ -42,8 +53,9 @@ impl Goal {
     }
 }
 
-/// Goals as a Markdown table, one row each.
+/// Goals as a Markdown table, one row each; what the floor reaches stands beside, if any goal says it.
 pub fn goals_table(goals: &[Goal]) -> String {
+    let floors = goals.iter().any(|goal| goal.floor.is_some());
     let rows: Vec<Vec<String>> = goals
         .iter()
         .map(|goal| {
@@ -51,15 +63,20 @@ pub fn goals_table(goals: &[Goal]) -> String {
                 Bound::AtMost(most) => ("≤", most),
                 Bound::AtLeast(least) => ("≥", least),
             };
-            vec![
+            let mut row = vec![
                 goal.what.clone(),
                 format!("{sign} {}", figure(bound)),
                 figure(goal.measured),
                 if goal.reached() { "yes" } else { "**no**" }.to_owned(),
-            ]
+            ];
+            if floors {
+                row.push(goal.floor.map_or(String::new(), figure));
+            }
+            row
         })
         .collect();
-    table(&["goal", "bound", "measured", "reached"], &rows)
+    let head = ["goal", "bound", "measured", "reached", "the floor itself"];
+    table(&head[..if floors { 5 } else { 4 }], &rows)
 }
 
 /// A number with as many digits as say something.
@@ -89,5 +106,9 @@ mod tests {
         assert!(!Goal::new("x", Bound::AtMost(1.0), 1.01).reached());
         let rows = goals_table(&[Goal::new("a", Bound::AtMost(1.5), 1.7349)]);
         assert!(rows.contains("| a | ≤ 1.50 | 1.73 | **no** |"), "{rows}");
+        let beside = Goal::new("b", Bound::AtLeast(2.0), 1.0).with_floor(1.2);
+        let rows = goals_table(&[Goal::new("a", Bound::AtMost(1.5), 1.0), beside]);
+        assert!(rows.contains("| a | ≤ 1.50 | 1 | yes |  |"), "{rows}");
+        assert!(rows.contains("| b | ≥ 2 | 1 | **no** | 1.20 |"), "{rows}");
     }
 }

@@ -18,8 +18,10 @@ pub(crate) enum Kind {
     Null,
     /// `/etc/passwd` and `/etc/group`.
     Files,
-    /// nss-systemd over drop-in files, inside the process (without systemd-userdbd, which is slower).
+    /// nss-systemd over drop-in files, inside the process: nobody is there to ask.
     Systemd,
+    /// nss-systemd over the same files, asking systemd-userdbd, as on a booted machine.
+    Userdbd,
     /// nscd's cache, warm.
     Nscd,
     /// SSSD's memory cache, warm.
@@ -29,12 +31,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 8] = [
+    pub(crate) const ALL: [Kind; 9] = [
         Kind::Teleport,
         Kind::Shm,
         Kind::Null,
         Kind::Files,
         Kind::Systemd,
+        Kind::Userdbd,
         Kind::Nscd,
         Kind::Sss,
         Kind::Publisher,
@@ -47,16 +50,27 @@ impl Kind {
             Kind::Null => "null",
             Kind::Files => "files",
             Kind::Systemd => "systemd",
+            Kind::Userdbd => "userdbd",
             Kind::Nscd => "nscd",
             Kind::Sss => "sss",
             Kind::Publisher => "publisher",
         }
     }
 
-    /// Sizes it is measured at. SSSD's cost of a hit does not depend on them, and filling its cache takes long.
+    /// What nsswitch.conf calls it.
+    pub(crate) fn service(self) -> &'static str {
+        match self {
+            Kind::Userdbd => "systemd",
+            kind => kind.name(),
+        }
+    }
+
+    /// Sizes it is measured at. SSSD's cost of a hit does not depend on them, and filling its cache takes long; of
+    /// systemd-userdbd it is the first lookup that is asked about.
     pub(crate) fn sizes(self) -> &'static [u32] {
         match self {
             Kind::Sss => &SIZES[1..3],
+            Kind::Userdbd => &SIZES[2..3],
             _ => &SIZES,
         }
     }

@@ -7,7 +7,7 @@ use crate::calls::Call;
 use crate::report::Measured;
 use crate::subject::{Kind, SIZES};
 
-const SERVICES: [Kind; 7] = [
+const SERVICES: [Kind; 8] = [
     Kind::Null,
     Kind::Shm,
     Kind::Teleport,
@@ -15,6 +15,7 @@ const SERVICES: [Kind; 7] = [
     Kind::Sss,
     Kind::Files,
     Kind::Systemd,
+    Kind::Userdbd,
 ];
 
 pub(crate) fn by_call(measured: &Measured, users: u32) -> String {
@@ -131,6 +132,7 @@ pub(crate) fn title(kind: Kind) -> &'static str {
         Kind::Null => "bare C, constant",
         Kind::Files => "nss_files",
         Kind::Systemd => "nss_systemd, drop-ins",
+        Kind::Userdbd => "nss_systemd, systemd-userdbd",
         Kind::Nscd => "nscd, warm",
         Kind::Sss => "SSSD, memory cache",
         Kind::Publisher => "publishing",

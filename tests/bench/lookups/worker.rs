@@ -70,7 +70,7 @@ pub(crate) fn run(subject: &str, users: &str) -> Result {
     }
     // nscd is asked before any service, as long as nobody has chosen services for the process.
     if subject.kind != Kind::Nscd {
-        use_only(subject.kind.name())?;
+        use_only(subject.kind.service())?;
     }
     let mut caller = Caller::new(subject.users);
     if matches!(subject.kind, Kind::Nscd | Kind::Sss) {

@@ -33,7 +33,7 @@ pub(crate) fn enter(subject: Subject) -> Result {
         // What nscd caches comes from somewhere quick: filling it is not what is measured.
         Kind::Nscd => "files shm".to_owned(),
         Kind::Publisher => "files teleport".to_owned(),
-        kind => format!("files {}", kind.name()),
+        kind => format!("files {}", kind.service()),
     };
     let nsswitch = format!("passwd: {services}\ngroup: {services}\n");
     replace("/etc/nsswitch.conf", &nsswitch)?;
@@ -46,6 +46,10 @@ pub(crate) fn enter(subject: Subject) -> Result {
         Kind::Shm => floor(users)?,
         Kind::Files => with_users_in_etc(users)?,
         Kind::Systemd => drop_ins(users)?,
+        Kind::Userdbd => {
+            drop_ins(users)?;
+            userdbd()?;
+        }
         Kind::Nscd => {
             floor(users)?;
             nscd()?;
@@ -159,7 +163,15 @@ fn until(what: &str, done: impl Fn() -> bool) -> Result {
     Ok(())
 }
 
-/// As Debian configures it, but that nothing expires while it is measured.
+/// Makes its own socket and the links that name what it answers for, where nobody has made them.
+fn userdbd() -> Result {
+    daemon("/usr/lib/systemd/systemd-userdbd", &[])?;
+    let socket = Path::new("/run/systemd/userdb/io.systemd.DropIn");
+    until("systemd-userdbd's socket", || socket.exists())
+}
+
+/// As Debian configures it, but that nothing expires while it is measured. What its clients in glibc do is the same with or
+/// without that: they look into its memory, as long as it is there.
 fn nscd() -> Result {
     fs::create_dir("/run/nscd")?;
     let mut conf = NSCD_CONF.to_owned();
