@@ -6,8 +6,19 @@ use rig::Machine;
 
 use crate::{ends, node};
 
-/// From the last close to nothing: `retire-delay`, `stop-timeout` and a second.
-const NOTHING_LEFT: Duration = Duration::from_secs(3 + 5 + 1);
+/// From the last close to nothing: `retire-delay`, `stop-timeout` and a second, which is for the work. It takes longer where
+/// processes wait for each other.
+fn nothing_left() -> Duration {
+    let waits = Duration::from_secs(3 + 5);
+    let load = std::fs::read_to_string("/proc/loadavg").expect("the kernel tells its load");
+    let load: f64 = load
+        .split(' ')
+        .next()
+        .and_then(|load| load.parse().ok())
+        .expect("a number");
+    let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
+    waits + Duration::from_secs(1).mul_f64(1.0 + load / processors as f64)
+}
 
 /// Whether no name service knows the login.
 fn is_withdrawn(machine: &Machine, login: &str) -> bool {
@@ -53,7 +64,7 @@ fn leaves_and(login: &str, leaving: &str, planted: impl FnOnce(&Machine, &str)) 
     .must();
     let ended = session.finish();
     ended.ran.must_end_with(7);
-    ends(&node, login, &uid, closed, NOTHING_LEFT);
+    ends(&node, login, &uid, closed, nothing_left());
     for right in ["root", "group"] {
         let had = node.sh(&format!("test -e /var/tmp/{login}.{right}"));
         assert!(

@@ -92,6 +92,8 @@ fn the_shell_start_up_of_a_home_that_stays() {
     alice(&node, "dev6", "keeper", trap);
     let kept = node.run(&["stat", "-c", "%a %F", "/home/dev6"]);
     assert_eq!(kept.must(), "700 directory");
+    let expected = home_while_reserved(&node, "dev6", "chief");
+    assert_eq!(expected, "/", "nobody has looked yet whose it is");
     let ended = bob(
         &node,
         "dev6",
@@ -122,6 +124,25 @@ fn the_shell_start_up_of_a_home_that_stays() {
     };
     let lines: Vec<&str> = again.lines().collect();
     assert!(lines[0] == "/home/dev6" && lines[1] == lines[2], "{again}");
+}
+
+/// The home that anybody may read of while Bob is let in, but not in yet.
+#[track_caller]
+fn home_while_reserved(node: &Machine, login: &str, roles: &str) -> String {
+    let began = Instant::now();
+    loop {
+        let mut reserved = node
+            .login(login)
+            .user("bob")
+            .roles(roles)
+            .hold("account")
+            .start();
+        if reserved.reaches("account") {
+            let home = node.sh(&format!("getent passwd {login} | cut -d: -f6"));
+            return home.must().to_owned();
+        }
+        assert!(began.elapsed() < IN_THE_END);
+    }
 }
 
 fn a_home_that_somebody_else_owns_is_refused_with_a_sentence_and_left_alone() {

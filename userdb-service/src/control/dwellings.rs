@@ -61,8 +61,8 @@ impl Daemon {
         if provided.is_ok() && matches!(plan.home, Home::Ephemeral { .. }) {
             self.registry.borrow_mut().given_a_home(&plan.login);
         }
-        if let Ok(Provided::Fresh) = provided {
-            // What was kept there for somebody else may have been thrown away.
+        if !matches!(provided, Ok(Provided::Present | Provided::Kept)) {
+            // What was kept there for somebody else may have been thrown away, whether or not there is another now.
             self.thrown_away.notify_one();
         }
         provided.map(drop).map_err(|error| {
@@ -72,8 +72,8 @@ impl Daemon {
     }
 
     /// Puts the ephemeral home of a login that has ended out of reach, and throws it away when nobody
-    /// has come back for it. One that cannot be kept is thrown away at once, as on a file system that is nearly full: whoever is next under this
-    /// login has the same UID.
+    /// has come back for it. One that cannot be kept, as on a file system that is nearly full, is thrown away at
+    /// once: whoever is next under this login has the same UID.
     ///
     /// # Errors
     /// The home may still be in place: the login must not end yet.

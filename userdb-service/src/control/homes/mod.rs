@@ -27,6 +27,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat, renameat2};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fchownat, unlinkat};
+use tokio::time::timeout;
 
 use self::mark::Mark;
 use super::janitor::{Janitor, mount_id};
@@ -37,6 +38,8 @@ use crate::policy::names::Login;
 /// Before the login whose home is being made.
 pub(super) const NEW: &str = ".new-";
 const KEPT: &str = ".kept-";
+/// How long a login waits for room that its own UID takes. PAM waits for 5 s in all.
+const HURRY: Duration = Duration::from_secs(2);
 
 /// Why there is no home. The login goes on with `/` and the person is told.
 #[derive(Debug)]
@@ -349,7 +352,14 @@ impl Homes {
 
     /// A new home, finished before it has its name.
     async fn make(&self, tenant: &Tenant<'_>) -> Result<Provided, HomeError> {
-        let home = self.begin(tenant)?;
+        let home = match self.begin(tenant) {
+            // Where there are quotas, what was thrown away of this UID counts until it is gone.
+            Err(HomeError::Io { error, .. }) if error.raw_os_error() == Some(libc::EDQUOT) => {
+                let _ = timeout(HURRY, self.empty_trash()).await;
+                self.begin(tenant)?
+            }
+            begun => begun?,
+        };
         self.copy_skel(tenant, home.as_fd()).await;
         self.name(tenant)?;
         Ok(Provided::Fresh)

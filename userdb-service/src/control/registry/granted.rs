@@ -8,6 +8,7 @@ use super::occupancy::synthesized_groups;
 use super::renounced::{brought, without_rights};
 use super::session::{Session, State};
 use super::{Effect, Registry};
+use crate::policy::plan::Home;
 use crate::policy::{self, Login, Plan};
 
 /// A login as it is to be published.
@@ -21,6 +22,17 @@ pub struct Published {
     pub since_usec: u64,
     /// How long it is left alone once its last session has ended.
     pub retire_delay: Duration,
+}
+
+/// The plan of a login that nobody is in yet. Whose a home that stays is, nobody has looked so far: with it in the record, sshd or a
+/// mail server would act on what another Teleport user has left there, and what they start for him would have the rights that
+/// come with the session.
+fn expected(plan: &Plan) -> Plan {
+    let mut plan = without_rights(plan);
+    if let Home::Persistent { .. } = plan.home {
+        plan.home = Home::None;
+    }
+    plan
 }
 
 impl Registry {
@@ -41,8 +53,7 @@ impl Registry {
         let brought = brought(&open, terms.shared);
         let plans: Vec<&Plan> = brought.iter().map(AsRef::as_ref).collect();
         sessions.first().map(|first| Published {
-            plan: policy::combine(&plans, terms.shared)
-                .unwrap_or_else(|| without_rights(&first.plan)),
+            plan: policy::combine(&plans, terms.shared).unwrap_or_else(|| expected(&first.plan)),
             sessions: u32::try_from(open.len()).unwrap_or(u32::MAX),
             since_usec: first.since_usec,
             retire_delay: terms.retire_delay,

@@ -101,11 +101,11 @@ impl Shared {
         true
     }
 
-    /// The session phase; whether it became a session. One that does not is over.
+    /// The session phase; whether it became a session just now. A reservation that does not is over.
     fn open(&mut self, which: usize) -> bool {
         let Known { id, open, .. } = self.known[which];
         if open {
-            return true;
+            return false;
         }
         let others = self.world.registry.others(id).expect("reserved");
         let plan = &self.world.registry.session(id).expect("reserved").plan;
