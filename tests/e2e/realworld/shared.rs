@@ -10,12 +10,20 @@ const FILE: &str = "30-shared";
 
 /// What a second Teleport user is told, or which rights it then has beside the first.
 #[track_caller]
-fn second(node: &Machine, login: &str, roles: &str) -> Ended {
+fn come_second(node: &Machine, login: &str, roles: &str) -> Ended {
     node.login(login)
         .user("bea")
         .roles(roles)
         .command("id -Gn | tr ' ' '\\n' | grep -x builders; sudo -n id -un 2>/dev/null; true")
         .run()
+}
+
+/// What a second Teleport user on the login may do whose rights are equal to those of the first, and one whose
+/// rights differ; nothing: it is not let in.
+struct Second {
+    rule: &'static str,
+    equal: Option<&'static str>,
+    differing: Option<&'static str>,
 }
 
 #[test]
@@ -29,43 +37,139 @@ fn two_teleport_users_on_a_login_have_what_the_configuration_says() {
         ("union", Some("root"), Some("builders\nroot")),
     ] {
         configure(&node, FILE, &format!("logins.shared = \"{rule}\"\n"));
-        let login = format!("both-{rule}");
-        let mut first = node
-            .login(&login)
-            .user("ann")
-            .roles("admin")
-            .hold("open")
-            .start();
-        first.reach("open");
-        for (roles, expected) in [("admin", equal), ("crew", differing)] {
-            let ended = second(&node, &login, roles);
-            match expected {
-                Some(written) => assert_eq!(ended.must_write(), written, "{rule} {roles}"),
-                None => {
-                    assert_eq!(
-                        ended.code("account"),
-                        Some("PERM_DENIED"),
-                        "{rule} {ended:?}"
-                    );
-                    let told = ended.messages().join(" ");
-                    assert!(
-                        told.contains(&login) && told.contains("another Teleport user"),
-                        "{told}"
-                    );
-                }
-            }
-        }
-        // The same Teleport user may have several role sets, and they add up.
-        let again = node
-            .login(&login)
-            .user("ann")
-            .roles("crew")
-            .command("id -Gn | tr ' ' '\\n' | grep -x builders; sudo -n id -un")
-            .run();
-        assert_eq!(again.must_write(), "builders\nroot", "{rule}");
-        first.finish().ran.must();
+        let second = Second {
+            rule,
+            equal,
+            differing,
+        };
+        one_after_the_other(&node, &second);
+        side_by_side(&node, &second);
+        at_the_same_moment(&node, &second);
     }
     forget(&node, FILE);
+}
+
+#[track_caller]
+fn one_after_the_other(node: &Machine, second: &Second) {
+    let rule = second.rule;
+    let login = format!("both-{rule}");
+    let mut first = node
+        .login(&login)
+        .user("ann")
+        .roles("admin")
+        .hold("open")
+        .start();
+    first.reach("open");
+    for (roles, expected) in [("admin", second.equal), ("crew", second.differing)] {
+        let ended = come_second(node, &login, roles);
+        match expected {
+            Some(written) => assert_eq!(ended.must_write(), written, "{rule} {roles}"),
+            None => {
+                assert_eq!(
+                    ended.code("account"),
+                    Some("PERM_DENIED"),
+                    "{rule} {ended:?}"
+                );
+                let told = ended.messages().join(" ");
+                assert!(
+                    told.contains(&login) && told.contains("another Teleport user"),
+                    "{told}"
+                );
+            }
+        }
+    }
+    // The same Teleport user may have several role sets, and they add up.
+    let again = node
+        .login(&login)
+        .user("ann")
+        .roles("crew")
+        .command("id -Gn | tr ' ' '\\n' | grep -x builders; sudo -n id -un")
+        .run();
+    assert_eq!(again.must_write(), "builders\nroot", "{rule}");
+    first.finish().ran.must();
+}
+
+/// Two who are both admitted before either has opened: the rights are settled at the openings.
+#[track_caller]
+fn side_by_side(node: &Machine, second: &Second) {
+    let (rule, Some(with_both)) = (second.rule, second.differing) else {
+        return;
+    };
+    let login = format!("side-{rule}");
+    let start = |user: &str, roles: &str| {
+        let login = node.login(&login).user(user).roles(roles);
+        let mut login = login.hold("account").hold("open").start();
+        login.reach("account");
+        login
+    };
+    let (mut ann, mut bea) = (start("ann", "admin"), start("bea", "crew"));
+    assert_eq!(has(node, &login), "", "reserved only, {rule}");
+    ann.go_on().reach("open");
+    assert_eq!(has(node, &login), "root", "bea holds nobody back, {rule}");
+    bea.go_on().reach("open");
+    assert_eq!(has(node, &login), with_both, "{rule}");
+    ann.finish().ran.must();
+    assert_eq!(has(node, &login), "builders", "{rule}");
+    bea.finish().ran.must();
+}
+
+/// Logins at the same moment, half of them of each of two Teleport users.
+const RACERS: usize = 6;
+
+#[track_caller]
+fn at_the_same_moment(node: &Machine, second: &Second) {
+    let rule = second.rule;
+    let login = format!("race-{rule}");
+    let start = |racer: usize| {
+        let (user, roles) = [("ann", "admin"), ("bea", "crew")][racer % 2];
+        let session = node.login(&login).user(user).roles(roles);
+        (user, session.hold("open").start())
+    };
+    let racers: Vec<_> = (0..RACERS).map(start).collect();
+    let mut on = Vec::new();
+    for (user, mut session) in racers {
+        if session.reaches("open") {
+            on.push((user, session));
+        } else {
+            let ended = session.finish();
+            assert_eq!(ended.code("account"), Some("PERM_DENIED"), "{ended:?}");
+        }
+    }
+    let who: BTreeSet<&str> = on.iter().map(|(user, _)| *user).collect();
+    let of_one = RACERS / 2;
+    match second.differing {
+        Some(rights) => {
+            assert_eq!((who.len(), on.len()), (2, RACERS), "{rule}");
+            assert_eq!(has(node, &login), rights, "{rule}");
+        }
+        // Whoever was first, with all of its sessions, and nobody else.
+        None => {
+            assert_eq!((who.len(), on.len()), (1, of_one), "{rule}");
+            let own = if who.contains("ann") {
+                "root"
+            } else {
+                "builders"
+            };
+            assert_eq!(has(node, &login), own, "{rule}");
+        }
+    }
+    for (_, session) in on {
+        session.finish().ran.must();
+    }
+    assert!(!node.run(&["id", &login]).succeeded());
+}
+
+/// What a login may do right now, as [`come_second`] tells it.
+#[track_caller]
+fn has(node: &Machine, login: &str) -> String {
+    let mut has = Vec::new();
+    if groups_of(node, login).contains(&"builders".to_owned()) {
+        has.push("builders");
+    }
+    if may(node, &uid(node, login), "sudo") {
+        has.push("root");
+    }
+    has.join("\n")
 }
 
 #[test]
@@ -97,91 +201,6 @@ fn who_was_admitted_as_an_equal_does_not_open_beside_rights_that_differ_by_then(
     );
     first.finish().ran.must();
     assert!(!node.run(&["id", "tessa"]).succeeded());
-}
-
-/// Two whose reservations stand side by side: what the login has once each of them has opened.
-#[test]
-fn what_the_rule_makes_of_two_holds_from_the_opening_of_the_second_on() {
-    let node = node_alone();
-    for (rule, with_both) in [("intersect", ""), ("union", "builders\nroot")] {
-        configure(&node, FILE, &format!("logins.shared = \"{rule}\"\n"));
-        let login = format!("side-{rule}");
-        let start = |user: &str, roles: &str| {
-            let login = node.login(&login).user(user).roles(roles);
-            let mut login = login.hold("account").hold("open").start();
-            login.reach("account");
-            login
-        };
-        let (mut ann, mut bea) = (start("ann", "admin"), start("bea", "crew"));
-        assert_eq!(has(&node, &login), "", "reserved only, {rule}");
-        ann.go_on().reach("open");
-        assert_eq!(has(&node, &login), "root", "bea holds nobody back, {rule}");
-        bea.go_on().reach("open");
-        assert_eq!(has(&node, &login), with_both, "{rule}");
-        ann.finish().ran.must();
-        assert_eq!(has(&node, &login), "builders", "{rule}");
-        bea.finish().ran.must();
-    }
-    forget(&node, FILE);
-}
-
-/// What a login may do right now, as the second one above is told.
-#[track_caller]
-fn has(node: &Machine, login: &str) -> String {
-    let mut has = Vec::new();
-    if groups_of(node, login).contains(&"builders".to_owned()) {
-        has.push("builders");
-    }
-    if may(node, &uid(node, login), "sudo") {
-        has.push("root");
-    }
-    has.join("\n")
-}
-
-/// Logins at the same moment, half of them of each of two Teleport users with rights of their own.
-const RACERS: usize = 8;
-
-#[test]
-fn of_those_who_come_at_once_all_or_one_teleport_users_are_let_in_as_the_rule_says() {
-    let node = node_alone();
-    for (rule, users, rights) in [
-        ("refuse", 1, None),
-        ("never", 1, None),
-        ("intersect", 2, Some("")),
-        ("union", 2, Some("builders\nroot")),
-    ] {
-        configure(&node, FILE, &format!("logins.shared = \"{rule}\"\n"));
-        let login = format!("race-{rule}");
-        let racers: Vec<_> = (0..RACERS)
-            .map(|racer| {
-                let (user, roles) = [("ann", "admin"), ("bea", "crew")][racer % 2];
-                let session = node.login(&login).user(user).roles(roles);
-                (user, session.hold("open").start())
-            })
-            .collect();
-        let mut on = Vec::new();
-        for (user, mut session) in racers {
-            if session.reaches("open") {
-                on.push((user, session));
-            } else {
-                let ended = session.finish();
-                assert_eq!(ended.code("account"), Some("PERM_DENIED"), "{ended:?}");
-            }
-        }
-        let who: BTreeSet<&str> = on.iter().map(|(user, _)| *user).collect();
-        assert_eq!((who.len(), on.len()), (users, users * RACERS / 2), "{rule}");
-        let own = if who.contains("ann") {
-            "root"
-        } else {
-            "builders"
-        };
-        assert_eq!(has(&node, &login), rights.unwrap_or(own), "{rule}");
-        for (_, session) in on {
-            session.finish().ran.must();
-        }
-        assert!(!node.run(&["id", &login]).succeeded());
-    }
-    forget(&node, FILE);
 }
 
 /// Calls the registry several times from one process, so that all calls are of one leader: a method, the login, the
