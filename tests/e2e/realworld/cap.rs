@@ -7,7 +7,9 @@ use std::time::Duration;
 use rig::{Login, Machine, Result, Suite, boot_node};
 
 use crate::programs::{from_the_first_session_to_the_last, lingering_gives_no_right_by_group};
-use crate::{DOAS, ROLES, configure, may, must_be_content, sudoers, uid, with_group};
+use crate::{
+    DOAS, ROLES, configure, forget, may, must_be_content, node_alone, sudoers, uid, with_group,
+};
 
 /// Sessions with sudo at once, of one greedy Teleport user and of as many others as it takes.
 const GREEDY: usize = 40;
@@ -197,4 +199,38 @@ fn two_hundred_sudo_users_leave_the_administrators_last_file_effective_beside_su
     assert_eq!(no_more, [[true; 2], [false; 2], [false; 2]]);
     assert_eq!(nobody, [[false; 2]; 3]);
     Ok(())
+}
+
+#[test]
+fn who_waits_for_room_has_it_from_the_next_daemon_too_and_when_the_bound_is_raised() {
+    let node = node_alone();
+    configure(&node, "40-one", "sudo.max-files = 1\n");
+    let people =
+        ["w-first", "w-second", "w-third"].map(|login| (login.to_owned(), login.to_owned()));
+    let mut on = Vec::new();
+    for (index, person) in people.iter().enumerate() {
+        let (mut session, without) = open(&node, std::slice::from_ref(person));
+        assert_eq!(without.len(), index.min(1), "{person:?}");
+        on.append(&mut session);
+    }
+    let with_file = || {
+        node.sh("cd /etc/sudoers.d && ls -d teleport-w-* || :")
+            .must()
+            .to_owned()
+    };
+    node.run(&["systemctl", "restart", "teleport-sessiond"])
+        .must();
+    assert_eq!(with_file(), "teleport-w-first");
+    // Not by its name: who came first is first.
+    on.remove(0).finish().ran.must();
+    node.within(IN_TIME, "the next has it", |node| {
+        may(node, &uid(node, "w-second"), "sudo")
+    });
+    assert_eq!(with_file(), "teleport-w-second");
+    forget(&node, "40-one");
+    node.within(IN_TIME, "there is room for all", |node| {
+        may(node, &uid(node, "w-third"), "sudo")
+    });
+    finish(on);
+    assert_eq!(with_file(), "");
 }
