@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rig::{Login, Machine, Result, Suite, boot_node};
 
+use crate::hostile::those_that_are_made_may_nothing;
 use crate::programs::{from_the_first_session_to_the_last, lingering_gives_no_right_by_group};
 use crate::{
     DOAS, ROLES, configure, forget, may, must_be_content, node_alone, sudoers, uid, with_group,
@@ -73,6 +74,10 @@ fn two_hundred_sudo_users_leave_the_administrators_last_file_effective_beside_su
     let programs = ["sudo", "sudo-rs", "doas"];
     from_the_first_session_to_the_last(&machine, &programs);
     lingering_gives_no_right_by_group(&machine, &programs);
+    let groups = "%wheel ALL=(ALL) NOPASSWD: ALL\n%admin ALL=(ALL) NOPASSWD: ALL\n";
+    sudoers(&machine, "groups", groups);
+    those_that_are_made_may_nothing(&machine, &programs, || ());
+    machine.run(&["rm", "/etc/sudoers.d/groups"]).must();
     sudoers(&machine, "zz-last", "walter ALL=(root) NOPASSWD: ALL\n");
     let walter = uid(&machine, "walter");
     let others: usize = machine

@@ -67,6 +67,42 @@ fn count_out(text: &str) -> String {
         .to_owned()
 }
 
+/// Each has its own name, its own group and the marker, and no program gives it anything; `look` is while all are on.
+#[track_caller]
+pub(crate) fn those_that_are_made_may_nothing(
+    machine: &Machine,
+    programs: &[&str],
+    look: impl FnOnce(),
+) {
+    let sessions: Vec<(&str, Login)> = MADE
+        .iter()
+        .map(|(given, name)| {
+            let mut session = machine.login(given).roles("dev").hold("open").start();
+            session.reach("open");
+            (*name, session)
+        })
+        .collect();
+    look();
+    for (name, _) in &sessions {
+        let uid = machine.run(&["id", "-u", name]).must().to_owned();
+        for program in programs {
+            assert!(!may(machine, &uid, program), "{name} {program}");
+        }
+        let groups = crate::groups_of(machine, name);
+        assert_eq!(groups, {
+            let mut expected = vec![(*name).to_owned(), "teleport-tmp".to_owned()];
+            expected.sort();
+            expected
+        });
+        let who = as_uid(machine, &uid, &["id", "-un"]);
+        assert_eq!(who.must(), *name);
+    }
+    must_be_content(machine);
+    for (_, session) in sessions {
+        session.finish().ran.must();
+    }
+}
+
 #[test]
 fn hostile_logins_gain_nothing_and_take_nothing_while_their_sessions_are_open() {
     let node = node_alone();
@@ -97,37 +133,10 @@ fn hostile_logins_gain_nothing_and_take_nothing_while_their_sessions_are_open() 
     let bytes = node.login("zacharÿ").flag("--latin1").roles("admin").run();
     assert_ne!(bytes.code("account"), Some("SUCCESS"), "{bytes:?}");
 
-    let sessions: Vec<(&str, Login)> = MADE
-        .iter()
-        .map(|(given, name)| {
-            let mut session = node.login(given).roles("dev").hold("open").start();
-            session.reach("open");
-            (*name, session)
-        })
-        .collect();
-    assert_eq!(
-        count_out(&others(&node)),
-        count_out(&before),
-        "while they are on"
-    );
-    for (name, _) in &sessions {
-        let uid = node.run(&["id", "-u", name]).must().to_owned();
-        for program in ["sudo", "doas"] {
-            assert!(!may(&node, &uid, program), "{name} {program}");
-        }
-        let groups = crate::groups_of(&node, name);
-        assert_eq!(groups, {
-            let mut expected = vec![(*name).to_owned(), "teleport-tmp".to_owned()];
-            expected.sort();
-            expected
-        });
-        let who = as_uid(&node, &uid, &["id", "-un"]);
-        assert_eq!(who.must(), *name);
-    }
-    must_be_content(&node);
-    for (_, session) in sessions {
-        session.finish().ran.must();
-    }
+    those_that_are_made_may_nothing(&node, &["sudo", "doas"], || {
+        let now = others(&node);
+        assert_eq!(count_out(&now), count_out(&before), "while they are on");
+    });
 
     etc.must_equal(&Etc::of(&node));
 
