@@ -53,6 +53,7 @@ pub(crate) fn alone<F: FnOnce()>(nsswitch: &str, environment: &[(&str, &str)], b
     );
     assert!(output.status.success(), "{}\n{out}{err}", output.status);
     assert!(out.contains(DONE), "no test is called {name}");
+    print!("{out}");
 }
 
 fn is_root() -> bool {
