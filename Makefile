@@ -106,7 +106,7 @@ faults: deb ## a fault at each system call of teleport-sessiond during a login (
 
 .PHONY: check-storm
 check-storm: deb ## ten thousand logins, 64 at a time, each looked up as soon as it is open and as soon as it is closed
-	TELEPORT_USERDB_STORM=157 $(CARGO) test --locked -p teleport-userdb-tests --test login storm -- --nocapture
+	TELEPORT_USERDB_STORM=160 $(CARGO) test --locked -p teleport-userdb-tests --test login storm -- --nocapture
 
 soak: deb ## a thousand restarts of each daemon under load, 10000 sessions, services stopped for minutes: tests/e2e/survive at length
 	TELEPORT_USERDB_SOAK=1000 $(CARGO) test --locked -p teleport-userdb-tests --test survive -- --nocapture
