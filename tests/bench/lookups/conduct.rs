@@ -98,6 +98,11 @@ fn enter(root: &Path, modules: &Path) -> Result {
         MsFlags::empty(),
         Some(options.as_str()),
     )?;
+    // As on any machine that has been booted: systemd-userdbd answers nothing without.
+    fs::write(
+        top.join("etc/machine-id"),
+        "6c6f6f6b757073206f6620626f6f7465\n",
+    )?;
     fs::copy(modules.join("first"), top.join("run-first"))?;
     fs::copy("/proc/self/exe", top.join("bench-lookups"))?;
     let library = fs::read_dir(top.join("usr/lib"))?
