@@ -6,10 +6,11 @@ use rig::{Login, Machine};
 
 use crate::{configure, forget, may, must_be_content, node_alone, sudoers, uid, with_group};
 
-/// Sessions at once.
+/// Sessions at the same time, and how many of them come at once.
 const MANY: usize = 64;
+const AT_ONCE: usize = 8;
 
-/// Starts sessions of one login at once and waits until all are open.
+/// Sessions of one login, open at the same time. A few come at once: how many can is asked elsewhere.
 fn many(node: &Machine, login: &str, roles: &str) -> Vec<Login> {
     let start = |_| {
         node.login(login)
@@ -18,9 +19,13 @@ fn many(node: &Machine, login: &str, roles: &str) -> Vec<Login> {
             .command("true")
             .start()
     };
-    let mut sessions: Vec<Login> = (0..MANY).map(start).collect();
-    for session in &mut sessions {
-        session.reach("command");
+    let mut sessions: Vec<Login> = Vec::new();
+    while sessions.len() < MANY {
+        let mut few: Vec<Login> = (0..AT_ONCE).map(start).collect();
+        for session in &mut few {
+            session.reach("command");
+        }
+        sessions.append(&mut few);
     }
     sessions
 }
