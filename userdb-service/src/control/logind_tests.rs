@@ -130,7 +130,8 @@ impl Bench {
             .stderr(Stdio::null())
             .spawn()
             .expect("this test needs dbus-daemon");
-        while !socket.exists() {
+        // The socket is there before it is listened on.
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
             std::thread::sleep(Duration::from_millis(5));
         }
         Bench { dir, bus, address }
