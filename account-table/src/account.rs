@@ -30,6 +30,16 @@ fn sum_of_bytes(word: u64) -> usize {
 /// Make it once with [`Account::empty`] and hand it to the `find_*` methods where its size matters; a fresh one has no content.
 pub struct Account {
     buffer: Buffer,
+    version: Version,
+}
+
+/// Which record an account is a copy of: in one file, records of equal versions are equal, and a slot has one at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Version {
+    /// The place in the table that the user keeps while it lives, from 0.
+    pub slot: u32,
+    /// What was published there, different each time.
+    pub head: u64,
 }
 
 impl Default for Account {
@@ -44,7 +54,18 @@ impl Account {
     pub fn empty() -> Account {
         Account {
             buffer: Buffer::new(),
+            version: Version::default(),
         }
+    }
+
+    /// Which record this is a copy of. For who keeps what was made of an account, until there is another version.
+    #[inline]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    pub(crate) fn set_version(&mut self, slot: u32, head: u64) {
+        self.version = Version { slot, head };
     }
 
     pub(crate) fn buffer_mut(&mut self) -> &mut Buffer {

@@ -32,7 +32,7 @@ mod table;
 #[cfg(feature = "writer")]
 mod writer;
 
-pub use account::{Account, MembershipRef};
+pub use account::{Account, MembershipRef, Version};
 pub use direct::{Fitting, Memberships, Passwd, PrivateGroup, TooSmall};
 pub use group::Group;
 pub use listing::Cursor;

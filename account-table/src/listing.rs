@@ -3,7 +3,7 @@
 
 use core::ops::ControlFlow;
 
-use crate::account::Account;
+use crate::account::{Account, Version};
 use crate::atomic::{Ordering, fence};
 use crate::group::Group;
 use crate::layout::{LINE_WORDS, MAX_LINES, Place, header, hint};
@@ -155,6 +155,17 @@ impl Table {
                 Slot::Copied(_) => Lookup::Found(()),
                 Slot::Empty => Lookup::Absent,
                 Slot::Busy => Lookup::Busy,
+            }
+        })
+    }
+
+    /// Which record comes next in an enumeration of users, without a look into it: enough for who has met that very one before.
+    pub fn next_version(&self, cursor: &mut Cursor) -> Lookup<Version> {
+        self.find_next(header::USERS_HIGH, cursor, |slot| {
+            let head_at = self.geometry().user_head(slot);
+            match head_at.map_or(0, |head_at| self.word_acquire(head_at)) {
+                0 => Lookup::Absent,
+                head => Lookup::Found(Version { slot, head }),
             }
         })
     }

@@ -207,6 +207,10 @@ impl Table {
         };
         match self.read(head_at, account.buffer_mut(), MAX_RECORD_WORDS) {
             Slot::Copied(_) if !account.settle() => Slot::Empty,
+            Slot::Copied(head) => {
+                account.set_version(slot, head);
+                Slot::Copied(head)
+            }
             outcome => outcome,
         }
     }

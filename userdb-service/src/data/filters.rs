@@ -97,6 +97,14 @@ impl Filters {
         })
     }
 
+    /// Whether everything passes.
+    pub(super) fn is_empty(&self) -> bool {
+        self.needles.is_none()
+            && self.dispositions.is_none()
+            && self.uuid.is_none()
+            && (self.id_min, self.id_max) == (0, u32::MAX)
+    }
+
     /// How many records may be looked at before others have their turn.
     pub(super) fn stride(&self) -> usize {
         STRIDE / self.needles.as_ref().map_or(1, Vec::len)
@@ -187,6 +195,38 @@ mod tests {
     fn no_filter_passes_everything() {
         assert!(passes(Asked::default()));
         assert!(fuzzy(&[]));
+    }
+
+    #[test]
+    fn any_one_filter_is_a_filter() {
+        let is_empty = |asked| Filters::read(asked).unwrap().is_empty();
+        assert!(is_empty(Asked::default()));
+        let fuzzy_names = Some(vec![String::new()]);
+        let dispositions = DISPOSITIONS.iter().map(|name| (*name).into());
+        for asked in [
+            Asked {
+                fuzzy_names,
+                ..Asked::default()
+            },
+            Asked {
+                disposition_mask: Some(dispositions.collect()),
+                ..Asked::default()
+            },
+            Asked {
+                id_min: Some(1),
+                ..Asked::default()
+            },
+            Asked {
+                id_max: Some(1),
+                ..Asked::default()
+            },
+            Asked {
+                uuid: Some(Uuid::nil().to_string()),
+                ..Asked::default()
+            },
+        ] {
+            assert!(!is_empty(asked));
+        }
     }
 
     #[test]

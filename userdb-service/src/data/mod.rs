@@ -9,11 +9,13 @@ mod accounts;
 pub mod daemon;
 mod filters;
 mod groups;
+mod json;
 mod memberships;
 mod memo;
 pub mod privileges;
 mod provider;
 mod record;
+mod rendered;
 mod users;
 
 pub use accounts::Accounts;

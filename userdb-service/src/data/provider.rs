@@ -1,7 +1,7 @@
 //! The varlink service: which method, whose service name, and the pace of an answer.
 //! What is found for a query is decided in `users`, `groups` and `memberships`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,12 +13,13 @@ use super::SERVICE;
 use super::accounts::Accounts;
 use super::groups::GroupQuery;
 use super::memberships::MembershipQuery;
-use super::memo::{LONGEST_ANSWER, Memo, State};
+use super::memo::{Memo, State};
 use super::protocol::{GetGroupRecord_Args, GetMemberships_Args, GetUserRecord_Args};
+use super::rendered::Rendered;
 use super::users::UserQuery;
 use crate::runtime::peer::Peer;
 use crate::runtime::transport::{
-    Call, Copies, Disconnect, Interface, InvalidParameter, NoParameters, Replies, Service,
+    Call, Disconnect, Interface, InvalidParameter, NoParameters, Replies, Service,
 };
 
 /// `io.systemd.UserDatabase`, answered from the published table.
@@ -29,8 +30,9 @@ pub struct Provider {
     /// Room for the account being looked at: 4 KiB that need not be moved.
     account: RefCell<Account>,
     memo: RefCell<Memo>,
-    /// What answers on their way into `memo` may take.
-    copies: Copies,
+    rendered: RefCell<Rendered>,
+    /// When it rested last.
+    rested: Cell<u64>,
 }
 
 /// The errors of the interface that we answer with.
@@ -77,7 +79,10 @@ pub(super) trait Query {
 #[derive(Debug)]
 pub(super) struct Answering<'t> {
     pub(super) table: &'t Table,
+    /// Which file the table is.
+    pub(super) file: u64,
     pub(super) account: &'t mut Account,
+    pub(super) rendered: &'t mut Rendered,
     pub(super) machine: Option<Uuid>,
     /// Microseconds of CLOCK_REALTIME.
     pub(super) now: u64,
@@ -100,13 +105,22 @@ impl Provider {
             machine,
             account: RefCell::new(Account::empty()),
             memo: RefCell::default(),
-            copies: Copies::new(LONGEST_ANSWER),
+            rendered: RefCell::default(),
+            rested: Cell::new(0),
         }
     }
 
-    /// Forgets answers that nobody has asked for since the last time this was called.
+    /// Forgets answers and records that nobody has asked for since the last time this was called.
     pub fn rest(&self) {
-        self.memo.borrow_mut().rest();
+        let (mut memo, mut rendered) = (self.memo.borrow_mut(), self.rendered.borrow_mut());
+        memo.rest();
+        rendered.rest();
+        let now = now();
+        if now < self.rested.replace(now) {
+            // The clock has been set back, and no record may be from the future.
+            memo.forget();
+            rendered.forget();
+        }
     }
 
     fn state(&self) -> Option<State> {
@@ -122,10 +136,10 @@ impl Provider {
         match query {
             Ok(query) => {
                 let before = self.state();
-                replies.keep(&self.copies);
-                self.answer(query, replies).await?;
+                let known = self.answer(query, replies).await?;
                 // Nothing has changed from before the first look to after the last.
-                if let (Some(state), Some(answer)) = (before, replies.kept())
+                if known
+                    && let (Some(state), Some(answer)) = (before, replies.whole())
                     && self.state() == before
                 {
                     self.memo.borrow_mut().keep(state, message, answer);
@@ -137,36 +151,43 @@ impl Provider {
         }
     }
 
+    /// False: it is not known now.
     async fn answer(
         &self,
         mut query: impl Query,
         replies: &mut Replies<'_>,
-    ) -> Result<(), Disconnect> {
+    ) -> Result<bool, Disconnect> {
         let mut tries = 0;
         // One table for the whole answer: what is replaced stays readable, a position in it stays good.
         let Some(mut table) = self.accounts.now() else {
-            return self.refuse(Refusal::NoRecordFound, replies).await;
+            self.refuse(Refusal::NoRecordFound, replies).await?;
+            return Ok(true);
         };
         loop {
             let step = query.step(
                 &mut Answering {
                     table: &table,
+                    file: table.state().map_or(0, |(file, _)| file),
                     account: &mut self.account.borrow_mut(),
+                    rendered: &mut self.rendered.borrow_mut(),
                     machine: self.machine,
                     now: now(),
                 },
                 replies,
             );
             match step {
-                Step::End(refusal) => return replies.end(refusal.name()).await,
+                Step::End(refusal) => {
+                    replies.end(refusal.name()).await?;
+                    return Ok(true);
+                }
                 Step::Pause => {
                     tries = 0;
                     replies.drain().await?;
                     tokio::task::yield_now().await;
                 }
                 Step::Busy if tries == TRIES => {
-                    replies.forget();
-                    return self.refuse(Refusal::ServiceNotAvailable, replies).await;
+                    self.refuse(Refusal::ServiceNotAvailable, replies).await?;
+                    return Ok(false);
                 }
                 Step::Busy => {
                     tries += 1;
@@ -174,7 +195,10 @@ impl Provider {
                     if !replies.begun() {
                         match self.accounts.now() {
                             Some(fresh) => table = fresh,
-                            None => return self.refuse(Refusal::NoRecordFound, replies).await,
+                            None => {
+                                self.refuse(Refusal::NoRecordFound, replies).await?;
+                                return Ok(true);
+                            }
                         }
                     }
                 }

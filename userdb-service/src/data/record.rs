@@ -5,14 +5,77 @@
 //! is one that systemd's strict loader takes.
 
 use account_table::{Account, Disposition, Group};
-use serde::Serializer;
 use serde_derive::Serialize;
 use uuid::Uuid;
 
 use super::SERVICE;
 use super::filters::name_of;
+use super::json::Object;
 
-/// `GetUserRecord` and `GetGroupRecord` reply with this; nothing is ever left out of our records.
+/// Appends what `GetUserRecord` replies with about `account`, who is in `groups`; `now` in microseconds of CLOCK_REALTIME.
+/// Fields in systemd's spelling; `teleportSessions` is ours.
+pub(super) fn user(
+    out: &mut Vec<u8>,
+    account: &Account,
+    groups: &[Group],
+    machine: Option<Uuid>,
+    now: u64,
+) {
+    out.extend_from_slice(b"{\"record\":");
+    let mut record = Object::begin(out);
+    record.text("userName", account.login());
+    record.texts("aliases", account.aliases());
+    record.number("uid", account.uid().into());
+    record.number("gid", account.gid().into());
+    if let Some(machine) = machine {
+        let uuid = uuid_of(machine, account.login());
+        record.text(
+            "uuid",
+            uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()),
+        );
+    }
+    record.text("realName", account.gecos());
+    record.text("homeDirectory", account.home());
+    record.text("shell", account.shell());
+    record.text("disposition", name_of(account.disposition()));
+    record.text("service", SERVICE);
+    record.texts("memberOf", groups.iter().map(Group::name));
+    // A record from the future is refused; the clock may have been set back since.
+    record.number("lastChangeUSec", account.since_usec().min(now));
+    record.flag("locked", account.locked());
+    // It acts per session: true would end what runs in one as another is closed.
+    record.flag("killProcesses", false);
+    record.number("stopDelayUSec", account.stop_delay_usec());
+    let weight = |weight: &u64| (1..=10_000).contains(weight);
+    let umask = account.umask().map(u64::from);
+    for (name, value) in [
+        ("tasksMax", account.tasks_max().filter(is_limit)),
+        ("memoryMax", account.memory_max().filter(is_limit)),
+        ("cpuWeight", account.cpu_weight().filter(weight)),
+        ("umask", umask.filter(|umask| *umask <= 0o777)),
+    ] {
+        if let Some(value) = value {
+            record.number(name, value);
+        }
+    }
+    record.texts("environment", account.environment());
+    record.number("teleportSessions", account.sessions().into());
+    record.end();
+    // Nothing is ever left out of our records.
+    out.extend_from_slice(b",\"incomplete\":false}");
+}
+
+/// systemd takes neither 0 nor its word for "unlimited" as a limit.
+fn is_limit(limit: &u64) -> bool {
+    !matches!(*limit, 0 | u64::MAX)
+}
+
+/// The UUID of a login on this machine: the same whenever it comes back.
+pub(super) fn uuid_of(machine: Uuid, login: &str) -> Uuid {
+    Uuid::new_v5(&machine, login.as_bytes())
+}
+
+/// `GetGroupRecord` replies with this.
 #[derive(Debug, Serialize)]
 pub(super) struct Reply<R> {
     record: R,
@@ -26,95 +89,6 @@ impl<R> Reply<R> {
             incomplete: false,
         }
     }
-}
-
-/// A user record. Fields in systemd's spelling; `teleportSessions` is ours.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct User<'a> {
-    user_name: &'a str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    aliases: Vec<&'a str>,
-    uid: u32,
-    gid: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uuid: Option<Uuid>,
-    real_name: &'a str,
-    home_directory: &'a str,
-    shell: &'a str,
-    disposition: &'static str,
-    service: &'static str,
-    #[serde(skip_serializing_if = "<[Group]>::is_empty", serialize_with = "names")]
-    member_of: &'a [Group],
-    #[serde(rename = "lastChangeUSec")]
-    last_change_usec: u64,
-    locked: bool,
-    kill_processes: bool,
-    #[serde(rename = "stopDelayUSec")]
-    stop_delay_usec: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tasks_max: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    memory_max: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none", rename = "cpuWeight")]
-    cpu_weight: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    umask: Option<u32>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    environment: Vec<&'a str>,
-    teleport_sessions: u32,
-}
-
-fn names<S: Serializer>(groups: &&[Group], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(groups.iter().map(Group::name))
-}
-
-impl<'a> User<'a> {
-    /// The record of `account`, who is in `groups`; `now` in microseconds of CLOCK_REALTIME.
-    pub(super) fn of(
-        account: &'a Account,
-        groups: &'a [Group],
-        machine: Option<Uuid>,
-        now: u64,
-    ) -> Self {
-        User {
-            user_name: account.login(),
-            aliases: account.aliases().collect(),
-            uid: account.uid(),
-            gid: account.gid(),
-            uuid: machine.map(|machine| uuid_of(machine, account.login())),
-            real_name: account.gecos(),
-            home_directory: account.home(),
-            shell: account.shell(),
-            disposition: name_of(account.disposition()),
-            service: SERVICE,
-            member_of: groups,
-            // A record from the future is refused; the clock may have been set back since.
-            last_change_usec: account.since_usec().min(now),
-            locked: account.locked(),
-            // It acts per session: true would end what runs in one as another is closed.
-            kill_processes: false,
-            stop_delay_usec: account.stop_delay_usec(),
-            tasks_max: account.tasks_max().filter(is_limit),
-            memory_max: account.memory_max().filter(is_limit),
-            cpu_weight: account
-                .cpu_weight()
-                .filter(|weight| (1..=10_000).contains(weight)),
-            umask: account.umask().filter(|umask| *umask <= 0o777),
-            environment: account.environment().collect(),
-            teleport_sessions: account.sessions(),
-        }
-    }
-}
-
-/// systemd takes neither 0 nor its word for "unlimited" as a limit.
-fn is_limit(limit: &u64) -> bool {
-    !matches!(*limit, 0 | u64::MAX)
-}
-
-/// The UUID of a login on this machine: the same whenever it comes back.
-pub(super) fn uuid_of(machine: Uuid, login: &str) -> Uuid {
-    Uuid::new_v5(&machine, login.as_bytes())
 }
 
 /// A group record. Members are asked for by `GetMemberships`, which alone is believed.

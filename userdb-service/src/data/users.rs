@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::filters::{Asked, Candidate, Filters};
 use super::protocol::GetUserRecord_Args;
 use super::provider::{Answering, Query, Refusal, Step};
-use super::record::{Reply, User, uuid_of};
+use super::record::{self, uuid_of};
 use crate::runtime::transport::{InvalidParameter, Item, Replies};
 
 /// A query for one user or all of them.
@@ -87,25 +87,45 @@ impl UserQuery {
     fn all(&mut self, with: &mut Answering<'_>, replies: &mut Replies<'_>) -> Step {
         for _ in 0..self.filters.stride() {
             let before = self.at;
-            match with.table.find_next_user(&mut self.at, with.account) {
-                Lookup::Busy => return Step::Busy,
-                Lookup::Absent => return Step::End(Refusal::NoRecordFound),
-                Lookup::Found(()) => {}
-            }
-            if !self.passes(with.account, with.machine) {
-                continue;
-            }
-            match say(with, replies) {
-                None => {
+            match self.next(with, replies) {
+                Lookup::Busy => {
                     self.at = before;
                     return Step::Busy;
                 }
-                Some(Item::Next) => {}
-                Some(Item::Drain) => return Step::Pause,
-                Some(Item::Stop) => return Step::End(Refusal::NoRecordFound),
+                Lookup::Absent | Lookup::Found(Item::Stop) => {
+                    return Step::End(Refusal::NoRecordFound);
+                }
+                Lookup::Found(Item::Drain) => return Step::Pause,
+                Lookup::Found(Item::Next) => {}
             }
         }
         Step::Pause
+    }
+
+    /// Says the record of the next user, if it passes.
+    fn next(&mut self, with: &mut Answering<'_>, replies: &mut Replies<'_>) -> Lookup<Item> {
+        if self.filters.is_empty() {
+            let mut at = self.at;
+            match with.table.next_version(&mut at) {
+                Lookup::Busy => return Lookup::Busy,
+                Lookup::Absent => return Lookup::Absent,
+                Lookup::Found(version) => {
+                    if let Some(record) = with.rendered.known(with.file, version) {
+                        self.at = at;
+                        return Lookup::Found(replies.item_json(record));
+                    }
+                }
+            }
+        }
+        match with.table.find_next_user(&mut self.at, with.account) {
+            Lookup::Busy => return Lookup::Busy,
+            Lookup::Absent => return Lookup::Absent,
+            Lookup::Found(()) => {}
+        }
+        if !self.passes(with.account, with.machine) {
+            return Lookup::Found(Item::Next);
+        }
+        say(with, replies).map_or(Lookup::Busy, Lookup::Found)
     }
 }
 
@@ -120,10 +140,17 @@ impl Query for UserQuery {
 }
 
 /// Says the record of the account at hand; `None` if one of its groups is busy.
-fn say(with: &Answering<'_>, replies: &mut Replies<'_>) -> Option<Item> {
-    let groups = groups_of(with.table, with.account)?;
-    let record = User::of(with.account, &groups, with.machine, with.now);
-    Some(replies.item(Reply::of(record)))
+fn say(with: &mut Answering<'_>, replies: &mut Replies<'_>) -> Option<Item> {
+    let (table, account, version) = (with.table, &*with.account, with.account.version());
+    if let Some(record) = with.rendered.known(with.file, version) {
+        return Some(replies.item_json(record));
+    }
+    let record = with.rendered.made(version, |out| {
+        let groups = groups_of(table, account)?;
+        record::user(out, account, &groups, with.machine, with.now);
+        Some(())
+    })?;
+    Some(replies.item_json(record))
 }
 
 /// The groups an account is in, without its private one; `None` if one of them is busy.

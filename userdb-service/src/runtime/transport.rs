@@ -10,6 +10,7 @@ mod call;
 mod connections;
 mod introspection;
 mod link;
+mod pieces;
 mod replies;
 
 use std::future::Future;
@@ -26,7 +27,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 pub use arguments::InvalidParameter;
 pub use call::Call;
 pub use introspection::Interface;
-pub use replies::{Copies, Disconnect, Item, NoParameters, Replies};
+pub use replies::{Disconnect, Item, NoParameters, Replies};
 
 use super::peer::Peer;
 use super::stop::Stop;
@@ -77,7 +78,7 @@ pub trait Service: 'static {
     const INTERFACES: &'static [Interface];
 
     /// The whole answer to a message, as it goes over the wire, if it is already known: to one that is byte for byte the same, see
-    /// [`Replies::keep`]. It need not be parsed then.
+    /// [`Replies::whole`]. It need not be parsed then.
     fn recall(&self, _: &[u8]) -> Option<Rc<[u8]>> {
         None
     }

@@ -416,6 +416,42 @@ fn enumeration_lists_everyone_once_and_goes_on_across_growth() {
 }
 
 #[test]
+fn a_version_is_that_of_one_record_and_changes_with_it_alone() {
+    let scratch = Scratch::new();
+    let mut writer = scratch.writer();
+    for number in 0..3 {
+        let spec = spec(&format!("user{number}"), 1000 + number, 1);
+        writer.publish(&spec).unwrap();
+    }
+    writer.withdraw("user1").unwrap();
+    let table = scratch.table();
+    let versions = || {
+        let (mut cursor, mut versions) = (Cursor::default(), Vec::new());
+        while let Lookup::Found(version) = table.next_version(&mut cursor) {
+            versions.push(version);
+        }
+        versions
+    };
+    let version = |name: &str| {
+        table
+            .user_by_name(name.as_bytes())
+            .found()
+            .unwrap()
+            .version()
+    };
+    let before = versions();
+    assert_eq!(before, [version("user0"), version("user2")]);
+    writer.publish(&spec("user2", 1002, 2)).unwrap();
+    writer.publish(&spec("user1", 1001, 1)).unwrap();
+    let after = versions();
+    assert_eq!((after.len(), after[0]), (3, before[0]));
+    assert!(!after.contains(&before[1]));
+    let mut slots: Vec<u32> = after.iter().map(|version| version.slot).collect();
+    slots.dedup();
+    assert_eq!(slots.len(), 3);
+}
+
+#[test]
 fn changes_are_counted_after_each_and_across_growth() {
     let scratch = Scratch::new();
     let mut writer = scratch.small_writer(4);

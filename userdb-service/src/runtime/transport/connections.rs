@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::Limits;
 use super::link::Link;
+use super::pieces::LargePieces;
 use super::replies::Disconnect;
 use crate::runtime::peer::Peer;
 use crate::runtime::watched::Watched;
@@ -37,6 +38,7 @@ pub(super) struct Connection {
     /// each reply that is taken.
     pub(super) socket: Watched,
     pub(super) peer: Rc<Peer>,
+    pub(super) large: LargePieces,
     phase: Cell<Phase>,
     since: Cell<Instant>,
     /// Bytes of half a message that it holds.
@@ -48,7 +50,10 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn enter(&self, phase: Phase) {
         self.phase.set(phase);
-        self.since.set(Instant::now());
+        // For how long the service is at work does not matter, and telling the time takes some.
+        if phase != Phase::Busy {
+            self.since.set(Instant::now());
+        }
     }
 
     /// Waits until there may be something to read.
@@ -79,6 +84,7 @@ pub(super) struct Connections {
     next: Cell<u64>,
     /// The sum over [`Connection::half`].
     halves: Cell<usize>,
+    large: LargePieces,
     emptied: Notify,
 }
 
@@ -90,6 +96,7 @@ impl Connections {
             per_uid: RefCell::default(),
             next: Cell::new(0),
             halves: Cell::new(0),
+            large: LargePieces::default(),
             emptied: Notify::new(),
         }
     }
@@ -120,6 +127,7 @@ impl Connections {
         let connection = Rc::new(Connection {
             socket,
             peer,
+            large: self.large.clone(),
             phase: Cell::new(Phase::New),
             since: Cell::new(Instant::now()),
             half: Cell::new(0),

@@ -12,7 +12,7 @@ use super::Service;
 use super::call::Call;
 use super::connections::{Connection, Connections, Phase};
 use super::introspection;
-use super::replies::{Disconnect, Replies, send_whole};
+use super::replies::{Disconnect, Replies, write};
 
 /// What is read and written first: nearly every call and reply fits, and glibc keeps blocks of up to
 /// this size at hand.
@@ -132,7 +132,8 @@ impl Link {
         let connection = &*self.connection;
         connection.enter(Phase::Busy);
         if let Some(answer) = service.recall(message) {
-            return send_whole(connection, &answer).await;
+            write(connection, &answer).await?;
+            return Ok(());
         }
         let call = Call::parse(message).map_err(|_| Disconnect)?;
         let mut replies = Replies::new(connection, output, &call);

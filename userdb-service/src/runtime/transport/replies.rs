@@ -1,9 +1,7 @@
 //! Replies to one call: made, counted and written as fast as they are taken.
 //! Only what systemd's strict clients accept can be said: `parameters`, `error`, `continues`.
 
-use std::cell::Cell;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
@@ -15,6 +13,7 @@ use varlink::{ErrorInterfaceNotFound, ErrorInvalidParameter, ErrorMethodNotFound
 use super::arguments::InvalidParameter;
 use super::call::Call;
 use super::connections::{Connection, Phase};
+use super::pieces::{Pace, Piece};
 use crate::runtime::watched::watch;
 
 /// The connection is of no more use: the peer is gone, does not read, or broke the protocol. The
@@ -38,10 +37,7 @@ pub enum Item {
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct NoParameters {}
 
-/// Long answers go out in pieces of 16 KiB (less room for the last record of one), so that thousands
-/// who ask for everything and do not read cost no memory to speak of.
-const PIECE: usize = 14 << 10;
-
+const PARAMETERS: &[u8] = b"{\"parameters\":";
 /// The end of an item that others follow.
 const CONTINUES: &[u8] = b",\"continues\":true}\0";
 
@@ -62,38 +58,9 @@ pub struct Replies<'c> {
     more: bool,
     oneway: bool,
     said: Said,
-    kept: Option<Kept>,
-}
-
-/// Bytes that copies of answers may yet take, together: whoever reads slowly has one for as long.
-#[derive(Debug, Clone)]
-pub struct Copies(Rc<Cell<usize>>);
-
-impl Copies {
-    /// Room for so many bytes.
-    #[must_use]
-    pub fn new(room: usize) -> Copies {
-        Copies(Rc::new(Cell::new(room)))
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let left = self.0.get().checked_sub(bytes);
-        self.0.set(left.unwrap_or(self.0.get()));
-        left.is_some()
-    }
-}
-
-/// A copy of all that was sent, which gives its room back when dropped.
-#[derive(Debug)]
-struct Kept {
-    sent: Vec<u8>,
-    copies: Copies,
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.copies.0.set(self.copies.0.get() + self.sent.len());
-    }
+    /// A piece of the answer has gone out before.
+    in_pieces: bool,
+    piece: Piece,
 }
 
 #[derive(Serialize)]
@@ -108,14 +75,15 @@ impl<'c> Replies<'c> {
         output: &'c mut Vec<u8>,
         call: &Call<'_>,
     ) -> Self {
-        output.clear();
+        let piece = Piece::first(output);
         Replies {
             connection,
             output,
             more: call.more,
             oneway: call.oneway,
             said: Said::Nothing,
-            kept: None,
+            in_pieces: false,
+            piece,
         }
     }
 
@@ -153,6 +121,25 @@ impl<'c> Replies<'c> {
 
     /// One of none, one or several replies; [`Replies::end`] must follow them all.
     pub fn item(&mut self, parameters: impl Serialize) -> Item {
+        if self.is_one_too_many() || self.open(&parameters).is_err() {
+            return Item::Stop;
+        }
+        self.next()
+    }
+
+    /// [`Replies::item`] of parameters that are JSON already.
+    pub fn item_json(&mut self, parameters: &[u8]) -> Item {
+        if self.is_one_too_many() {
+            return Item::Stop;
+        }
+        self.said = Said::OpenItem;
+        self.output.extend_from_slice(PARAMETERS);
+        self.output.extend_from_slice(parameters);
+        self.next()
+    }
+
+    /// Ends the item before the next one, unless the caller takes only one.
+    fn is_one_too_many(&mut self) -> bool {
         match self.said {
             Said::OpenItem if !self.more => {
                 self.output.clear();
@@ -161,32 +148,21 @@ impl<'c> Replies<'c> {
             Said::OpenItem => self.output.extend_from_slice(CONTINUES),
             _ => {}
         }
-        if self.said == Said::TooMuch || self.open(&parameters).is_err() {
-            return Item::Stop;
-        }
-        if self.more && self.output.len() >= PIECE {
+        self.said == Said::TooMuch
+    }
+
+    fn next(&self) -> Item {
+        if self.has_piece() {
             return Item::Drain;
         }
         Item::Next
     }
 
-    /// Asks for a copy of the whole answer, for [`Replies::kept`], unless there is no room left for it.
-    pub fn keep(&mut self, copies: &Copies) {
-        let (sent, copies) = (Vec::new(), copies.clone());
-        self.kept = (!self.oneway).then_some(Kept { sent, copies });
-    }
-
-    /// Gives up the copy: what is said is not to be remembered.
-    pub fn forget(&mut self) {
-        self.kept = None;
-    }
-
-    /// The whole answer as it went over the wire, if it was to be kept and is complete.
-    pub fn kept(&mut self) -> Option<Vec<u8>> {
-        let complete = self.said == Said::All;
-        let mut kept = self.kept.take().filter(|_| complete)?;
-        kept.copies.0.set(kept.copies.0.get() + kept.sent.len());
-        Some(std::mem::take(&mut kept.sent))
+    /// The whole answer as it went over the wire, if it is complete and went in one piece.
+    #[must_use]
+    pub fn whole(&self) -> Option<&[u8]> {
+        let whole = self.said == Said::All && !self.in_pieces && !self.oneway;
+        whole.then_some(self.output.as_slice())
     }
 
     /// Whether there has been an item.
@@ -264,24 +240,25 @@ impl<'c> Replies<'c> {
     /// # Errors
     /// The peer is gone or has not read for too long.
     pub async fn drain(&mut self) -> Result<(), Disconnect> {
-        if self.more && self.output.len() >= PIECE {
+        if self.has_piece() {
             self.flush().await?;
         }
         Ok(())
     }
 
+    fn has_piece(&self) -> bool {
+        self.more && self.piece.is_full(self.output)
+    }
+
     async fn flush(&mut self) -> Result<(), Disconnect> {
+        let mut pace = Pace::AtOnce;
         if !self.oneway {
-            write(self.connection, self.output).await?;
+            pace = write(self.connection, self.output).await?;
         }
-        if let Some(kept) = &mut self.kept {
-            if kept.copies.take(self.output.len()) {
-                kept.sent.extend_from_slice(self.output);
-            } else {
-                self.kept = None;
-            }
+        if self.said != Said::All {
+            self.in_pieces = true;
+            self.piece.next(self.output, pace, &self.connection.large);
         }
-        self.output.clear();
         Ok(())
     }
 
@@ -296,7 +273,7 @@ impl<'c> Replies<'c> {
 
     fn open(&mut self, parameters: &impl Serialize) -> Result<(), Disconnect> {
         self.said = Said::OpenItem;
-        self.output.extend_from_slice(b"{\"parameters\":");
+        self.output.extend_from_slice(PARAMETERS);
         serde_json::to_writer(&mut *self.output, parameters).map_err(unserializable)
     }
 
@@ -312,26 +289,10 @@ fn unserializable(error: serde_json::Error) -> Disconnect {
     Disconnect
 }
 
-/// Pieces of an answer that is there as a whole: who takes one is reading.
-const WHOLE_PIECE: usize = 64 << 10;
-
-/// Sends an answer that is there as a whole, at the pace of the reader; others have their turn in between.
-pub(super) async fn send_whole(connection: &Connection, answer: &[u8]) -> Result<(), Disconnect> {
-    let mut pieces = answer.chunks(WHOLE_PIECE);
-    if let Some(first) = pieces.next() {
-        write(connection, first).await?;
-    }
-    for piece in pieces {
-        tokio::task::yield_now().await;
-        write(connection, piece).await?;
-    }
-    Ok(())
-}
-
 /// Writes it all; most of the time the socket has room for it at once.
-async fn write(connection: &Connection, mut rest: &[u8]) -> Result<(), Disconnect> {
+pub(super) async fn write(connection: &Connection, mut rest: &[u8]) -> Result<Pace, Disconnect> {
     match send_piece(connection.socket.get_ref(), &mut rest) {
-        Ok(()) => return Ok(()),
+        Ok(()) => return Ok(Pace::AtOnce),
         Err(Errno::WOULDBLOCK) => {}
         Err(_) => return Err(Disconnect),
     }
@@ -350,7 +311,7 @@ async fn write(connection: &Connection, mut rest: &[u8]) -> Result<(), Disconnec
         }
     }
     connection.enter(Phase::Busy);
-    Ok(())
+    Ok(Pace::Waited)
 }
 
 /// Sends until nothing is left, and otherwise says why not; `rest` is what is left.
