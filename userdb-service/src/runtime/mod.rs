@@ -12,16 +12,22 @@ mod watched;
 
 use std::io;
 
+use tokio::runtime::{Builder, LocalOptions};
+
+/// How many tasks have a turn until the sockets are looked at again: so long somebody new waits among many who never stop asking.
+const TURNS: u32 = 16;
+
 /// Runs `main` on this thread alone: one event loop, so that nothing needs a lock and nothing of
 /// one connection can be seen half-done by another.
 ///
 /// # Errors
 /// The event loop could not be set up.
 pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = Builder::new_current_thread()
         .enable_all()
-        .build()?;
-    let output = tokio::task::LocalSet::new().block_on(&runtime, main);
+        .event_interval(TURNS)
+        .build_local(LocalOptions::default())?;
+    let output = runtime.block_on(main);
     // A thread that waits for a disk which does not answer must not keep us from ending.
     runtime.shutdown_background();
     Ok(output)

@@ -13,15 +13,18 @@ mod link;
 mod pieces;
 mod replies;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use rustix::net::{SocketFlags, accept_with};
 use tokio::io::Interest;
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, sleep, sleep_until};
 
 pub use arguments::InvalidParameter;
@@ -96,6 +99,8 @@ pub trait Service: 'static {
 
 /// How long a connection that has just been made, or half a message, is waited for at the end.
 const GRACE: Duration = Duration::from_secs(1);
+/// How many are let in before those who are in have a turn.
+const NEWCOMERS: u32 = 16;
 /// How long accepting rests when the kernel cannot give another descriptor.
 const REST: Duration = Duration::from_millis(20);
 
@@ -119,6 +124,7 @@ pub async fn serve<S: Service>(
     let stopped = stop.wait();
     tokio::pin!(stopped);
     let mut sweep = Instant::now() + period;
+    let mut newcomers = 0;
     loop {
         tokio::select! {
             biased;
@@ -128,7 +134,14 @@ pub async fn serve<S: Service>(
                 sweep = Instant::now() + period;
             }
             accepted = accept(&listener) => match accepted {
-                Ok(socket) => admit(&connections, socket, &service),
+                Ok(socket) => {
+                    admit(&connections, socket, &service).await;
+                    newcomers += 1;
+                    if newcomers == NEWCOMERS {
+                        newcomers = 0;
+                        yield_now().await;
+                    }
+                }
                 Err(error) => survive(&connections, error).await,
             }
         }
@@ -144,7 +157,7 @@ async fn accept(listener: &Watched) -> io::Result<OwnedFd> {
     listener.async_io(Interest::READABLE, accept).await
 }
 
-fn admit<S: Service>(connections: &Rc<Connections>, socket: OwnedFd, service: &Rc<S>) {
+async fn admit<S: Service>(connections: &Rc<Connections>, socket: OwnedFd, service: &Rc<S>) {
     let admitted = Peer::of(&socket, connections.limits.pidfd).and_then(|peer| {
         let socket = watch(socket, Interest::READABLE)?;
         Ok(connections.admit(socket, Rc::new(peer)))
@@ -152,7 +165,16 @@ fn admit<S: Service>(connections: &Rc<Connections>, socket: OwnedFd, service: &R
     match admitted {
         Ok(Some(link)) => {
             let service = Rc::clone(service);
-            tokio::task::spawn_local(async move { link.serve(&*service).await });
+            let mut serving = Box::pin(async move { link.serve(&*service).await });
+            // Most who connect have asked by now, and are answered here: before the next questions of those who never stop, and
+            // without another look at the sockets. A panic ends a connection and nothing else, as it does in a task.
+            let first = poll_fn(|context| {
+                let poll = AssertUnwindSafe(|| serving.as_mut().poll(context));
+                Poll::Ready(catch_unwind(poll).is_ok_and(|poll| poll.is_pending()))
+            });
+            if first.await {
+                spawn_local(serving);
+            }
         }
         // Everybody is in the middle of a call; the caller sees a closed connection at once.
         Ok(None) => {}

@@ -18,6 +18,15 @@ use super::replies::{Disconnect, Replies, write};
 /// this size at hand.
 const FIRST: usize = 1 << 10;
 
+/// When a socket is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// At once: it is new, and the event loop knows nothing about it yet.
+    Now,
+    /// When the event loop has told that there is something.
+    WhenTold,
+}
+
 /// A connection and its place among the others, which it gives back when dropped.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -43,22 +52,28 @@ impl Link {
 
     /// Answers until the peer has gone, sends what is no request, or is shut out.
     pub(super) async fn serve<S: Service>(self, service: &S) {
-        while self.converse(service).await.is_ok() {}
+        let mut look = Look::Now;
+        while self.converse(service, look).await.is_ok() {
+            look = Look::WhenTold;
+        }
     }
 
     /// From silence to silence. The buffers live only this long: an idle connection has none.
-    async fn converse<S: Service>(&self, service: &S) -> Result<(), Disconnect> {
+    async fn converse<S: Service>(&self, service: &S, mut look: Look) -> Result<(), Disconnect> {
         let connection = &*self.connection;
-        connection.readable().await?;
+        if look == Look::WhenTold {
+            connection.readable().await?;
+        }
         let limit = self.among.limits.message;
         let mut input = Vec::with_capacity(FIRST.min(limit + 1));
         let mut output = Vec::with_capacity(FIRST);
         loop {
             let seen = input.len();
-            if !self.read(&mut input, limit).await? {
+            if !self.read(&mut input, limit, look).await? {
                 // Woken for nothing, which is no sign of life.
                 return Ok(());
             }
+            look = Look::WhenTold;
             let mut start = 0;
             let mut from = seen;
             while let Some(length) = input[from..].iter().position(|byte| *byte == 0) {
@@ -92,24 +107,34 @@ impl Link {
     }
 
     /// Reads what there is, waiting only for the rest of a message. False: there is nothing.
-    async fn read(&self, input: &mut Vec<u8>, limit: usize) -> Result<bool, Disconnect> {
+    async fn read(
+        &self,
+        input: &mut Vec<u8>,
+        limit: usize,
+        mut look: Look,
+    ) -> Result<bool, Disconnect> {
         let connection = &*self.connection;
         if input.len() == input.capacity() {
             input.reserve_exact(input.len().min(limit + 1 - input.len()));
         }
         loop {
-            connection.readable().await?;
-            let room = input.capacity() - input.len();
             let mut read = Err(Errno::WOULDBLOCK);
-            let _ = connection.socket.try_io(Interest::READABLE, |socket| {
-                read = rustix::io::read(socket, spare_capacity(input));
-                match read {
-                    // Emptied: to be woken for the next message, not to ask again for nothing.
-                    Ok(count) if count < room => Err(io::ErrorKind::WouldBlock.into()),
-                    Err(error) => Err(error.into()),
-                    Ok(_) => Ok(()),
-                }
-            });
+            if look == Look::Now {
+                read = rustix::io::read(connection.socket.get_ref(), spare_capacity(input));
+                look = Look::WhenTold;
+            } else {
+                connection.readable().await?;
+                let room = input.capacity() - input.len();
+                let _ = connection.socket.try_io(Interest::READABLE, |socket| {
+                    read = rustix::io::read(socket, spare_capacity(input));
+                    match read {
+                        // Emptied: to be woken for the next message, not to ask again for nothing.
+                        Ok(count) if count < room => Err(io::ErrorKind::WouldBlock.into()),
+                        Err(error) => Err(error.into()),
+                        Ok(_) => Ok(()),
+                    }
+                });
+            }
             match read {
                 Ok(0) => return Err(Disconnect),
                 Ok(_) => return Ok(true),
