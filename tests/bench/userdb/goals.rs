@@ -104,6 +104,11 @@ pub(crate) fn page(machine: &str, of: &Measured) -> String {
             of.long_lists.ratio("all ours", "all floor"),
         ),
         goal(
+            "first list of 10,000 users after a login / C server",
+            most(2.0),
+            of.long_lists.ratio("changed ours", "all floor"),
+        ),
+        goal(
             "memberships of a user / drop-ins",
             most(0.01),
             of.lists.ratio("memberships ours", "memberships drop-ins"),
@@ -111,8 +116,9 @@ pub(crate) fn page(machine: &str, of: &Measured) -> String {
         goal(
             "nss-systemd's lookup of nobody with our provider / without",
             most(1.15),
-            of.nss.ratio("with", "without"),
-        ),
+            of.nss.ratio("ours", "without"),
+        )
+        .with_floor(of.nss.ratio("floor", "without")),
         goal(
             "root's p99 among strangers, ms",
             most(5.0),
@@ -136,10 +142,10 @@ pub(crate) fn page(machine: &str, of: &Measured) -> String {
     ]);
     format!(
         "{machine} Debian trixie booted in a container; 1,000 users unless said otherwise.\n\n{}\n{}\n{}\n\
-         Our first list of 1,000 users after a login takes {:.3} ms: it is made once, and then known. A list of 10,000 users takes {:.2} ms (C server {:.2}); afterwards the daemon has {:.1} MB. \
+         Our first list of 1,000 users after a login takes {:.3} ms. A list of 10,000 users takes {:.2} ms (C server {:.2}); afterwards the daemon has {:.1} MB. \
          Strangers are 5,000 idle connections, 500 half messages, 64 floods and one list that nobody reads, all of other \
          users: root's lookups, a connection each, then take {:.2} ms in the middle and {:.1} at the most (p99 without \
-         strangers: {:.2}).\n",
+         strangers: {:.2}). nss-systemd's lookup of nobody takes {:.0} µs without us; the floor is the C server in our place.\n",
         requests(of),
         table(
             &["list, ms", "C server", "ours", "drop-ins", "Multiplexer"],
@@ -156,6 +162,7 @@ pub(crate) fn page(machine: &str, of: &Measured) -> String {
         of.hostile.p50_ms,
         of.hostile.max_ms,
         of.hostile.quiet_p99_ms,
+        of.nss.median("without"),
     )
 }
 
