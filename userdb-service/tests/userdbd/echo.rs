@@ -66,6 +66,7 @@ impl Service for Echo {
                     .await
             }
             "Mute" => Ok(()),
+            "Panic" => panic!("as asked"),
             _ => replies.method_not_found(&call).await,
         }
     }

@@ -161,12 +161,41 @@ fn the_service_introduces_itself() {
         let text = reply["parameters"]["description"].as_str().unwrap();
         assert!(text.contains(&format!("interface {interface}\n")));
     }
+    let itself = client.ask(describe, json!({"interface": "org.varlink.service"}));
+    let text = itself["parameters"]["description"].as_str().unwrap();
+    for error in [
+        "InterfaceNotFound(interface: string)",
+        "MethodNotFound(method: string)",
+        "MethodNotImplemented(method: string)",
+        "InvalidParameter(parameter: string)",
+        "PermissionDenied()",
+        "ExpectedMore()",
+    ] {
+        assert!(text.contains(&format!("error {error}\n")), "{error}");
+    }
     let reply = client.ask(describe, json!({"interface": "org.example.Other"}));
     assert_eq!(reply["error"], "org.varlink.service.InterfaceNotFound");
     assert_eq!(
         reply["parameters"],
         json!({"interface": "org.example.Other"})
     );
+}
+
+#[test]
+fn a_call_that_panics_ends_its_connection_and_no_other() {
+    let server = start();
+    let mut before = server.connect();
+    echo(&mut before, "before");
+    // The first call of a connection is answered where it is accepted, later ones in a task.
+    let mut first = server.connect();
+    first.send(&json!({"method": "org.example.Echo.Panic"}));
+    assert!(first.closed());
+    let mut later = server.connect();
+    echo(&mut later, "not yet");
+    later.send(&json!({"method": "org.example.Echo.Panic"}));
+    assert!(later.closed());
+    echo(&mut before, "still here");
+    echo(&mut server.connect(), "after");
 }
 
 #[test]
