@@ -198,7 +198,8 @@ fn one_long_pipeline_does_not_starve_others() {
     for _ in 0..200 {
         let asked = Instant::now();
         echo(&mut client, "between");
-        assert!(asked.elapsed() < Duration::from_millis(200));
+        // The pipeline never ends: who has to wait for it waits for good.
+        assert!(asked.elapsed() < Duration::from_secs(5));
     }
     flood.stream.shutdown(std::net::Shutdown::Both).unwrap();
     pouring.join().unwrap();

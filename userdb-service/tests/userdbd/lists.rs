@@ -190,7 +190,8 @@ fn thousands_are_listed_once_each_while_the_table_grows_and_others_are_served() 
         assert_eq!(error(&host.user(json!({"userName": name}))), "none");
         slowest = slowest.max(asked.elapsed());
     }
-    assert!(slowest < Duration::from_millis(200), "{slowest:?}");
+    // Who waits for the one who does not read waits for 10 s; a loaded machine alone makes nobody wait for half of that.
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     for method in ["GetUserRecord", "GetGroupRecord"] {
         let key = if method == "GetUserRecord" {
             "userName"
