@@ -4,11 +4,19 @@
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
 
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 
 use super::leader;
+
+/// What a user namespace makes of IDs. One that was made with all users mapped to themselves has our `uid_map`; whoever
+/// makes such a one seldom thinks of the others.
+const MAPS: [&str; 3] = ["uid_map", "gid_map", "projid_map"];
+
+/// The texts of [`MAPS`]. `None` where the kernel has no user namespaces.
+type Maps = Option<[String; 3]>;
 
 /// The condition that a peer fails. The sentence is what the peer and the journal are told.
 #[derive(Debug)]
@@ -81,17 +89,19 @@ pub fn admit(uid: u32, pid: Option<i32>, pidfd: Option<&OwnedFd>) -> Result<(), 
         OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
         Mode::empty(),
     )?;
+    let own = own_maps().map_err(NotAdmitted::Unknown)?;
     let status = read_at(&folder, "status")?;
-    let uid_map = read_at(&folder, "uid_map")?;
-    let own_uid_map =
-        std::fs::read_to_string("/proc/self/uid_map").map_err(NotAdmitted::Unknown)?;
+    let maps = match own {
+        Some(_) => Some(maps_at(&folder)?),
+        None => None,
+    };
     if let Some(pidfd) = pidfd {
         // Still alive, so the PID was still its own when the folder was opened.
         if leader::has_exited(pidfd.as_fd())? || leader::pid_of(pidfd)? != pid {
             return Err(NotAdmitted::Gone);
         }
     }
-    judge(&status, &uid_map, &own_uid_map)
+    judge(&status, &maps, own)
 }
 
 fn numbers(uid: u32, pid: Option<i32>) -> Result<i32, NotAdmitted> {
@@ -101,7 +111,7 @@ fn numbers(uid: u32, pid: Option<i32>) -> Result<i32, NotAdmitted> {
     pid.filter(|pid| *pid > 0).ok_or(NotAdmitted::NoPid)
 }
 
-fn judge(status: &str, uid_map: &str, own_uid_map: &str) -> Result<(), NotAdmitted> {
+fn judge(status: &str, maps: &Maps, own: &Maps) -> Result<(), NotAdmitted> {
     let pids = status
         .lines()
         .find_map(|line| line.strip_prefix("NSpid:"))
@@ -110,13 +120,32 @@ fn judge(status: &str, uid_map: &str, own_uid_map: &str) -> Result<(), NotAdmitt
         1 => {}
         _ => return Err(NotAdmitted::OtherPidNamespace),
     }
-    let words =
-        |map: &str| -> Vec<String> { map.split_ascii_whitespace().map(str::to_owned).collect() };
     // A namespace that has not been mapped yet has an empty map, and so has one seen from outside.
-    if words(uid_map).is_empty() || words(uid_map) != words(own_uid_map) {
+    let unmapped = |maps: &[String; 3]| maps[0].trim().is_empty();
+    if maps != own || maps.as_ref().is_some_and(unmapped) {
         return Err(NotAdmitted::OtherUserNamespace);
     }
     Ok(())
+}
+
+/// Our own, which never change.
+fn own_maps() -> io::Result<&'static Maps> {
+    static OWN: OnceLock<Maps> = OnceLock::new();
+    if let Some(maps) = OWN.get() {
+        return Ok(maps);
+    }
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let maps = match maps_at(&open("/proc/self", flags, Mode::empty())?) {
+        Ok(maps) => Some(maps),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    Ok(OWN.get_or_init(|| maps))
+}
+
+fn maps_at(folder: &OwnedFd) -> io::Result<[String; 3]> {
+    let [uids, gids, projects] = MAPS.map(|map| read_at(folder, map));
+    Ok([uids?, gids?, projects?])
 }
 
 fn read_at(folder: &OwnedFd, file: &str) -> io::Result<String> {
@@ -138,13 +167,20 @@ mod tests {
 
     const HOST_MAP: &str = "         0          0 4294967295\n";
 
+    fn maps(texts: [&str; 3]) -> Maps {
+        Some(texts.map(str::to_owned))
+    }
+
     fn status(pids: &str) -> String {
         format!("Name:\tteleport\nNStgid:\t{pids}\nNSpid:\t{pids}\nUid:\t0\t0\t0\t0\n")
     }
 
     #[test]
     fn root_of_the_host_is_believed() {
-        assert!(judge(&status("4711"), HOST_MAP, HOST_MAP).is_ok());
+        let host = maps([HOST_MAP; 3]);
+        assert!(judge(&status("4711"), &host, &host).is_ok());
+        // A kernel without user namespaces has one root only.
+        assert!(judge(&status("4711"), &None, &None).is_ok());
     }
 
     #[test]
@@ -155,25 +191,26 @@ mod tests {
         ));
         assert!(matches!(numbers(0, Some(0)), Err(NotAdmitted::NoPid)));
         assert!(matches!(numbers(0, None), Err(NotAdmitted::NoPid)));
-        let judged = |pids: &str, map: &str| judge(&status(pids), map, HOST_MAP).unwrap_err();
+        let host = maps([HOST_MAP; 3]);
+        let judged = |pids: &str, its| judge(&status(pids), &maps(its), &host).unwrap_err();
         assert!(matches!(
-            judged("4711\t1", HOST_MAP),
+            judged("4711\t1", [HOST_MAP; 3]),
             NotAdmitted::OtherPidNamespace
         ));
+        for its in [
+            ["0 1000 1\n", HOST_MAP, HOST_MAP],
+            ["0 0 1\n", "0 0 1\n", ""],
+            ["", "", ""],
+            [HOST_MAP, HOST_MAP, ""],
+            [HOST_MAP, "0 0 65536\n", HOST_MAP],
+        ] {
+            let refused = judged("4711", its);
+            assert!(matches!(refused, NotAdmitted::OtherUserNamespace));
+        }
+        let unmapped = maps(["", "", ""]);
+        assert!(judge(&status("4711"), &unmapped, &unmapped).is_err());
         assert!(matches!(
-            judged("4711", "0 1000 1\n"),
-            NotAdmitted::OtherUserNamespace
-        ));
-        assert!(matches!(
-            judged("4711", "0 0 1\n"),
-            NotAdmitted::OtherUserNamespace
-        ));
-        assert!(matches!(
-            judged("4711", ""),
-            NotAdmitted::OtherUserNamespace
-        ));
-        assert!(matches!(
-            judge("Name:\tx\n", HOST_MAP, HOST_MAP),
+            judge("Name:\tx\n", &host, &host),
             Err(NotAdmitted::Unknown(_))
         ));
     }
