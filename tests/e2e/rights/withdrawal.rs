@@ -18,6 +18,12 @@ struct Stalled<'m>(&'m Machine, Child);
 impl<'m> Stalled<'m> {
     #[track_caller]
     fn disk_of(node: &'m Machine, each: Duration) -> Stalled<'m> {
+        Stalled::with_threads(node, each, 2)
+    }
+
+    /// Waits for `threads` to be held at least; those that come later are, too.
+    #[track_caller]
+    fn with_threads(node: &'m Machine, each: Duration, threads: usize) -> Stalled<'m> {
         let delay = format!("inject=fsync:delay_enter={}", each.as_micros());
         let pid = node.run(&["systemctl", "show", "-P", "MainPID", "teleport-sessiond"]);
         let strace = node
@@ -36,12 +42,12 @@ impl<'m> Stalled<'m> {
             .spawn()
             .unwrap();
         let traced = format!(
-            "grep -c '^TracerPid:.[1-9]' /proc/{}/task/*/status",
+            "grep -Hc '^TracerPid:.[1-9]' /proc/{}/task/*/status",
             pid.must()
         );
         node.within(Duration::from_secs(30), "strace has every thread", |node| {
             let counts = node.sh(&traced).stdout;
-            counts.lines().count() > 1 && counts.lines().all(|line| line.ends_with(":1"))
+            counts.lines().count() >= threads && counts.lines().all(|line| line.ends_with(":1"))
         });
         Stalled(node, strace)
     }
@@ -324,4 +330,59 @@ fn a_file_of_ours_that_came_back_by_itself_gives_nobody_its_right() {
         .run();
     assert_eq!(next.must_write(), "no");
     assert!(!node.run(&["test", "-e", file]).succeeded());
+}
+
+#[test]
+fn a_daemon_that_starts_on_a_disk_that_does_not_answer_serves_everybody_all_the_same() {
+    let node = node_alone();
+    let sessions: Vec<_> = (0..3)
+        .map(|number| {
+            let name = format!("w-again{number}");
+            let mut login = node.login(&name).roles("admin").hold("open").start();
+            login.reach("open");
+            login
+        })
+        .collect();
+    // It waits to be traced before it has done anything.
+    let folder = "/run/systemd/system/teleport-sessiond.service.d";
+    node.run(&["mkdir", "-p", folder]).must();
+    node.write(
+        &format!("{folder}/held.conf"),
+        "[Service]\nExecStart=\nExecStart=/bin/sh -c 'kill -STOP $$$$; exec /usr/libexec/teleport-sessiond'\n",
+    );
+    // Killed, it leaves no file: all have to be written again.
+    let before = daemon(&node).unwrap();
+    node.sh(&format!("systemctl daemon-reload && kill -KILL {before}"))
+        .must();
+    let pid = || {
+        let shown = node.run(&["systemctl", "show", "-P", "MainPID", "teleport-sessiond"]);
+        shown.must().to_owned()
+    };
+    let stopped = |pid: &str| {
+        let state = node.sh(&format!("grep -c '^State:.T' /proc/{pid}/status"));
+        pid != before && state.stdout.trim() == "1"
+    };
+    node.within(Duration::from_secs(30), "the next one is held", |_| {
+        stopped(&pid())
+    });
+    let stalled = Stalled::with_threads(&node, Duration::from_secs(40), 1);
+    let started = node.run(&["kill", "-CONT", &pid()]);
+    started.must();
+    // Each of the files would take 40 s.
+    let took = node.within(Duration::from_secs(20), "the daemon has started", |node| {
+        daemon(node).is_some()
+    });
+    println!("started after {took:?}");
+    let other = node.login("w-new").command("true").run();
+    other.ran.must();
+    drop(stalled);
+    node.sh(&format!("rm -r {folder} && systemctl daemon-reload"))
+        .must();
+    for login in sessions {
+        login.finish().ran.must();
+    }
+    node.within(Duration::from_secs(30), "the files are gone", |node| {
+        let left = node.sh("ls /etc/sudoers.d | grep -c teleport-w-");
+        left.stdout.trim() == "0"
+    });
 }

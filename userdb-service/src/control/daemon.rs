@@ -21,17 +21,16 @@ use super::config_files;
 use super::dwellings::Doors;
 use super::janitor::Janitor;
 use super::kept_homes::KeptHomes;
-use super::leader::{Leader, LeaderError};
+use super::leader::Leader;
 use super::logind::Logind;
 use super::lookup::{self, Lookups};
 use super::messages;
 use super::nscd::{self, Nscd};
 use super::parents::Parents;
 use super::passwd_lock::PasswdLock;
-use super::registry::{Registry, Session, SessionId, Standing, Terms};
+use super::registry::{Registry, SessionId, Terms};
 use super::server;
-use super::state::{Loaded, StateDir};
-use super::stranded;
+use super::state::StateDir;
 use super::sudo_rights::SudoRights;
 use super::sudoers_check::SudoersCheck;
 use super::sudoers_thread::SudoersThread;
@@ -46,8 +45,6 @@ pub(super) const STATE: &str = "/run/teleport-sessiond";
 pub(super) const SUDOERS: &str = "/etc/sudoers.d";
 pub(super) const PASSWD_LOCK: &str = "/etc/.pwd.lock";
 
-/// How often more a leader is looked for that the kernel did not say anything of.
-const TRIES: usize = 3;
 /// How long a sweep that has begun before us may take.
 const OTHERS: Duration = Duration::from_secs(5);
 
@@ -221,124 +218,6 @@ impl Daemon {
             settled: Notify::new(),
             stopping: Cell::new(false),
         })
-    }
-
-    /// After a restart: sessions whose leaders live go on, the others end, and nothing else of ours is
-    /// left in the table or in sudoers.d. All of it before the first call is answered.
-    async fn take_up_where_it_was_left(self: &Rc<Self>) {
-        let mut loaded = self.state.load().unwrap_or_else(|error| {
-            error!(%error, "cannot read the state of before the restart; starting without");
-            Default::default()
-        });
-        for (path, why) in &loaded.damaged {
-            warn!("{} is set aside: {why}", path.display());
-            if let Err(error) = self.state.set_aside(path) {
-                error!(path = %path.display(), %error, "cannot set it aside");
-            }
-        }
-        let damaged = loaded.damaged.len();
-        self.keep_used_ids_used(&loaded);
-        let strays = stranded::strays(&loaded.standings, &loaded.sessions);
-        loaded.standings.extend(strays);
-        let logins = loaded.standings.iter().map(|standing| &standing.login);
-        let logins = logins.chain(loaded.sessions.iter().map(Session::login));
-        let logins: BTreeSet<Login> = logins.cloned().collect();
-        self.rights.borrow_mut().may_have_files(logins.into_iter());
-        let effects = self.registry.borrow_mut().restore(
-            Boottime::now(),
-            loaded.standings,
-            loaded.sessions,
-            loaded.quarantine,
-            |session| self.find_leader_again(session),
-        );
-        self.carry_out(effects).finished().await;
-        let (stranded, lingering, live) = {
-            let registry = self.registry.borrow();
-            let lingering: Vec<&Standing> = registry.lingering().collect();
-            let login = |standing: &&Standing| standing.login.clone();
-            let stranded: BTreeSet<Login> = lingering
-                .iter()
-                .filter(|standing| standing.is_stranded())
-                .map(login)
-                .collect();
-            let lingering: BTreeSet<Login> = lingering.iter().map(login).collect();
-            let live: BTreeSet<Login> = registry
-                .list()
-                .iter()
-                .map(|session| session.login().clone())
-                .collect();
-            (stranded, lingering, live)
-        };
-        for login in &stranded {
-            self.write_down_in_time(Note::Login(login.clone()));
-        }
-        let sudoers: BTreeSet<Login> = self.registry.borrow().sudoers().cloned().collect();
-        match self.sudoers.sweep(sudoers).await {
-            Ok(Ok(swept)) => {
-                for doubt in swept.doubtful {
-                    error!(MESSAGE_ID = messages::SUDO_LEFT, "{doubt}");
-                }
-            }
-            Ok(Err(error)) => error!(%error, "cannot remove stale sudoers files"),
-            Err(_) => error!("nobody works in {SUDOERS} any more"),
-        }
-        self.table.borrow_mut().retain(|login| {
-            Login::try_from(login)
-                .is_ok_and(|login| live.contains(&login) || lingering.contains(&login))
-        });
-        self.nscd.table_changed();
-        self.take_over_homes();
-        if !live.is_empty() {
-            info!("{} logins go on after a restart", live.len());
-        }
-        if damaged > 0 || !stranded.is_empty() {
-            let names: Vec<&str> = stranded.iter().map(AsRef::as_ref).collect();
-            error!(
-                MESSAGE_ID = messages::STATE_UNUSABLE,
-                "{damaged} files of the saved sessions cannot be used; {} logins have no sudo rights and no groups any \
-                 more, and each ends with its last process: {}",
-                names.len(),
-                names.join(" ")
-            );
-        }
-    }
-
-    /// Of a damaged note about a used ID only the ID is known. Written down anew, it stays so.
-    fn keep_used_ids_used(self: &Rc<Self>, loaded: &Loaded) {
-        for (uid, name) in &loaded.quarantine.uids {
-            if name.is_empty() {
-                self.write_down_in_time(Note::UsedUid(*uid, name.clone()));
-            }
-        }
-        for (gid, name) in &loaded.quarantine.gids {
-            if name.is_empty() {
-                self.write_down_in_time(Note::UsedGid(*gid, name.clone()));
-            }
-        }
-    }
-
-    fn find_leader_again(&self, session: &Session) -> bool {
-        let mut found = Leader::reidentify(&session.leader);
-        for _ in 0..TRIES {
-            // Not to be read now does not mean gone: a session would end for it.
-            if !matches!(found, Err(LeaderError::Unknown(_))) {
-                break;
-            }
-            found = Leader::reidentify(&session.leader);
-        }
-        match found {
-            Ok(leader) => {
-                self.leaders
-                    .borrow_mut()
-                    .insert(session.id, Rc::new(leader));
-                true
-            }
-            Err(LeaderError::Gone) => false,
-            Err(LeaderError::Unknown(error)) => {
-                error!(TELEPORT_SESSION = %session.id, %error, "its leader cannot be found again");
-                false
-            }
-        }
     }
 
     /// Most files of ours in sudoers.d, as configured.

@@ -29,6 +29,7 @@ mod parents;
 mod passwd_lock;
 mod publish;
 pub mod registry;
+mod restart;
 mod server;
 mod socket_mark;
 mod start;

@@ -20,7 +20,7 @@ use crate::policy::{Login, SudoersSpec};
 const GRANT: Duration = Duration::from_secs(1);
 /// How long the end of a session waits for its file to go. Later its user goes first, whom sudo then
 /// does not know; PAM gives a close one second.
-const WITHDRAWAL: Duration = Duration::from_millis(500);
+pub(super) const WITHDRAWAL: Duration = Duration::from_millis(500);
 /// From a removal that failed to the next attempt: at first, and at most.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);

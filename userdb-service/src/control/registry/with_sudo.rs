@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::Registry;
 use super::entry::Entry;
 use super::session::State;
-use crate::policy::Login;
+use crate::policy::{Login, SudoersSpec};
 
 /// Logins that have a sudoers file.
 #[derive(Debug, Default)]
@@ -60,6 +60,11 @@ impl Registry {
     /// Whether the login has a sudoers file.
     pub fn has_sudoers(&self, login: &Login) -> bool {
         self.with_sudo.logins.contains_key(login)
+    }
+
+    /// What the login's sudoers file is to say, if that was told to anybody; nothing: there is to be none.
+    pub fn specs(&self, login: &Login) -> Option<&Vec<SudoersSpec>> {
+        self.logins.get(login)?.sudoers.as_ref()
     }
 
     /// How many other logins have a sudoers file, and how many of those are of the Teleport user who has

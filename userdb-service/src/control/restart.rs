@@ -1,0 +1,207 @@
+//! What a daemon takes up from the one before it: sessions, their users, their rights.
+//! It waits for a disk a few seconds at most: nothing that lives may hang on one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{Instant, timeout_at};
+use tracing::{error, info, warn};
+
+use super::clock::Boottime;
+use super::daemon::{Daemon, SUDOERS};
+use super::leader::{Leader, LeaderError};
+use super::messages;
+use super::registry::{Effect, Session, Standing};
+use super::state::Loaded;
+use super::stranded;
+use super::sudo_rights::WITHDRAWAL;
+use super::written::Note;
+use crate::policy::{Login, SudoersSpec};
+
+/// How long the start waits for the disk of sudoers.d. What it has not done by then comes later: whoever logs in
+/// waits for the rights of an earlier session to go, as ever.
+const DISK: Duration = Duration::from_secs(3);
+/// How often more a leader is looked for that the kernel did not say anything of.
+const TRIES: usize = 3;
+
+impl Daemon {
+    /// After a restart: sessions whose leaders live go on, the others end, and nothing else of ours is
+    /// left in the table or in sudoers.d. All of it before the first call is answered, but what the disk
+    /// holds up.
+    pub(super) async fn take_up_where_it_was_left(self: &Rc<Self>) {
+        let mut loaded = self.state.load().unwrap_or_else(|error| {
+            error!(%error, "cannot read the state of before the restart; starting without");
+            Default::default()
+        });
+        for (path, why) in &loaded.damaged {
+            warn!("{} is set aside: {why}", path.display());
+            if let Err(error) = self.state.set_aside(path) {
+                error!(path = %path.display(), %error, "cannot set it aside");
+            }
+        }
+        let damaged = loaded.damaged.len();
+        self.keep_used_ids_used(&loaded);
+        let strays = stranded::strays(&loaded.standings, &loaded.sessions);
+        loaded.standings.extend(strays);
+        let logins = loaded.standings.iter().map(|standing| &standing.login);
+        let logins = logins.chain(loaded.sessions.iter().map(Session::login));
+        let logins: BTreeSet<Login> = logins.cloned().collect();
+        self.rights.borrow_mut().may_have_files(logins.into_iter());
+        let effects = self.registry.borrow_mut().restore(
+            Boottime::now(),
+            loaded.standings,
+            loaded.sessions,
+            loaded.quarantine,
+            |session| self.find_leader_again(session),
+        );
+        let disk = Instant::now() + DISK;
+        let grants = self.carry_out_but_grants(effects).await;
+        let (stranded, lingering, live) = {
+            let registry = self.registry.borrow();
+            let lingering: Vec<&Standing> = registry.lingering().collect();
+            let login = |standing: &&Standing| standing.login.clone();
+            let stranded: BTreeSet<Login> = lingering
+                .iter()
+                .filter(|standing| standing.is_stranded())
+                .map(login)
+                .collect();
+            let lingering: BTreeSet<Login> = lingering.iter().map(login).collect();
+            let live: BTreeSet<Login> = registry
+                .list()
+                .iter()
+                .map(|session| session.login().clone())
+                .collect();
+            (stranded, lingering, live)
+        };
+        for login in &stranded {
+            self.write_down_in_time(Note::Login(login.clone()));
+        }
+        let swept = self.sweep();
+        let granted = self.grant_again(grants);
+        let on_disk = async { (swept.await, granted.await) };
+        if timeout_at(disk, on_disk).await.is_err() {
+            warn!("{SUDOERS} does not answer; sudo rights are taken away and given when it does");
+        }
+        self.table.borrow_mut().retain(|login| {
+            Login::try_from(login)
+                .is_ok_and(|login| live.contains(&login) || lingering.contains(&login))
+        });
+        self.nscd.table_changed();
+        self.take_over_homes();
+        if !live.is_empty() {
+            info!("{} logins go on after a restart", live.len());
+        }
+        if damaged > 0 || !stranded.is_empty() {
+            let names: Vec<&str> = stranded.iter().map(AsRef::as_ref).collect();
+            error!(
+                MESSAGE_ID = messages::STATE_UNUSABLE,
+                "{damaged} files of the saved sessions cannot be used; {} logins have no sudo rights and no groups any \
+                 more, and each ends with its last process: {}",
+                names.len(),
+                names.join(" ")
+            );
+        }
+    }
+
+    /// Rights that are over go at once and together; whatever else there is to do follows. What is to be granted is
+    /// returned, by login: the last word on each.
+    async fn carry_out_but_grants(
+        self: &Rc<Self>,
+        effects: Vec<Effect>,
+    ) -> BTreeMap<Login, Vec<SudoersSpec>> {
+        let mut rights = BTreeMap::new();
+        let mut others = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Sudoers(login, specs) => drop(rights.insert(login, specs)),
+                other => others.push(other),
+            }
+        }
+        let over: Vec<Login> = rights
+            .extract_if(.., |_, specs| specs.is_empty())
+            .map(|(login, _)| login)
+            .collect();
+        for login in &over {
+            self.order_sudoers(login.clone(), &[]);
+        }
+        let deadline = Instant::now() + WITHDRAWAL;
+        for login in &over {
+            self.is_rid_of_old_rights(login, deadline).await;
+        }
+        self.carry_out(others).finished().await;
+        rights
+    }
+
+    /// Removes what nobody who lives was granted.
+    fn sweep(&self) -> JoinHandle<()> {
+        let swept = self
+            .sudoers
+            .sweep(self.registry.borrow().sudoers().cloned().collect());
+        spawn_local(async {
+            match swept.await {
+                Ok(Ok(swept)) => {
+                    for doubt in swept.doubtful {
+                        error!(MESSAGE_ID = messages::SUDO_LEFT, "{doubt}");
+                    }
+                }
+                Ok(Err(error)) => error!(%error, "cannot remove stale sudoers files"),
+                Err(_) => error!("nobody works in {SUDOERS} any more"),
+            }
+        })
+    }
+
+    /// Gives living sessions what they had, one after the other, so that each has its time on a slow disk.
+    fn grant_again(self: &Rc<Self>, grants: BTreeMap<Login, Vec<SudoersSpec>>) -> JoinHandle<()> {
+        let daemon = self.clone();
+        spawn_local(async move {
+            for (login, specs) in grants {
+                // By its turn it may have ended, or have been told something else.
+                let holds = daemon.registry.borrow().specs(&login) == Some(&specs);
+                if holds {
+                    let ordered = daemon.order_sudoers(login, &specs);
+                    daemon.settle_sudoers(ordered).await;
+                }
+            }
+        })
+    }
+
+    /// Of a damaged note about a used ID only the ID is known. Written down anew, it stays so.
+    fn keep_used_ids_used(self: &Rc<Self>, loaded: &Loaded) {
+        for (uid, name) in &loaded.quarantine.uids {
+            if name.is_empty() {
+                self.write_down_in_time(Note::UsedUid(*uid, name.clone()));
+            }
+        }
+        for (gid, name) in &loaded.quarantine.gids {
+            if name.is_empty() {
+                self.write_down_in_time(Note::UsedGid(*gid, name.clone()));
+            }
+        }
+    }
+
+    fn find_leader_again(&self, session: &Session) -> bool {
+        let mut found = Leader::reidentify(&session.leader);
+        for _ in 0..TRIES {
+            // Not to be read now does not mean gone: a session would end for it.
+            if !matches!(found, Err(LeaderError::Unknown(_))) {
+                break;
+            }
+            found = Leader::reidentify(&session.leader);
+        }
+        match found {
+            Ok(leader) => {
+                self.leaders
+                    .borrow_mut()
+                    .insert(session.id, Rc::new(leader));
+                true
+            }
+            Err(LeaderError::Gone) => false,
+            Err(LeaderError::Unknown(error)) => {
+                error!(TELEPORT_SESSION = %session.id, %error, "its leader cannot be found again");
+                false
+            }
+        }
+    }
+}
