@@ -24,8 +24,15 @@ const ANSWER_LIMIT: usize = 256 * 1024;
 /// Largest answer to `List`: tens of thousands of sessions with their roles.
 const LIST_LIMIT: usize = 64 * 1024 * 1024;
 
-/// How long a call that was hung up on waits before it is made again.
+/// How long a call waits before it is made again.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long is asked again for a login that has to wait for others to be decided on. With each answer the registry
+/// shows that it is alive; what does not answer has the time-out of one call.
+const TURN: Duration = Duration::from_secs(30);
+
+/// The reason that it gives then.
+const WAITING: &str = "waiting";
 
 /// Longest time-out: a day, which no clock arithmetic overflows with.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
@@ -107,11 +114,13 @@ impl Registry {
     /// Account phase: asks for a reservation of the login.
     pub fn reserve(&self, request: &LoginRequest) -> Result<Admission, Failure> {
         let handle = handle();
-        self.call(ANSWER_LIMIT, handle.is_some(), |registry, left| {
-            let (login, service, environment, undecodable) = parts(request);
-            let patience = Some(patience_usec(left));
-            let handle = handle.clone();
-            registry.reserve(login, service, environment, undecodable, patience, handle)
+        in_turn(|| {
+            self.call(ANSWER_LIMIT, handle.is_some(), |registry, left| {
+                let (login, service, environment, undecodable) = parts(request);
+                let patience = Some(patience_usec(left));
+                let handle = handle.clone();
+                registry.reserve(login, service, environment, undecodable, patience, handle)
+            })
         })
         .map(|reply| reply.admission)
     }
@@ -123,11 +132,13 @@ impl Registry {
         request: &LoginRequest,
     ) -> Result<Admission, Failure> {
         let handle = session.map(str::to_owned).or_else(handle);
-        self.call(ANSWER_LIMIT, handle.is_some(), |registry, left| {
-            let (login, service, environment, undecodable) = parts(request);
-            let patience = Some(patience_usec(left));
-            let handle = handle.clone();
-            registry.open(handle, login, service, environment, undecodable, patience)
+        in_turn(|| {
+            self.call(ANSWER_LIMIT, handle.is_some(), |registry, left| {
+                let (login, service, environment, undecodable) = parts(request);
+                let patience = Some(patience_usec(left));
+                let handle = handle.clone();
+                registry.open(handle, login, service, environment, undecodable, patience)
+            })
         })
         .map(|reply| reply.admission)
     }
@@ -178,6 +189,21 @@ impl Registry {
                 }
                 Err(error) => return Err(failure(&error, limit)),
             }
+        }
+    }
+}
+
+/// Asks until the registry has decided, or for long enough.
+fn in_turn<Reply>(mut ask: impl FnMut() -> Result<Reply, Failure>) -> Result<Reply, Failure> {
+    let enough = Instant::now() + TURN;
+    loop {
+        match ask() {
+            Err(Failure::Refused { reason, .. })
+                if reason == WAITING && Instant::now() < enough =>
+            {
+                std::thread::sleep(PAUSE);
+            }
+            decided => return decided,
         }
     }
 }

@@ -316,3 +316,37 @@ fn the_connection_ends_with_the_call() {
     let end = heard.recv_timeout(TIMEOUT).expect("the connection to end");
     assert_eq!(end, "");
 }
+
+#[test]
+fn who_has_to_wait_for_others_asks_again_with_the_same_handle_until_it_is_decided() {
+    let server = Server::without_thread();
+    let listener = UnixListener::bind(&server.socket).expect("bind the test socket");
+    let (said, heard) = mpsc::channel();
+    thread::spawn(move || {
+        let waiting = r#"{"error":"com.goteleport.Sessions.Refused","parameters":{"reason":"waiting","message":"Wait."}}"#;
+        for answer in [waiting, waiting, ADMITTED] {
+            let (mut stream, _) = listener.accept().expect("accept the client");
+            said.send(call(&mut stream)).expect("pass the call on");
+            // Together longer than one call may take.
+            thread::sleep(TIMEOUT * 2 / 3);
+            let answer = format!("{answer}\0");
+            stream
+                .write_all(answer.as_bytes())
+                .expect("write the answer");
+        }
+    });
+    let admission = server.registry().reserve(&request()).expect("admitted");
+    assert_eq!(admission.session.as_deref(), Some("s1"));
+    let calls: Vec<serde_json::Value> = heard
+        .iter()
+        .map(|call| serde_json::from_str(&call).expect("a call is JSON"))
+        .collect();
+    assert_eq!(calls.len(), 3);
+    let handle = &calls[0]["parameters"]["session"];
+    assert!(handle.is_string());
+    assert!(
+        calls
+            .iter()
+            .all(|call| call["parameters"]["session"] == *handle)
+    );
+}

@@ -136,6 +136,9 @@ struct Storm {
     /// Instead of a number of rounds: until this file is there.
     #[arg(long)]
     until: Option<PathBuf>,
+    /// Judges who comes in, not who is gone when close returns: it does not wait for that longer than a second.
+    #[arg(long)]
+    only_in: bool,
 }
 
 /// Lookups of users who are there all the time.

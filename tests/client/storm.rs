@@ -78,7 +78,7 @@ fn one_round(storm: &Storm) -> Vec<Failure> {
     }
     for (child, stdin, events) in waiting {
         drop(stdin);
-        failures.extend(judge(child, events));
+        failures.extend(judge(child, events, storm.only_in));
     }
     failures
 }
@@ -100,8 +100,9 @@ fn start(storm: &Storm, login: &str) -> std::io::Result<Child> {
         .spawn()
 }
 
-/// Found after account and open with its UID and group, not found after close; anything else is a failure.
-fn judge(mut child: Child, events: impl BufRead) -> Option<Failure> {
+/// Found after account and open with its UID and group, not found after close (unless that does not count); anything
+/// else is a failure.
+fn judge(mut child: Child, events: impl BufRead, only_in: bool) -> Option<Failure> {
     let events: Vec<Value> = events
         .lines()
         .map_while(Result::ok)
@@ -117,8 +118,10 @@ fn judge(mut child: Child, events: impl BufRead) -> Option<Failure> {
                 && event["group"].is_number() == here
         })
     };
-    let all_right =
-        status == Some(0) && right("account", true) && right("open", true) && right("close", false);
+    let all_right = status == Some(0)
+        && right("account", true)
+        && right("open", true)
+        && (only_in || right("close", false));
     let account_failed = events
         .iter()
         .any(|event| event["phase"] == "account" && event["code"] != "SUCCESS");

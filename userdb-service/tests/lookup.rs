@@ -196,6 +196,33 @@ async fn each_service_is_asked_and_says_who_it_is() {
 }
 
 #[tokio::test]
+async fn a_service_that_is_far_away_is_asked_for_several_at_a_time() {
+    let bench = Bench::new("slow", "passwd: files toy\ngroup: files toy\n");
+    let lookups = bench.lookups(PATIENT, 1);
+    // Each takes 0.3 s: one after the other it would be more than three seconds.
+    let questions: Vec<Question> = (0..6)
+        .flat_map(|number| {
+            [
+                user(&format!("slow{number}")),
+                Question::Group(format!("slow{number}")),
+            ]
+        })
+        .collect();
+    lookups.ask(&[user("stranger")], None).await.unwrap();
+    let begun = Instant::now();
+    let facts = lookups.ask(&questions, None).await.unwrap();
+    let took = begun.elapsed();
+    assert_eq!(facts.answers.len(), questions.len());
+    assert!(
+        facts
+            .answers
+            .values()
+            .all(|answer| matches!(answer, Answer::User(None) | Answer::Group(None)))
+    );
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[tokio::test]
 async fn a_user_of_others_in_another_case_is_told_and_is_not_the_user_asked_for() {
     let bench = Bench::new("twins", TOY_LINES);
     let lookups = bench.lookups(PATIENT, 1);

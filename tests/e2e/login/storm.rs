@@ -39,3 +39,27 @@ fn of_64_logins_at_once_again_and_again_none_is_missing_and_none_is_left_over() 
         "{left}"
     );
 }
+
+/// PID 1 and logind have most to do then, and others are asked through them. Two hundred where TELEPORT_USERDB_SOAK is set.
+#[test]
+fn a_crowd_that_comes_at_once_through_the_whole_stack_comes_in_to_the_last() {
+    let node = node_alone();
+    let people = match std::env::var_os("TELEPORT_USERDB_SOAK") {
+        Some(_) => 200,
+        None => 30,
+    };
+    let logins = format!("--logins={people}");
+    let storm = [
+        "teleport-child",
+        "storm",
+        "--rounds=1",
+        "--only-in",
+        "--prefix=crowd",
+    ];
+    let storm = [&storm[..], &["--service=teleport", &logins]].concat();
+    let ran = node.run_for(Duration::from_secs(300), &storm);
+    let result: Value = serde_json::from_str(ran.stdout.trim()).unwrap_or_default();
+    println!("{people} people came and went in {} s", result["seconds"]);
+    assert_eq!(result["failures"], 0, "{ran}");
+    assert_eq!(result["sessions"], people, "{ran}");
+}

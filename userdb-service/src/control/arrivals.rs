@@ -18,7 +18,7 @@ use super::messages;
 use super::passwd_lock::Hold;
 use super::registry::{Arrival, Begun, Joinable, SessionId, State};
 use crate::policy::config::{HomeMode, Role};
-use crate::policy::decide::MAX_ROUNDS;
+use crate::policy::decide::{MAX_ROUNDS, Reason};
 use crate::policy::glob::Glob;
 use crate::policy::{self, Config, Decision, Facts, LoginRequest, Plan, Refusal};
 
@@ -184,7 +184,10 @@ impl Daemon {
                 Ok(config) => (config, None),
                 Err(why) => (Rc::new(everybody()), Some(why)),
             };
-            let decided = timeout_at(deadline, self.decide(&config, request)).await;
+            // What is begun needs time, too.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let begun_by = Instant::now() + left / 2;
+            let decided = timeout_at(deadline, self.decide(&config, request, begun_by)).await;
             // Whoever exists elsewhere, and other services, have nothing to do with what is wrong.
             if let Some(why) = wrong
                 && !matches!(decided, Ok(Err(Reception::Foreign | Reception::NotOurs)))
@@ -194,7 +197,11 @@ impl Daemon {
             let (plan, hold) = match decided {
                 Ok(Ok(decided)) => decided,
                 Ok(Err(reception)) => return reception,
-                Err(_) => return unanswered(&config, request),
+                Err(_) => {
+                    let why = "no answer while the login waited";
+                    let refusal = policy::lookup_failed("the lookup worker", why);
+                    return unless_local(&config, request, refusal);
+                }
             };
             let joinable = self.registry.borrow().joinable(&plan);
             match joinable {
@@ -245,22 +252,35 @@ impl Daemon {
         }
     }
 
-    /// Asks the policy until it has heard enough. The last decision is made on the occupancy of now.
+    /// Asks the policy until it has heard enough. The last decision is made on the occupancy of now. Whose
+    /// turn has not come by `begun_by` is told to ask again: nobody is asked for a login that will not wait for the answer.
     async fn decide(
         &self,
         config: &Config,
         request: &LoginRequest,
+        begun_by: Instant,
     ) -> Result<(Box<Plan>, Rc<Hold>), Reception> {
         // Who holds it for long (vipw does) keeps nobody out who exists already.
-        let hold = self.passwd_lock.hold().await;
+        let waits = || unless_local(config, request, policy::waiting(&request.login));
+        let Ok(hold) = timeout_at(begun_by, self.passwd_lock.hold()).await else {
+            return Err(waits());
+        };
         let mut facts = Facts::default();
+        let mut turn = None;
         for _ in 0..MAX_ROUNDS {
             let decision =
                 policy::decide(config, request, &facts, self.registry.borrow().occupancy());
             match decision {
                 Decision::Ask(questions) => {
                     let home_base = home_base(config);
-                    let more = self.lookups.facts(&questions, home_base).await;
+                    let turn = match turn {
+                        Some(ref turn) => turn,
+                        None => match timeout_at(begun_by, self.lookups.turn()).await {
+                            Ok(come) => &*turn.insert(come),
+                            Err(_) => return Err(waits()),
+                        },
+                    };
+                    let more = turn.facts(&questions, home_base).await;
                     lookup::absorb(&mut facts, more);
                 }
                 Decision::Grant(plan) => {
@@ -354,6 +374,11 @@ impl Daemon {
                 "{login} exists already and is left alone"
             ),
             Reception::NotOurs => {}
+            Reception::Refused(refusal) if refusal.reason == Reason::Waiting => info!(
+                TELEPORT_LOGIN = login,
+                TELEPORT_USER = user,
+                "{login} waits for others to be decided on"
+            ),
             Reception::Refused(refusal) => warn!(
                 MESSAGE_ID = messages::REFUSED,
                 TELEPORT_LOGIN = login,
@@ -379,15 +404,12 @@ pub(crate) fn home_base(config: &Config) -> Option<&Path> {
 }
 
 /// What becomes of a login when time is up: who is in `/etc/passwd` goes on all the same.
-fn unanswered(config: &Config, request: &LoginRequest) -> Reception {
+fn unless_local(config: &Config, request: &LoginRequest, refusal: Refusal) -> Reception {
     let occupancy = policy::Occupancy::default();
     match policy::decide(config, request, &lookup::local(&request.login), &occupancy) {
         Decision::Foreign => Reception::Foreign,
         Decision::NotOurs => Reception::NotOurs,
-        _ => Reception::Refused(policy::lookup_failed(
-            "the lookup worker",
-            "no answer while the login waited",
-        )),
+        _ => Reception::Refused(refusal),
     }
 }
 

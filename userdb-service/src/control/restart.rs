@@ -119,19 +119,17 @@ impl Daemon {
                 other => others.push(other),
             }
         }
-        let over: Vec<Login> = rights
-            .extract_if(.., |_, specs| specs.is_empty())
-            .map(|(login, _)| login)
-            .collect();
-        for login in &over {
+        let (over, grants): (BTreeMap<_, _>, BTreeMap<_, Vec<_>>) =
+            rights.into_iter().partition(|(_, specs)| specs.is_empty());
+        for login in over.keys() {
             self.order_sudoers(login.clone(), &[]);
         }
         let deadline = Instant::now() + WITHDRAWAL;
-        for login in &over {
+        for login in over.keys() {
             self.is_rid_of_old_rights(login, deadline).await;
         }
         self.carry_out(others).finished().await;
-        rights
+        grants
     }
 
     /// Removes what nobody who lives was granted.

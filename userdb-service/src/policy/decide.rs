@@ -233,6 +233,8 @@ pub enum Reason {
     LookupFailed,
     /// Not now; later.
     Busy,
+    /// Not decided on yet, because others are before it: whoever asks again gets its turn.
+    Waiting,
     /// The configuration is wrong.
     Configuration,
     /// A defect.
@@ -251,6 +253,7 @@ impl Reason {
             Reason::Limit => "limit",
             Reason::LookupFailed => "lookup-failed",
             Reason::Busy => "busy",
+            Reason::Waiting => "waiting",
             Reason::Configuration => "configuration",
             Reason::Internal => "internal",
         }

@@ -31,7 +31,7 @@ pub use names::{Alias, GroupName, Login};
 pub use plan::{Plan, combine};
 pub(crate) use sentences::{
     cannot_be_made, configuration_wrong, ended_meanwhile, escaped, lookup_failed, old_rights,
-    remains, withdrawn_meanwhile,
+    remains, waiting, withdrawn_meanwhile,
 };
 pub use sudoers::SudoersSpec;
 pub use trace::Step;

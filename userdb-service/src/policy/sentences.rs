@@ -464,6 +464,16 @@ pub(crate) fn remains(login: &Login) -> Refusal {
     )
 }
 
+pub(crate) fn waiting(login: &str) -> Refusal {
+    refuse(
+        Reason::Waiting,
+        format!(
+            "More people log in than teleport-sessiond can decide on at once, and the turn of {} has not come in time; log in again.",
+            quoted(login)
+        ),
+    )
+}
+
 pub(crate) fn old_rights(login: &Login) -> Refusal {
     refuse(
         Reason::Busy,
@@ -531,6 +541,11 @@ mod tests {
                 remains(&login),
                 Reason::Busy,
                 "What an earlier user of \"ann\" left is still being ended; log in again when that is over (retire-delay and stop-timeout on this node say how long it may take), or choose another login.",
+            ),
+            (
+                waiting("ann"),
+                Reason::Waiting,
+                "More people log in than teleport-sessiond can decide on at once, and the turn of \"ann\" has not come in time; log in again.",
             ),
             (
                 old_rights(&login),

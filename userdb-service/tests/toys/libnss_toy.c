@@ -12,6 +12,8 @@ static enum nss_status behave(const char *name, size_t len, int *errnop)
     if (!strncmp(name, "hang", 4))
         for (;;)
             pause();
+    if (!strncmp(name, "slow", 4))
+        usleep(300000);
     if (!strncmp(name, "crash", 5))
         abort();
     if (!strcmp(name, "refused")) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::local_users;
@@ -92,6 +92,15 @@ struct Named {
     ids: BTreeSet<u32>,
 }
 
+/// The use of a worker, for as many batches as a decision takes: whose turn has come is not sent to the end of the queue
+/// in the middle of it.
+#[derive(Debug)]
+pub struct Turn<'l> {
+    lookups: &'l Lookups,
+    // The semaphore is never closed, so there is always one.
+    _slot: Option<SemaphorePermit<'l>>,
+}
+
 /// Asks the other providers.
 #[derive(Debug)]
 pub struct Lookups {
@@ -114,78 +123,30 @@ impl Lookups {
         }
     }
 
-    /// Asks everybody but us, each service by itself. `home_base` where homes are persistent.
-    ///
-    /// Of the facts of the host, `homes` holds the entries named like a user asked for or owned by a
-    /// UID asked for, `busy_ids` those of the UIDs asked for that are busy: both are cheap for the
-    /// few candidates of a login and dear for a whole host.
-    ///
     /// Waits for a free worker as long as the caller likes: that others hang is no failure of these questions.
+    pub async fn turn(&self) -> Turn<'_> {
+        Turn {
+            lookups: self,
+            _slot: self.slots.acquire().await.ok(),
+        }
+    }
+
+    /// One batch, in a turn of its own: [`Turn::ask`].
     ///
     /// # Errors
-    /// No answers within the timeout, or a worker that died or cannot be reached. Nothing may be
-    /// concluded then. What the host itself does not tell is in [`HostFacts::failure`].
+    /// Those of [`Turn::ask`].
     pub async fn ask(
         &self,
         questions: &[Question],
         home_base: Option<&Path>,
     ) -> Result<Facts, LookupFailed> {
-        let mut heard = Heard::default();
-        let _slot = self.slots.acquire().await.map_err(|e| LookupFailed {
-            source: heard.asking.clone(),
-            why: e.to_string(),
-        })?;
-        let limit = self.settings.timeout;
-        let failed = match timeout(limit, self.batch(questions, home_base, &mut heard)).await {
-            Ok(Ok(facts)) => return Ok(facts),
-            Ok(Err(failed)) => failed,
-            // Dropping the batch has hung up on its worker, which ends it.
-            Err(_) => LookupFailed {
-                source: heard.asking,
-                why: format!("no answer within {limit:?}"),
-            },
-        };
-        // Whoever exists goes on, whatever becomes of the homes of those who do not.
-        let Some(answers) = heard
-            .answers
-            .filter(|answers| answers.len() == questions.len())
-        else {
-            return Err(failed);
-        };
-        let failure = Some(HostFailure {
-            source: failed.source,
-            why: failed.why,
-        });
-        Ok(Facts {
-            answers: pairs(questions, answers),
-            host: HostFacts {
-                failure,
-                ..HostFacts::default()
-            },
-        })
+        self.turn().await.ask(questions, home_base).await
     }
 
-    /// As [`Lookups::ask`]. Where nobody can be asked, that is the answer to each question, but of users
-    /// whom `/etc/passwd` has: those go on, as they do while the daemon does not answer.
+    /// One batch, in a turn of its own: [`Turn::facts`].
     pub async fn facts(&self, questions: &[Question], home_base: Option<&Path>) -> Facts {
-        let failed = match self.ask(questions, home_base).await {
-            Ok(facts) => return facts,
-            Err(failed) => failed,
-        };
-        let mut facts = Facts::default();
-        for question in questions {
-            let nobody = Answer::Failed {
-                source: failed.source.clone(),
-                why: failed.why.clone(),
-            };
-            facts.answers.insert(question.clone(), nobody);
-            if let Question::User(name) = question {
-                absorb(&mut facts, local(name));
-            }
-        }
-        facts
+        self.turn().await.facts(questions, home_base).await
     }
-
     async fn batch(
         &self,
         questions: &[Question],
@@ -272,6 +233,75 @@ impl Lookups {
                 why: format!("cannot connect to {}: {e}", socket.display()),
             }),
         }
+    }
+}
+
+impl Turn<'_> {
+    /// Asks everybody but us, each service by itself. `home_base` where homes are persistent.
+    ///
+    /// Of the facts of the host, `homes` holds the entries named like a user asked for or owned by a
+    /// UID asked for, `busy_ids` those of the UIDs asked for that are busy: both are cheap for the
+    /// few candidates of a login and dear for a whole host.
+    ///
+    /// # Errors
+    /// No answers within the timeout, or a worker that died or cannot be reached. Nothing may be
+    /// concluded then. What the host itself does not tell is in [`HostFacts::failure`].
+    pub async fn ask(
+        &self,
+        questions: &[Question],
+        home_base: Option<&Path>,
+    ) -> Result<Facts, LookupFailed> {
+        let mut heard = Heard::default();
+        let limit = self.lookups.settings.timeout;
+        let failed =
+            match timeout(limit, self.lookups.batch(questions, home_base, &mut heard)).await {
+                Ok(Ok(facts)) => return Ok(facts),
+                Ok(Err(failed)) => failed,
+                // Dropping the batch has hung up on its worker, which ends it.
+                Err(_) => LookupFailed {
+                    source: heard.asking,
+                    why: format!("no answer within {limit:?}"),
+                },
+            };
+        // Whoever exists goes on, whatever becomes of the homes of those who do not.
+        let Some(answers) = heard
+            .answers
+            .filter(|answers| answers.len() == questions.len())
+        else {
+            return Err(failed);
+        };
+        let failure = Some(HostFailure {
+            source: failed.source,
+            why: failed.why,
+        });
+        Ok(Facts {
+            answers: pairs(questions, answers),
+            host: HostFacts {
+                failure,
+                ..HostFacts::default()
+            },
+        })
+    }
+
+    /// As [`Turn::ask`]. Where nobody can be asked, that is the answer to each question, but of users
+    /// whom `/etc/passwd` has: those go on, as they do while the daemon does not answer.
+    pub async fn facts(&self, questions: &[Question], home_base: Option<&Path>) -> Facts {
+        let failed = match self.ask(questions, home_base).await {
+            Ok(facts) => return facts,
+            Err(failed) => failed,
+        };
+        let mut facts = Facts::default();
+        for question in questions {
+            let nobody = Answer::Failed {
+                source: failed.source.clone(),
+                why: failed.why.clone(),
+            };
+            facts.answers.insert(question.clone(), nobody);
+            if let Question::User(name) = question {
+                absorb(&mut facts, local(name));
+            }
+        }
+        facts
     }
 }
 

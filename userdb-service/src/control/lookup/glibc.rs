@@ -62,26 +62,36 @@ pub(super) fn presence(service: &str) -> Presence {
     }
 }
 
-/// Asks one service. The caller has seen that the service is [`Presence::Usable`].
-pub(super) fn ask(service: &str, question: &Question) -> Reply {
+/// Readies this process for a question to a service, which the caller has seen to be [`Presence::Usable`]. From then on
+/// [`ask`] may put it, from any thread, until something is prepared for another service.
+///
+/// # Errors
+/// The answer, where it is known without asking.
+pub(super) fn prepare(service: &str, question: &Question) -> Result<(), Reply> {
     let (database, function) = match question {
         Question::User(_) => (c"passwd", "getpwnam_r"),
         Question::UserId(_) => (c"passwd", "getpwuid_r"),
         Question::Group(_) => (c"group", "getgrnam_r"),
         Question::GroupId(_) => (c"group", "getgrgid_r"),
-        Question::GroupsOf(name) => return groups_of(service, name),
+        Question::GroupsOf(_) => return Ok(()),
     };
     // A module without this function (one for hosts only, say) has no users; glibc would say "failed".
     if service != "files" {
         match Library::open(service) {
             Ok(library) if library.has(&format!("_nss_{service}_{function}")) => {}
-            Ok(_) => return Reply::NotFound,
-            Err(_) => return Reply::Failed("its library can no longer be loaded".to_owned()),
+            Ok(_) => return Err(Reply::NotFound),
+            Err(_) => {
+                return Err(Reply::Failed(
+                    "its library can no longer be loaded".to_owned(),
+                ));
+            }
         }
     }
-    if let Err(failed) = configure(database, service) {
-        return failed;
-    }
+    configure(database, service)
+}
+
+/// Asks what was prepared. [`Question::GroupsOf`] prepares itself, so nothing else may be asked meanwhile.
+pub(super) fn ask(service: &str, question: &Question) -> Reply {
     match question {
         Question::GroupsOf(name) => groups_of(service, name),
         Question::User(name) => named(name, |name, buffer| {

@@ -4,6 +4,7 @@
 //! [`client::Lookups`] is the daemon's side, [`worker::run`] the other. systemd starts a worker for each
 //! connection to a socket, in a sandbox of its own: theirs needs the network, the daemon's does not.
 
+mod asking;
 pub mod client;
 mod glibc;
 pub mod host_facts;

@@ -14,18 +14,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::OWN_SERVICE;
-use super::glibc::{self, Presence};
+use super::asking::{Asker, NSSWITCH};
 use super::host_facts::{Homes, SubordinateIds};
-use super::local_files::LocalFiles;
 use super::local_users::{self, LocalUsers};
 use super::named::Scanner;
-use super::nsswitch::{self, Services, Stamp};
 use super::remains;
-use super::twins;
 use super::wire::{HostReport, Reply, Request, Results};
-use crate::policy::decide::{
-    Answer, FoundGroup, FoundMembership, FoundUser, HostFailure, Question,
-};
+use crate::policy::decide::{Answer, HostFailure, Question};
 
 /// Without a question for this long the worker ends; the next one starts another.
 const IDLE: Duration = Duration::from_secs(60);
@@ -33,11 +28,6 @@ const IDLE: Duration = Duration::from_secs(60);
 const LIFETIME: Duration = Duration::from_secs(300);
 /// From the hang-up to SIGKILL. Whoever is not in a module sees the hang-up at once and ends by itself.
 const GRACE: Duration = Duration::from_millis(200);
-/// How long the absence of a library is believed.
-const PRESENCE_FRESH: Duration = Duration::from_secs(10);
-
-const NSSWITCH: &str = "/etc/nsswitch.conf";
-const USERDB_FOLDER: &str = "/run/systemd/userdb";
 
 /// Serves questions on file descriptor 0, a connected stream socket, until the asker hangs up or the
 /// worker has been idle or alive for long enough. A hang-up ends it in the middle of a question too.
@@ -100,27 +90,21 @@ fn send(to: &mut UnixStream, reply: &Reply) -> io::Result<()> {
 }
 
 struct Worker {
-    services: Services,
-    seen: Option<Stamp>,
-    presence: BTreeMap<String, (Instant, Presence)>,
+    asker: Asker,
     subids: SubordinateIds,
     homes: Homes,
     sudoers: Scanner,
     passwd: LocalUsers,
-    files: LocalFiles,
 }
 
 impl Worker {
     fn new() -> Worker {
         Worker {
-            services: nsswitch::parse(""),
-            seen: None,
-            presence: BTreeMap::new(),
+            asker: Asker::new(),
             subids: SubordinateIds::default(),
             homes: Homes::default(),
             sudoers: Scanner::new(),
             passwd: LocalUsers::new(local_users::PASSWD),
-            files: LocalFiles::new(),
         }
     }
 
@@ -130,34 +114,20 @@ impl Worker {
         progress: &mut dyn FnMut(&Reply) -> io::Result<()>,
     ) -> io::Result<Results> {
         let mut results = Results::default();
-        let mut answers = Vec::new();
         let mut blamed = BTreeSet::from(["files".to_owned()]);
-        match self.read_services() {
+        let answers = match self.asker.read_services() {
             Ok(()) => {
-                for question in &request.questions {
-                    // A user of others goes on as it is, and its groups may be dear: an LDAP server is
-                    // asked for them, and for theirs.
-                    if let Question::GroupsOf(name) = question
-                        && is_found(name, &request.questions, &answers)
-                    {
-                        answers.push(Answer::Groups(Vec::new()));
-                        continue;
-                    }
-                    let answer =
-                        self.ask_all(question, &mut results.not_installed, &mut |service| {
-                            match blamed.insert(service.to_owned()) {
-                                true => progress(&Reply::Asking(service.to_owned())),
-                                false => Ok(()),
-                            }
+                let heard =
+                    self.asker
+                        .ask(&request.questions, &mut |service| match blamed
+                            .insert(service.to_owned())
+                        {
+                            true => progress(&Reply::Asking(service.to_owned())),
+                            false => Ok(()),
                         })?;
-                    let twins = &mut results.host.case_twins;
-                    answers.push(match (question, answer) {
-                        (Question::User(name), Answer::User(None)) => {
-                            self.in_another_case(name, twins)
-                        }
-                        (_, answer) => answer,
-                    });
-                }
+                results.not_installed = heard.not_installed;
+                results.host.case_twins = heard.case_twins;
+                heard.answers
             }
             Err(e) => {
                 // Nobody knows whom to ask; a local user is one all the same.
@@ -165,20 +135,16 @@ impl Worker {
                     Question::User(name) => local_users::find(Path::new(local_users::PASSWD), name),
                     _ => None,
                 };
-                answers.extend(
-                    request
-                        .questions
-                        .iter()
-                        .map(|question| match local(question) {
-                            Some(user) => Answer::User(Some(user)),
-                            None => Answer::Failed {
-                                source: NSSWITCH.to_owned(),
-                                why: e.to_string(),
-                            },
-                        }),
-                );
+                let answer = |question: &Question| match local(question) {
+                    Some(user) => Answer::User(Some(user)),
+                    None => Answer::Failed {
+                        source: NSSWITCH.to_owned(),
+                        why: e.to_string(),
+                    },
+                };
+                request.questions.iter().map(answer).collect()
             }
-        }
+        };
         // Whoever exists goes on by these, whatever becomes of the rest.
         progress(&Reply::Answers(answers))?;
         // Everything else of the host is on local file systems; homes may be on a server that hangs.
@@ -191,172 +157,15 @@ impl Worker {
             });
         }
         // They may be on a server, too.
-        if !self.sudoers.netgroups().is_empty() {
+        let netgroups = self.sudoers.netgroups();
+        if !netgroups.is_empty() {
             progress(&Reply::Asking("netgroups".to_owned()))?;
-            match self.in_netgroups(request) {
+            match self.asker.in_netgroups(netgroups, &request.questions) {
                 Ok(members) => results.host.in_netgroups = members,
                 Err(failure) => drop(results.host.failure.get_or_insert(failure)),
             }
         }
         Ok(results)
-    }
-
-    fn read_services(&mut self) -> io::Result<()> {
-        let stamp = Stamp::of(Path::new(NSSWITCH));
-        if self.seen != Some(stamp) {
-            self.services = match std::fs::read(NSSWITCH) {
-                Ok(text) => nsswitch::parse(&String::from_utf8_lossy(&text)),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => nsswitch::parse(""),
-                Err(e) => return Err(e),
-            };
-            self.seen = Some(stamp);
-        }
-        Ok(())
-    }
-
-    /// The first service in the order of the line that has it; failing that, the first that failed.
-    fn ask_all(
-        &mut self,
-        question: &Question,
-        not_installed: &mut BTreeSet<String>,
-        asking: &mut dyn FnMut(&str) -> io::Result<()>,
-    ) -> io::Result<Answer> {
-        let (mut services, absent) = match question {
-            Question::User(_) | Question::UserId(_) => {
-                (self.services.passwd.clone(), Answer::User(None))
-            }
-            Question::Group(_) | Question::GroupId(_) => {
-                (self.services.group.clone(), Answer::Group(None))
-            }
-            Question::GroupsOf(_) => (self.services.of_members(), Answer::Groups(Vec::new())),
-        };
-        // Users of other userdb providers are users, whether or not nsswitch.conf shows them.
-        let listed = services.iter().any(|service| service == "systemd");
-        if !listed && others_in_userdb(Path::new(USERDB_FOLDER)) {
-            services.push("systemd".to_owned());
-        }
-        let mut failed = None;
-        let mut memberships = Vec::new();
-        for service in services.iter().filter(|service| *service != "teleport") {
-            match self.presence(service) {
-                Presence::Usable => {}
-                Presence::NotInstalled => {
-                    not_installed.insert(service.clone());
-                    continue;
-                }
-                Presence::Broken(why) => {
-                    failed.get_or_insert(Answer::Failed {
-                        source: service.clone(),
-                        why,
-                    });
-                    continue;
-                }
-            }
-            asking(service)?;
-            let source = service.clone();
-            let read = match service.as_str() {
-                "files" => self.files.ask(question),
-                _ => None,
-            };
-            match read.unwrap_or_else(|| glibc::ask(service, question)) {
-                glibc::Reply::NotFound => {}
-                glibc::Reply::User { name, uid, gid } => {
-                    return Ok(Answer::User(Some(FoundUser {
-                        name,
-                        uid,
-                        gid,
-                        source,
-                    })));
-                }
-                glibc::Reply::Group { name, gid } => {
-                    return Ok(Answer::Group(Some(FoundGroup { name, gid, source })));
-                }
-                // Here the first is not all: one service adds to another.
-                glibc::Reply::Groups(gids) => {
-                    let found = |gid| FoundMembership {
-                        gid,
-                        source: source.clone(),
-                    };
-                    memberships.extend(gids.into_iter().map(found));
-                }
-                glibc::Reply::Failed(why) => {
-                    failed.get_or_insert(Answer::Failed { source, why });
-                }
-            }
-        }
-        Ok(match failed {
-            Some(failed) => failed,
-            None if memberships.is_empty() => absent,
-            None => Answer::Groups(memberships),
-        })
-    }
-
-    fn presence(&mut self, service: &str) -> Presence {
-        if let Some((at, presence)) = self.presence.get(service)
-            && (*presence == Presence::Usable || at.elapsed() < PRESENCE_FRESH)
-        {
-            return presence.clone();
-        }
-        let presence = glibc::presence(service);
-        self.presence
-            .insert(service.to_owned(), (Instant::now(), presence.clone()));
-        presence
-    }
-
-    /// The answer to whether there is a user `name`, of whom nobody knows, once others than files were
-    /// asked for its other spellings: a user found so goes into `twins`, and who fails has not answered.
-    fn in_another_case(&mut self, name: &str, twins: &mut BTreeMap<String, String>) -> Answer {
-        // Files are read as a whole; names in systemd's user database are in lower case.
-        let elsewhere = |service: &String| !["files", "teleport", "systemd"].contains(&&**service);
-        for service in self.services.passwd.clone().into_iter().filter(elsewhere) {
-            if self.presence(&service) != Presence::Usable {
-                continue;
-            }
-            for spelling in twins::spellings(name) {
-                match glibc::ask(&service, &Question::User(spelling.clone())) {
-                    glibc::Reply::User { .. } => {
-                        twins.entry(name.to_owned()).or_insert(spelling);
-                    }
-                    glibc::Reply::Failed(why) => {
-                        let source = service;
-                        return Answer::Failed { source, why };
-                    }
-                    glibc::Reply::NotFound
-                    | glibc::Reply::Group { .. }
-                    | glibc::Reply::Groups(_) => {}
-                }
-            }
-        }
-        Answer::User(None)
-    }
-
-    /// The users asked for who are in a netgroup that sudoers names.
-    fn in_netgroups(&mut self, request: &Request) -> Result<BTreeSet<String>, HostFailure> {
-        let mut members = BTreeSet::new();
-        for service in self.services.netgroup.clone() {
-            let failed = |why| HostFailure {
-                source: service.clone(),
-                why,
-            };
-            match self.presence(&service) {
-                Presence::Usable => {}
-                Presence::NotInstalled => continue,
-                Presence::Broken(why) => return Err(failed(why)),
-            }
-            for netgroup in self.sudoers.netgroups() {
-                for question in &request.questions {
-                    let Question::User(name) = question else {
-                        continue;
-                    };
-                    match glibc::in_netgroup(&service, netgroup, name) {
-                        Some(true) => drop(members.insert(name.clone())),
-                        Some(false) => {}
-                        None => return Err(failed("glibc cannot ask it for netgroups".to_owned())),
-                    }
-                }
-            }
-        }
-        Ok(members)
     }
 
     fn host(&mut self, request: &Request, results: &mut Results) -> io::Result<()> {
@@ -394,51 +203,5 @@ impl Worker {
             failure: None,
         };
         Ok(())
-    }
-}
-
-/// Whether one of the answers so far is a user of this name.
-fn is_found(name: &str, questions: &[Question], answers: &[Answer]) -> bool {
-    questions
-        .iter()
-        .zip(answers)
-        .any(|pair| matches!(pair, (Question::User(asked), Answer::User(Some(_))) if asked == name))
-}
-
-/// Whether somebody besides us offers users over varlink. The multiplexer and the NSS bridge only
-/// repeat what others say.
-fn others_in_userdb(folder: &Path) -> bool {
-    let repeaters = [
-        OWN_SERVICE,
-        "io.systemd.Multiplexer",
-        "io.systemd.NameServiceSwitch",
-    ];
-    std::fs::read_dir(folder).is_ok_and(|entries| {
-        entries
-            .flatten()
-            .any(|entry| !repeaters.iter().any(|name| entry.file_name() == **name))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_other_providers_make_userdb_worth_asking() {
-        let dir = std::env::temp_dir().join(format!("userdb-{}", std::process::id()));
-        assert!(!others_in_userdb(&dir));
-        std::fs::create_dir_all(&dir).unwrap();
-        for name in [
-            OWN_SERVICE,
-            "io.systemd.Multiplexer",
-            "io.systemd.NameServiceSwitch",
-        ] {
-            std::fs::write(dir.join(name), "").unwrap();
-        }
-        assert!(!others_in_userdb(&dir));
-        std::fs::write(dir.join("io.systemd.DynamicUser"), "").unwrap();
-        assert!(others_in_userdb(&dir));
-        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -1,0 +1,398 @@
+//! Asks the services of nsswitch.conf: each by itself, in the order of its line, and several questions at a time.
+//! Whom to ask and what was heard; what the host itself knows is not of this place.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::OWN_SERVICE;
+use super::glibc::{self, Presence, Reply};
+use super::local_files::LocalFiles;
+use super::nsswitch::{self, Services, Stamp};
+use super::twins;
+use crate::policy::decide::{
+    Answer, FoundGroup, FoundMembership, FoundUser, HostFailure, Question,
+};
+
+/// How long the absence of a library is believed.
+const PRESENCE_FRESH: Duration = Duration::from_secs(10);
+/// Questions that a service has at a time. Its answers may be long in coming, each by itself: from an LDAP server, or
+/// from a PID 1 that is busy starting the sessions of a hundred people.
+const AT_ONCE: usize = 8;
+
+pub(super) const NSSWITCH: &str = "/etc/nsswitch.conf";
+const USERDB_FOLDER: &str = "/run/systemd/userdb";
+
+/// Told of each service before it is asked.
+pub(super) type Asking<'a> = &'a mut dyn FnMut(&str) -> io::Result<()>;
+
+/// Whom there is to ask.
+#[derive(Debug)]
+pub(super) struct Asker {
+    services: Services,
+    seen: Option<Stamp>,
+    presence: BTreeMap<String, (Instant, Presence)>,
+    files: LocalFiles,
+}
+
+/// What a batch of questions has brought.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// In the order of the questions.
+    pub(super) answers: Vec<Answer>,
+    /// Services in nsswitch.conf whose library is not installed.
+    pub(super) not_installed: BTreeSet<String>,
+    /// Of users whom nobody has, other spellings that somebody has.
+    pub(super) case_twins: BTreeMap<String, String>,
+}
+
+/// A question on its way from service to service.
+struct Pending<'q> {
+    question: &'q Question,
+    /// Who has not been asked yet.
+    services: VecDeque<String>,
+    found: Option<Answer>,
+    failed: Option<Answer>,
+    memberships: Vec<FoundMembership>,
+}
+
+impl Asker {
+    pub(super) fn new() -> Asker {
+        Asker {
+            services: nsswitch::parse(""),
+            seen: None,
+            presence: BTreeMap::new(),
+            files: LocalFiles::new(),
+        }
+    }
+
+    /// Reads whom to ask, if that has changed.
+    ///
+    /// # Errors
+    /// `/etc/nsswitch.conf` is there and cannot be read.
+    pub(super) fn read_services(&mut self) -> io::Result<()> {
+        let stamp = Stamp::of(Path::new(NSSWITCH));
+        if self.seen != Some(stamp) {
+            self.services = match std::fs::read(NSSWITCH) {
+                Ok(text) => nsswitch::parse(&String::from_utf8_lossy(&text)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => nsswitch::parse(""),
+                Err(e) => return Err(e),
+            };
+            self.seen = Some(stamp);
+        }
+        Ok(())
+    }
+
+    /// Asks everybody everything.
+    ///
+    /// # Errors
+    /// Those of `asking`.
+    pub(super) fn ask(&mut self, questions: &[Question], asking: Asking<'_>) -> io::Result<Heard> {
+        let mut heard = Heard::default();
+        let is_of_groups = |question: &&Question| matches!(question, Question::GroupsOf(_));
+        let (of_groups, others): (Vec<&Question>, Vec<&Question>) =
+            questions.iter().partition(is_of_groups);
+        let mut answers = self.ask_everybody(&others, asking, &mut heard.not_installed)?;
+        for question in others {
+            if let Question::User(name) = question
+                && answers.get(question) == Some(&Answer::User(None))
+            {
+                let answer = self.in_another_case(name, &mut heard.case_twins);
+                answers.insert(question, answer);
+            }
+        }
+        // A user of others goes on as it is, and its groups may be dear: an LDAP server is asked for them, and
+        // for theirs.
+        let is_nobodys = |question: &&Question| match question {
+            Question::GroupsOf(name) => !matches!(
+                answers.get(&Question::User(name.clone())),
+                Some(Answer::User(Some(_)))
+            ),
+            _ => true,
+        };
+        let of_groups: Vec<&Question> = of_groups.into_iter().filter(is_nobodys).collect();
+        answers.extend(self.ask_everybody(&of_groups, asking, &mut heard.not_installed)?);
+        let not_asked = || Answer::Groups(Vec::new());
+        let answer = |question| answers.get(question).cloned().unwrap_or_else(not_asked);
+        heard.answers = questions.iter().map(answer).collect();
+        Ok(heard)
+    }
+
+    /// For each question the first service in the order of its line that has an answer; failing that, the first that
+    /// failed.
+    fn ask_everybody<'q>(
+        &mut self,
+        questions: &[&'q Question],
+        asking: Asking<'_>,
+        not_installed: &mut BTreeSet<String>,
+    ) -> io::Result<BTreeMap<&'q Question, Answer>> {
+        let pending = |question: &&'q Question| Pending {
+            question,
+            services: self.who_may_know(question),
+            found: None,
+            failed: None,
+            memberships: Vec::new(),
+        };
+        let mut pending: Vec<Pending<'q>> = questions.iter().map(pending).collect();
+        // Whoever is next for one is asked for all for whom he is.
+        let next = |pending: &[Pending<'_>]| {
+            let first = pending.iter().find_map(|one| one.services.front());
+            first.cloned()
+        };
+        while let Some(service) = next(&pending) {
+            let mut due = Vec::new();
+            for one in &mut pending {
+                if one.services.front() == Some(&service) {
+                    one.services.pop_front();
+                    due.push(one);
+                }
+            }
+            match self.presence(&service) {
+                Presence::Usable => {}
+                Presence::NotInstalled => {
+                    not_installed.insert(service);
+                    continue;
+                }
+                Presence::Broken(why) => {
+                    for one in due {
+                        one.hears(&service, Reply::Failed(why.clone()));
+                    }
+                    continue;
+                }
+            }
+            asking(&service)?;
+            let questions: Vec<&Question> = due.iter().map(|one| one.question).collect();
+            for (one, reply) in due.into_iter().zip(self.replies(&service, &questions)) {
+                one.hears(&service, reply);
+            }
+        }
+        let answer = |one: Pending<'q>| (one.question, one.answer());
+        Ok(pending.into_iter().map(answer).collect())
+    }
+
+    fn replies(&mut self, service: &str, questions: &[&Question]) -> Vec<Reply> {
+        if service != "files" {
+            return several(service, questions);
+        }
+        let read = |question: &&Question| {
+            let read = self.files.ask(question);
+            read.unwrap_or_else(|| ask(service, question))
+        };
+        questions.iter().map(read).collect()
+    }
+
+    fn who_may_know(&self, question: &Question) -> VecDeque<String> {
+        let mut services = match question {
+            Question::User(_) | Question::UserId(_) => self.services.passwd.clone(),
+            Question::Group(_) | Question::GroupId(_) => self.services.group.clone(),
+            Question::GroupsOf(_) => self.services.of_members(),
+        };
+        // Users of other userdb providers are users, whether or not nsswitch.conf shows them.
+        let listed = services.iter().any(|service| service == "systemd");
+        if !listed && others_in_userdb(Path::new(USERDB_FOLDER)) {
+            services.push("systemd".to_owned());
+        }
+        services.retain(|service| service != "teleport");
+        services.into()
+    }
+
+    fn presence(&mut self, service: &str) -> Presence {
+        if let Some((at, presence)) = self.presence.get(service)
+            && (*presence == Presence::Usable || at.elapsed() < PRESENCE_FRESH)
+        {
+            return presence.clone();
+        }
+        let presence = glibc::presence(service);
+        self.presence
+            .insert(service.to_owned(), (Instant::now(), presence.clone()));
+        presence
+    }
+
+    /// The answer to whether there is a user `name`, of whom nobody knows, once others than files were
+    /// asked for its other spellings: a user found so goes into `twins`, and who fails has not answered.
+    fn in_another_case(&mut self, name: &str, twins: &mut BTreeMap<String, String>) -> Answer {
+        // Files are read as a whole; names in systemd's user database are in lower case.
+        let elsewhere = |service: &String| !["files", "teleport", "systemd"].contains(&&**service);
+        let spellings: Vec<Question> = twins::spellings(name)
+            .into_iter()
+            .map(Question::User)
+            .collect();
+        let spellings: Vec<&Question> = spellings.iter().collect();
+        for service in self.services.passwd.clone().into_iter().filter(elsewhere) {
+            if self.presence(&service) != Presence::Usable {
+                continue;
+            }
+            for (spelling, reply) in spellings.iter().zip(several(&service, &spellings)) {
+                match (spelling, reply) {
+                    (Question::User(spelling), Reply::User { .. }) => {
+                        twins
+                            .entry(name.to_owned())
+                            .or_insert_with(|| spelling.clone());
+                    }
+                    (_, Reply::Failed(why)) => {
+                        let source = service;
+                        return Answer::Failed { source, why };
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Answer::User(None)
+    }
+
+    /// The users asked for who are in a netgroup that sudoers names.
+    pub(super) fn in_netgroups(
+        &mut self,
+        netgroups: &BTreeSet<String>,
+        questions: &[Question],
+    ) -> Result<BTreeSet<String>, HostFailure> {
+        let mut members = BTreeSet::new();
+        for service in self.services.netgroup.clone() {
+            let failed = |why| HostFailure {
+                source: service.clone(),
+                why,
+            };
+            match self.presence(&service) {
+                Presence::Usable => {}
+                Presence::NotInstalled => continue,
+                Presence::Broken(why) => return Err(failed(why)),
+            }
+            for netgroup in netgroups {
+                for question in questions {
+                    let Question::User(name) = question else {
+                        continue;
+                    };
+                    match glibc::in_netgroup(&service, netgroup, name) {
+                        Some(true) => drop(members.insert(name.clone())),
+                        Some(false) => {}
+                        None => return Err(failed("glibc cannot ask it for netgroups".to_owned())),
+                    }
+                }
+            }
+        }
+        Ok(members)
+    }
+}
+
+impl Pending<'_> {
+    fn hears(&mut self, service: &str, reply: Reply) {
+        let source = service.to_owned();
+        let found = match reply {
+            Reply::NotFound => return,
+            Reply::User { name, uid, gid } => Answer::User(Some(FoundUser {
+                name,
+                uid,
+                gid,
+                source,
+            })),
+            Reply::Group { name, gid } => Answer::Group(Some(FoundGroup { name, gid, source })),
+            // Here the first is not all: one service adds to another.
+            Reply::Groups(gids) => {
+                let found = |gid| FoundMembership {
+                    gid,
+                    source: source.clone(),
+                };
+                self.memberships.extend(gids.into_iter().map(found));
+                return;
+            }
+            Reply::Failed(why) => {
+                self.failed.get_or_insert(Answer::Failed { source, why });
+                return;
+            }
+        };
+        self.found = Some(found);
+        self.services.clear();
+    }
+
+    fn answer(self) -> Answer {
+        let said = match self.question {
+            Question::User(_) | Question::UserId(_) => Answer::User(None),
+            Question::Group(_) | Question::GroupId(_) => Answer::Group(None),
+            Question::GroupsOf(_) => Answer::Groups(self.memberships),
+        };
+        self.found.or(self.failed).unwrap_or(said)
+    }
+}
+
+fn ask(service: &str, question: &Question) -> Reply {
+    match glibc::prepare(service, question) {
+        Ok(()) => glibc::ask(service, question),
+        Err(known) => known,
+    }
+}
+
+/// Puts questions to a service that can be asked, some at a time.
+fn several(service: &str, questions: &[&Question]) -> Vec<Reply> {
+    let alone = |question: &&Question| matches!(question, Question::GroupsOf(_));
+    if questions.len() == 1 || questions.iter().any(alone) {
+        return questions.iter().map(|one| ask(service, one)).collect();
+    }
+    let some = |questions: &[&Question]| {
+        // All of them before any is asked, see there.
+        let prepared: Vec<Result<(), Reply>> = questions
+            .iter()
+            .map(|question| glibc::prepare(service, question))
+            .collect();
+        let put = |(question, prepared): (&&Question, &Result<(), Reply>)| match prepared {
+            Ok(()) => glibc::ask(service, question),
+            Err(known) => known.clone(),
+        };
+        let each = || questions.iter().zip(&prepared);
+        thread::scope(|scope| {
+            let started: Vec<_> = each()
+                .map(|one| thread::Builder::new().spawn_scoped(scope, move || put(one)))
+                .collect();
+            let joined = started.into_iter().zip(each());
+            joined
+                .map(|(thread, one)| match thread {
+                    Ok(thread) => thread.join().unwrap_or_else(|_| {
+                        Reply::Failed("the thread that asked it has panicked".to_owned())
+                    }),
+                    // There may be no more threads; then one after the other.
+                    Err(_) => put(one),
+                })
+                .collect::<Vec<Reply>>()
+        })
+    };
+    questions.chunks(AT_ONCE).flat_map(some).collect()
+}
+
+/// Whether somebody besides us offers users over varlink. The multiplexer and the NSS bridge only
+/// repeat what others say.
+fn others_in_userdb(folder: &Path) -> bool {
+    let repeaters = [
+        OWN_SERVICE,
+        "io.systemd.Multiplexer",
+        "io.systemd.NameServiceSwitch",
+    ];
+    std::fs::read_dir(folder).is_ok_and(|entries| {
+        entries
+            .flatten()
+            .any(|entry| !repeaters.iter().any(|name| entry.file_name() == **name))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_other_providers_make_userdb_worth_asking() {
+        let dir = std::env::temp_dir().join(format!("userdb-{}", std::process::id()));
+        assert!(!others_in_userdb(&dir));
+        std::fs::create_dir_all(&dir).unwrap();
+        for name in [
+            OWN_SERVICE,
+            "io.systemd.Multiplexer",
+            "io.systemd.NameServiceSwitch",
+        ] {
+            std::fs::write(dir.join(name), "").unwrap();
+        }
+        assert!(!others_in_userdb(&dir));
+        std::fs::write(dir.join("io.systemd.DynamicUser"), "").unwrap();
+        assert!(others_in_userdb(&dir));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
