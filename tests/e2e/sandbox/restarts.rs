@@ -67,7 +67,7 @@ fn a_user_database_that_cannot_start_holds_up_no_lookup_and_comes_back_by_itself
             .must();
         let journal = Journal::now(&node);
         node.run(&["systemctl", "restart", "teleport-userdbd.service"]);
-        let took = node.within(Duration::from_secs(20), "the socket is closed", |node| {
+        let took = node.within(Duration::from_secs(90), "the socket is closed", |node| {
             !node.run(&["test", "-e", socket]).succeeded()
                 && journal
                     .lines(&["-u", "teleport-userdbd-again", "-p", "crit"])
@@ -89,7 +89,7 @@ fn a_user_database_that_cannot_start_holds_up_no_lookup_and_comes_back_by_itself
             .must();
         node.sh(&format!("rm -f {program}; cp /usr/libexec/away {program}"))
             .must();
-        let took = node.within(Duration::from_secs(25), "it is back", |node| {
+        let took = node.within(Duration::from_secs(60), "it is back", |node| {
             node.run(&["systemctl", "is-active", "teleport-userdbd.service"])
                 .succeeded()
                 && node.run(&["test", "-e", socket]).succeeded()
