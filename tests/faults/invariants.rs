@@ -12,8 +12,8 @@ use serde_json::Value;
 /// Who is on all the time, with sudo: no fault may cost a session that is open.
 pub(crate) const KEEPER: &str = "keeper";
 const SUDOERS: &str = "etc/sudoers.d";
-/// Until nothing of an ended session is granted or answered, a restart of the daemon included.
-const GONE: Duration = Duration::from_secs(5);
+/// Until nothing of an ended session is granted or answered, a restart of the daemon on a loaded machine included.
+const GONE: Duration = Duration::from_secs(30);
 /// How long a look at the end of the remains takes at least.
 const A_WHILE: Duration = Duration::from_millis(1500);
 /// Until its remains have been ended, and what failed at that was tried again.
