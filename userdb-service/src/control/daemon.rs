@@ -16,6 +16,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tracing::{error, info, warn};
 
 use super::alone::{Alone, alone};
+use super::burst::Burst;
 use super::clock::Boottime;
 use super::config_files;
 use super::dwellings::Doors;
@@ -86,8 +87,9 @@ pub(super) struct Daemon {
     pub(super) awaited: RefCell<BTreeSet<Login>>,
     /// The registry's next deadline may have changed.
     pub(super) deadline_moved: Notify,
-    /// The most sessions and logins there were since memory was given back.
-    pub(super) most: Cell<usize>,
+    pub(super) burst: RefCell<Burst>,
+    /// Memory can be given back.
+    pub(super) burst_is_over: Notify,
     /// The registry has changed: who waits for a login looks again.
     pub(super) settled: Notify,
     /// SIGTERM has come.
@@ -137,6 +139,7 @@ async fn serve() -> Result<(), StartError> {
     spawn_local(daemon.clone().give_room_as_it_comes());
     spawn_local(daemon.clone().keep_trash_empty());
     spawn_local(daemon.clone().throw_away_in_time());
+    spawn_local(daemon.clone().give_back_in_time());
     spawn_local(daemon.clone().reload_when_told(hangup));
     spawn_local(daemon.clone().let_nobody_wait_for_a_stop(stop.clone()));
     spawn_local(async {
@@ -214,7 +217,8 @@ impl Daemon {
             ending: RefCell::default(),
             awaited: RefCell::default(),
             deadline_moved: Notify::new(),
-            most: Cell::new(0),
+            burst: RefCell::default(),
+            burst_is_over: Notify::new(),
             settled: Notify::new(),
             stopping: Cell::new(false),
         })

@@ -23,8 +23,8 @@ use crate::runtime::memory;
 /// How often what has failed is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
 
-/// Of fewer sessions and logins it does not matter how much memory they have needed.
-const MANY: usize = 64;
+/// From the end of most of a burst to giving its memory back.
+const AFTER_A_BURST: Duration = Duration::from_secs(1);
 
 /// What came of a grant.
 #[derive(Debug, Default)]
@@ -137,20 +137,24 @@ impl Daemon {
     }
 
     fn something_changed(&self) {
-        self.give_back_memory();
+        let now = self.registry.borrow().size();
+        if self.burst.borrow_mut().is_over(now) {
+            self.burst_is_over.notify_one();
+        }
         self.deadline_moved.notify_one();
         self.settled.notify_waiters();
     }
 
-    /// After a burst, once most of it is over: maps and heap stay as large as they ever were, unless told otherwise.
-    fn give_back_memory(&self) {
-        let now = self.registry.borrow().size();
-        let most = self.most.get().max(now);
-        self.most.set(most);
-        if most < MANY || now > most / 4 {
-            return;
+    /// Gives memory back that a burst has needed. Not at once: tasks that have ended are still to be taken down.
+    pub(super) async fn give_back_in_time(self: Rc<Self>) {
+        loop {
+            self.burst_is_over.notified().await;
+            sleep(AFTER_A_BURST).await;
+            self.shrink();
         }
-        self.most.set(now);
+    }
+
+    fn shrink(&self) {
         self.registry.borrow_mut().shrink();
         self.leaders.borrow_mut().shrink_to_fit();
         self.watches.borrow_mut().shrink_to_fit();

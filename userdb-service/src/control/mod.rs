@@ -6,6 +6,7 @@
 pub mod admission;
 mod alone;
 mod arrivals;
+mod burst;
 pub mod children;
 pub mod clock;
 pub mod config_files;

@@ -12,6 +12,7 @@ use super::protected::is_sudoers_id;
 use super::request;
 use super::sentences;
 use super::shortfalls;
+use super::text::Text;
 use super::trace::Trace;
 
 /// Most candidates that are looked at before the range counts as full.
@@ -276,7 +277,7 @@ impl Allocator<'_, '_> {
         let gid = Gid::try_from(id)
             .ok()
             .and_then(|gid| self.occupancy.gids.get(&gid));
-        uid.or(gid).map(String::as_str)
+        uid.or(gid).map(Text::as_str)
     }
 
     /// Taken by what can be told without asking: sudoers, primary groups, names of ours, processes,

@@ -11,6 +11,7 @@ use super::evaluate::{evaluate, may_share};
 use super::ids::{Gid, Uid};
 use super::names::{Alias, GroupName, Login};
 use super::plan::{Grants, Plan, SharedLogins};
+use super::text::Text;
 use super::trace::Trace;
 use super::{request as environment, sentences};
 
@@ -142,10 +143,10 @@ pub struct Occupancy {
     pub logins: BTreeMap<Login, Occupant>,
     /// Every UID given out since boot, live, retiring or quarantined, with the login it was given to
     /// as that was spelled originally ([`Plan::given`]).
-    pub uids: BTreeMap<Uid, String>,
+    pub uids: BTreeMap<Uid, Text>,
     /// Every GID given out since boot that is not its user's UID, with the name it was hashed from:
     /// `group:NAME` for a synthesized group, the original login for a private group.
-    pub gids: BTreeMap<Gid, String>,
+    pub gids: BTreeMap<Gid, Text>,
     /// The synthesized groups that have a member now.
     pub groups: BTreeMap<GroupName, Gid>,
 }

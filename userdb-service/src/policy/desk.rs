@@ -9,6 +9,7 @@ use super::ids::{Gid, Uid};
 use super::names::Login;
 use super::repair::repair;
 use super::sentences;
+use super::text::Text;
 
 pub(crate) struct Desk<'a> {
     facts: &'a Facts,
@@ -159,8 +160,8 @@ impl<'a> Desk<'a> {
     /// Has this number been given, since boot, to the login that is published under `name` or was
     /// spelled so?
     fn is_our_user(&self, name: &str, id: u32) -> bool {
-        let spelled = |given: &String| {
-            given == name || repair(given).is_ok_and(|login| login.as_str() == name)
+        let spelled = |given: &Text| {
+            given.as_str() == name || repair(given).is_ok_and(|login| login.as_str() == name)
         };
         let user = Uid::try_from(id)
             .ok()

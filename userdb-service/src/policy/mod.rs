@@ -20,6 +20,7 @@ pub mod room;
 mod sentences;
 pub(crate) mod shortfalls;
 pub mod sudoers;
+pub mod text;
 mod trace;
 
 pub use config::{Config, ConfigError};

@@ -73,7 +73,7 @@ fn a_number_that_anybody_has_is_not_given() {
     nodes[5]
         .occupancy
         .uids
-        .insert(first.try_into().unwrap(), "carol".to_owned());
+        .insert(first.try_into().unwrap(), "carol".into());
     let second = Candidates::new(&DEFAULT_KEY, "alice", &(0x7000_0000..=0x7FFD_FFFF))
         .nth(1)
         .unwrap();
@@ -222,7 +222,7 @@ fn a_requested_number_that_is_taken_is_refused_and_never_probed() {
     nodes[3]
         .occupancy
         .uids
-        .insert(20001.try_into().unwrap(), "carol".to_owned());
+        .insert(20001.try_into().unwrap(), "carol".into());
     for node in &nodes {
         assert_eq!(node.refusal(&request).reason, Reason::Taken);
     }
@@ -434,6 +434,6 @@ fn a_primary_group_that_no_file_lists_is_taken() {
     let other = world.plan(&login("alice", "dev"));
     assert_ne!(other.uid, plan.uid);
     // Not even of who had it before: somebody else is in that group by now.
-    world.occupancy.uids.insert(plan.uid, "alice".to_owned());
+    world.occupancy.uids.insert(plan.uid, "alice".into());
     assert_ne!(world.plan(&login("alice", "dev")).uid, plan.uid);
 }

@@ -159,9 +159,13 @@ impl World {
 
     /// A session with this plan is open from now on.
     pub fn open(&mut self, plan: &Plan) {
-        self.occupancy.uids.insert(plan.uid, plan.given.clone());
+        self.occupancy
+            .uids
+            .insert(plan.uid, plan.given.as_str().into());
         if u32::from(plan.gid) != u32::from(plan.uid) {
-            self.occupancy.gids.insert(plan.gid, plan.given.clone());
+            self.occupancy
+                .gids
+                .insert(plan.gid, plan.given.as_str().into());
         }
         for group in &plan.groups {
             if group.origin == userdb_service::policy::plan::GroupOrigin::Synthesized {
@@ -171,7 +175,7 @@ impl World {
                     .expect("a synthesized group has a usable GID");
                 self.occupancy
                     .gids
-                    .insert(gid, format!("group:{}", group.name));
+                    .insert(gid, format!("group:{}", group.name).into());
                 self.occupancy.groups.insert(group.name.clone(), gid);
             }
         }

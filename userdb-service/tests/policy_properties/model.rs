@@ -213,7 +213,7 @@ pub fn check_plan(
             .occupancy
             .uids
             .get(&plan.uid)
-            .is_none_or(|owner| owner == given)
+            .is_none_or(|owner| owner.as_str() == given)
     );
     prop_assert!(world.occupancy.gids.keys().all(|gid| gid.get() != uid));
 

@@ -189,7 +189,7 @@ impl Registry {
             self.occupancy.logins.remove(login);
             self.count_sudo(login);
             if gid.get() != uid.get() {
-                self.occupancy.gids.insert(gid, given.clone());
+                self.occupancy.gids.insert(gid, given.as_str().into());
                 effects.push(Effect::QuarantineGroup(gid, given.clone()));
             }
             effects.push(Effect::Quarantine(uid, given));

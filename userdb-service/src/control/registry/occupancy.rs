@@ -9,6 +9,7 @@ use super::session::{Session, SessionId, State};
 use super::{Effect, Registry};
 use crate::policy::decide::{self, Occupant};
 use crate::policy::plan::{Grants, GroupOrigin};
+use crate::policy::text::Text;
 use crate::policy::{Gid, GroupName, Login, Plan};
 
 impl Registry {
@@ -20,7 +21,7 @@ impl Registry {
         let occupant = self.occupant(entry, None);
         self.occupancy
             .uids
-            .insert(occupant.uid, occupant.given.clone());
+            .insert(occupant.uid, occupant.given.as_str().into());
         self.occupancy.logins.insert(login.clone(), occupant);
         self.count_sudo(login);
     }
@@ -84,8 +85,8 @@ impl Registry {
             *self.members.entry(name.clone()).or_default() += 1;
             self.occupancy.groups.insert(name.clone(), *gid);
             let hashed = format!("group:{name}");
-            if self.occupancy.gids.get(gid) != Some(&hashed) {
-                self.occupancy.gids.insert(*gid, hashed.clone());
+            if self.occupancy.gids.get(gid).map(Text::as_str) != Some(&hashed) {
+                self.occupancy.gids.insert(*gid, hashed.as_str().into());
                 effects.push(Effect::QuarantineGroup(*gid, hashed));
             }
         }

@@ -31,8 +31,14 @@ impl Registry {
         quarantine: Quarantine,
         mut alive: impl FnMut(&Session) -> bool,
     ) -> Vec<Effect> {
-        self.occupancy.uids.extend(quarantine.uids);
-        self.occupancy.gids.extend(quarantine.gids);
+        let uids = quarantine.uids.into_iter();
+        self.occupancy
+            .uids
+            .extend(uids.map(|(uid, name)| (uid, name.into())));
+        let gids = quarantine.gids.into_iter();
+        self.occupancy
+            .gids
+            .extend(gids.map(|(gid, name)| (gid, name.into())));
         for standing in standings {
             self.logins
                 .insert(standing.login.clone(), Entry::restored(standing));
