@@ -133,6 +133,24 @@ fn a_process_outside_of_everything_that_logind_knows() {
     });
 }
 
+/// In the session's scope, which systemd ends for good after a minute and a half only: nobody could come in until then.
+fn a_process_of_roots_that_ignores_signals() {
+    leaves_and("rita", ":", |node, uid| {
+        // As sudo leaves one.
+        node.sh(&format!(
+            "setsid -f sh -c 'trap \"\" TERM HUP; echo $$ >$(echo /sys/fs/cgroup/user.slice/user-{uid}.slice/session-*.scope)/cgroup.procs; \
+             while :; do sleep 1; done' </dev/null >/dev/null 2>&1"
+        ))
+        .must();
+        node.within(Duration::from_secs(20), "it is in the scope", |node| {
+            node.sh(&format!(
+                "for pid in $(pgrep -U 0 -x sh); do grep user-{uid}.slice /proc/$pid/cgroup; done | grep -q scope"
+            ))
+            .succeeded()
+        });
+    });
+}
+
 fn a_service_of_its_user_manager() {
     leaves_and(
         "susi",
@@ -251,6 +269,10 @@ fn whatever_a_session_leaves_behind_loses_its_rights_at_once_and_ends_in_time() 
         (
             "a process outside of everything that logind knows",
             a_process_outside_of_everything_that_logind_knows,
+        ),
+        (
+            "a process of root's that ignores signals",
+            a_process_of_roots_that_ignores_signals,
         ),
         (
             "a service of its user manager",

@@ -91,7 +91,7 @@ impl Logind {
     }
 
     /// Ends every session and process of the user that logind knows of: SIGTERM, after `stop_timeout`
-    /// SIGKILL, until `is_idle`. Takes at most `stop_timeout` and some ten seconds.
+    /// SIGKILL, until `is_idle` and nobody is left in its slice. Takes at most `stop_timeout` and some ten seconds.
     pub async fn end_user(
         &self,
         uid: u32,
@@ -108,7 +108,8 @@ impl Logind {
             }
             Err(failure) => return Outcome::Unavailable(failure.to_string()),
         }
-        if gone(stop_timeout, || is_idle() || !self.holds(uid)).await {
+        let is_over = || (is_idle() && !self.is_populated(uid)) || !self.holds(uid);
+        if gone(stop_timeout, is_over).await {
             return self.idle(uid).await;
         }
         match self
@@ -119,7 +120,7 @@ impl Logind {
             Err(Failure::Named(name)) if name == NO_SUCH_USER => {}
             Err(failure) => return Outcome::Unavailable(failure.to_string()),
         }
-        match gone(KILLED, || is_idle() || !self.holds(uid)).await {
+        match gone(KILLED, is_over).await {
             true => self.idle(uid).await,
             false => Outcome::StillThere,
         }
@@ -196,6 +197,14 @@ impl Logind {
             tracing::warn!("cannot remove {}: {error}", stale.display());
         }
         false
+    }
+
+    /// Whether there is a process in the user's slice, whoever it belongs to: one that sudo has started is root's, and
+    /// systemd waits a minute and a half for those that ignore SIGTERM.
+    fn is_populated(&self, uid: u32) -> bool {
+        let slice = self.cgroups.join(format!("user.slice/user-{uid}.slice"));
+        std::fs::read_to_string(slice.join("cgroup.events"))
+            .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
     }
 
     /// What a logind that was restarted without the user record has left behind.

@@ -307,3 +307,26 @@ async fn the_file_of_a_user_whom_logind_has_forgotten_is_not_believed_and_goes()
     let away = Logind::at("unix:path=/no/such/bus", bench.dir.join("run"), "/nowhere");
     assert!(away.still_holds(UID).await && bench.user().exists());
 }
+
+/// As sudo leaves one of root's, that ignores SIGTERM.
+#[tokio::test]
+async fn a_process_of_somebody_elses_in_the_slice_is_killed_after_its_time() {
+    let bench = Bench::new("populated");
+    let _served = bench.serve(Manner::NeedsKill).await;
+    let slice = bench
+        .dir
+        .join(format!("cgroup/user.slice/user-{UID}.slice"));
+    std::fs::create_dir_all(&slice).unwrap();
+    std::fs::write(slice.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+    let user = bench.user();
+    let is_idle = || {
+        if !user.exists() {
+            let _ = std::fs::remove_dir_all(&slice);
+        }
+        true
+    };
+    let begun = Instant::now();
+    let outcome = bench.logind().end_user(UID, SHORT, is_idle).await;
+    assert_eq!(outcome, Outcome::Ended);
+    assert!(begun.elapsed() >= SHORT && !bench.user().exists());
+}
