@@ -26,10 +26,13 @@ pub(crate) fn run(storm: &Storm) -> i32 {
         rounds += 1;
         for failure in one_round(storm) {
             refused += usize::from(failure.is_refusal);
-            failures.push(format!("round {round}: {}", failure.what));
+            let what = format!("round {round}: {}", failure.what);
+            failures.push((failure.is_refusal, what));
         }
     }
-    let shown: Vec<&String> = failures.iter().take(SHOWN).collect();
+    // Wrong answers before refusals.
+    failures.sort_by_key(|(is_refusal, _)| *is_refusal);
+    let shown: Vec<&String> = failures.iter().take(SHOWN).map(|(_, what)| what).collect();
     println!(
         "{}",
         json!({

@@ -15,16 +15,13 @@ fn of_64_logins_at_once_again_and_again_none_is_missing_and_none_is_left_over() 
         .map(|rounds| rounds.parse().unwrap());
     let rounds = long.unwrap_or(20);
     let node = node_alone();
-    // On a busy machine a login may take longer than people would wait.
-    node.sh("sed -i 's/pam_teleport[.]so/& timeout=60/' /etc/pam.d/teleport")
-        .must();
     let times = format!("--rounds={rounds}");
     let storm = ["teleport-child", "storm", "--logins=64", &times];
     let ran = node.run_for(Duration::from_secs(180 + 10 * rounds), &storm);
     let result: Value = serde_json::from_str(ran.stdout.trim()).unwrap_or_default();
     let count = |what: &str| result[what].as_u64().unwrap_or(u64::MAX);
     assert_eq!(count("sessions"), 64 * rounds, "{ran}");
-    // In a quarter of an hour a busy machine may once be too slow to let somebody in; nobody is told a wrong thing then.
+    // In a quarter of an hour a busy machine may be too slow to let somebody in; nobody is told a wrong thing then.
     let refused = if long.is_some() { count("refused") } else { 0 };
     assert_eq!(count("failures"), refused, "{ran}");
     assert!(refused < count("sessions") / 20, "{ran}");
