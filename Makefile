@@ -123,9 +123,10 @@ $(addprefix bench-,$(BENCHES)): bench-build
 bench-userdb-short: bench-build ## one round of bench-userdb, shown and not published: half a minute once it is built
 	$(TARGET)/release/bench-userdb short
 
-bench-build: # the package and the programs that measure it
+bench-build: # the package, the programs that measure it, and the client that goes into each booted machine
 	$(MEASURED) $(MAKE) --no-print-directory deb
 	$(MEASURED) $(CARGO) build --locked --release -p teleport-userdb-bench --bins
+	$(MEASURED) $(CARGO) build --locked --release -p teleport-userdb-tests --bin teleport-child
 
 fmt: ## formats the source
 	$(CARGO) fmt --all
