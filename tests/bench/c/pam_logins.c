@@ -1,7 +1,8 @@
 /* pam_logins SERVICE PREFIX COUNT serial|parallel|held LOOKUP: so many logins, each from a process of its own, as a Teleport child
  * makes them: account, open, close. Serial: a line "login-ns logout-ns" for each. Parallel: all at once, one line with the wall
  * times until all are in and until all are out. Held: one after the other and all stay; "held", and they close once standard
- * input ends. Then "wrong N": logins refused, or (LOOKUP yes) not found after open, or found after close. libpam by dlopen, as Teleport does; everything is loaded before a login begins. */
+ * input ends. Then "wrong N": logins refused, or (LOOKUP yes) not found after open, or found after close. libpam by dlopen, as
+ * Teleport does, but for everybody: the floor's module is not linked with it. Everything is loaded before a login begins. */
 #include <dlfcn.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -94,7 +95,7 @@ int main(int argc, char **argv)
 	int report[2], gate[2], leave[2], count, index, together, held, look;
 	long times[3], wrong = 0, t;
 	char name[100], gates[4096] = { 0 };
-	void *pam = dlopen("libpam.so.0", RTLD_NOW);
+	void *pam = dlopen("libpam.so.0", RTLD_NOW | RTLD_GLOBAL);
 	if (argc != 6 || atoi(argv[3]) > (int)sizeof gates || !pam || pipe(report) || pipe(gate) || pipe(leave))
 		return 2;
 	start = dlsym(pam, "pam_start"), put = dlsym(pam, "pam_putenv"), account = dlsym(pam, "pam_acct_mgmt");
