@@ -104,7 +104,7 @@ fn a_disk_that_does_not_answer_costs_the_logins_with_sudo_their_sudo_and_nobody_
         "{without:?}"
     );
 
-    // The end of a session with a file is not held up either: its user is gone, and nobody comes in under its name.
+    // The end of a session with a file is not held up either: its right and its user are gone.
     let ended = before.finish();
     ended.ran.must();
     assert_eq!(ended.code("close"), Some("SUCCESS"), "{ended:?}");

@@ -1,6 +1,7 @@
 //! The thread that works in sudoers.d: a disk that does not answer holds up this thread and nobody else.
 //! Orders are carried out as they were given, but removals of all that wait come first, together: what is taken away
-//! goes at once and costs one sync, however many end. Who gives orders does not wait in here.
+//! goes at once, is answered as soon as it is gone, and costs one sync afterwards, however many end. Who gives orders
+//! does not wait in here.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -12,6 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
+use tracing::warn;
 
 use super::sudoers_files::{FolderId, Removal, SudoersError, SudoersFiles, Swept};
 use crate::policy::{Login, SudoersSpec};
@@ -151,8 +153,15 @@ fn work(files: &SudoersFiles, orders: &Receiver<Order>, bell: &Notify) {
             true => removals.iter().map(|_| Err(other())).collect(),
             false => files.remove_all(removals.iter().map(|(login, _)| login)),
         };
+        let to_keep = removed
+            .iter()
+            .any(|removal| matches!(removal, Ok(Removal::Removed)));
         for ((_, reply), removal) in removals.into_iter().zip(removed) {
             let _ = reply.send(removal);
+        }
+        // Nobody has the right any more: sudo sees names, not disks. A power cut in between is undone by the sweep at boot.
+        if to_keep && let Err(error) = files.keep_removed() {
+            warn!("{error}; after a power cut the sweep at boot removes what comes back");
         }
         // One, and then whatever is to be removed by now.
         match waiting.next() {

@@ -39,7 +39,8 @@ const UNFINISHED: &str = ".new";
 /// What became of a file that was to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// It is gone, and stays gone after a power cut.
+    /// It is gone. Once the folder is synced it stays gone after a power cut, too; until then the sweep at boot, before
+    /// anybody can log in, is what takes it away.
     Removed,
     /// There was none.
     Absent,
@@ -162,11 +163,15 @@ impl SudoersFiles {
     /// The grant may still stand: try again.
     pub fn remove(&self, login: &Login) -> Result<Removal, SudoersError> {
         let only = self.remove_all([login]).pop();
-        only.unwrap_or(Ok(Removal::Absent))
+        let removal = only.unwrap_or(Ok(Removal::Absent))?;
+        if removal == Removal::Removed {
+            self.keep_removed()?;
+        }
+        Ok(removal)
     }
 
-    /// The same for many, with one sync for all: first every grant goes, then the disk is waited for. What came of each
-    /// is in their order.
+    /// The same for many, which does not wait for the disk: what is gone is to be followed by [`Self::keep_removed`].
+    /// What came of each is in their order.
     pub fn remove_all<'l>(
         &self,
         logins: impl IntoIterator<Item = &'l Login>,
@@ -177,16 +182,18 @@ impl SudoersFiles {
             };
             self.remove_name(&folder, &file_name(login))
         };
-        let mut removals: Vec<_> = logins.into_iter().map(remove).collect();
-        let is_removed = |removal: &Result<_, _>| matches!(removal, Ok(Removal::Removed));
-        if removals.iter().any(is_removed)
-            && let Err(error) = self.sync_by_name()
-        {
-            for removal in removals.iter_mut().filter(|removal| is_removed(removal)) {
-                *removal = Err(self.io("syncing", ".", error));
-            }
-        }
-        removals
+        logins.into_iter().map(remove).collect()
+    }
+
+    /// Waits until nothing that was removed can come back, whatever happens to the machine.
+    ///
+    /// # Errors
+    /// It may come back after a power cut.
+    pub fn keep_removed(&self) -> Result<(), SudoersError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        open(&self.path, flags, Mode::empty())
+            .and_then(fsync)
+            .map_err(|error| self.io("syncing", ".", error))
     }
 
     /// Removes every file of ours but those of the logins in `keep`; unfinished ones always. Returns
@@ -436,11 +443,6 @@ impl SudoersFiles {
             });
         }
         Ok(folder)
-    }
-
-    fn sync_by_name(&self) -> nix::Result<()> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        fsync(open(&self.path, flags, Mode::empty())?)
     }
 
     fn sync(&self, folder: &OwnedFd) -> Result<(), SudoersError> {
