@@ -1,8 +1,9 @@
 //! The files of ours in sudoers.d: never half a file, never a file of somebody else.
 //! What stands in them is decided by the policy; who has one by the registry.
 //!
-//! Every call blocks on fsync of file and folder. The folder is opened anew each time, because packages
-//! and administrators replace it; what is kept is only which files we have written.
+//! Every call that changes something blocks on fsync, but `remove_all`, which leaves that to its caller. The folder is
+//! opened anew each time, because packages and administrators replace it; what is kept is only which files we have
+//! written.
 
 mod error;
 mod reach;
