@@ -25,7 +25,7 @@ use std::time::Duration;
 use rustix::net::{SocketFlags, accept_with};
 use tokio::io::Interest;
 use tokio::task::{spawn_local, yield_now};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 pub use arguments::InvalidParameter;
 pub use call::Call;
@@ -34,7 +34,7 @@ pub use replies::{Disconnect, Item, NoParameters, Replies};
 
 use super::peer::Peer;
 use super::stop::Stop;
-use super::watched::{Watched, watch};
+use super::watched::{Lazy, Watched, watch};
 use connections::Connections;
 
 /// What one listening socket allows its callers.
@@ -118,21 +118,17 @@ pub async fn serve<S: Service>(
     stop: Stop,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    let listener = watch(listener.into(), Interest::READABLE)?;
+    let listener = watch(Rc::new(listener.into()), Interest::READABLE)?;
     let connections = Rc::new(Connections::new(limits));
-    let period = connections.limits.period();
     let stopped = stop.wait();
-    tokio::pin!(stopped);
-    let mut sweep = Instant::now() + period;
+    let sweeping = sweep(&connections);
+    tokio::pin!(stopped, sweeping);
     let mut newcomers = 0;
     loop {
         tokio::select! {
             biased;
             () = &mut stopped => break,
-            () = sleep_until(sweep), if !connections.is_empty() => {
-                connections.close_overdue();
-                sweep = Instant::now() + period;
-            }
+            () = &mut sweeping => {}
             accepted = accept(&listener) => match accepted {
                 Ok(socket) => {
                     admit(&connections, socket, &service).await;
@@ -151,17 +147,27 @@ pub async fn serve<S: Service>(
     Ok(())
 }
 
+/// Closes what is overdue, for as long as anybody is connected; nothing wakes an idle daemon. It never returns.
+///
+/// One timer for all, which runs on when the last one leaves: to set one costs a wake-up.
+async fn sweep(connections: &Connections) {
+    let period = connections.limits.period();
+    loop {
+        connections.occupied().await;
+        sleep(period).await;
+        connections.close_overdue();
+    }
+}
+
 async fn accept(listener: &Watched) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let accept = |listener: &OwnedFd| Ok(accept_with(listener, flags)?);
+    let accept = |listener: &Rc<OwnedFd>| Ok(accept_with(listener, flags)?);
     listener.async_io(Interest::READABLE, accept).await
 }
 
 async fn admit<S: Service>(connections: &Rc<Connections>, socket: OwnedFd, service: &Rc<S>) {
-    let admitted = Peer::of(&socket, connections.limits.pidfd).and_then(|peer| {
-        let socket = watch(socket, Interest::READABLE)?;
-        Ok(connections.admit(socket, Rc::new(peer)))
-    });
+    let admitted = Peer::of(&socket, connections.limits.pidfd)
+        .map(|peer| connections.admit(Lazy::new(socket), Rc::new(peer)));
     match admitted {
         Ok(Some(link)) => {
             let service = Rc::clone(service);

@@ -1,21 +1,56 @@
 //! Descriptors that the event loop watches for one thing only: something to read, or room to write.
 //! tokio's own sockets are watched for both, and then each reply that a client takes wakes us for nothing.
 
+use std::cell::OnceCell;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// A descriptor under watch, closed when dropped.
-pub(super) type Watched = AsyncFd<OwnedFd>;
+/// A descriptor under watch.
+pub(super) type Watched = AsyncFd<Rc<OwnedFd>>;
 
 /// Watches `descriptor` for `interest`. It must be non-blocking, or only be used by calls that do not wait.
 ///
 /// # Errors
 /// The event loop cannot take it: memory, or the limit on watches.
-pub(super) fn watch(descriptor: OwnedFd, interest: Interest) -> io::Result<Watched> {
-    // SAFETY: an OwnedFd is one open descriptor until it is dropped, and `Watched` gives no way to
-    // put another in its place: it is only ever used by shared reference.
+pub(super) fn watch(descriptor: Rc<OwnedFd>, interest: Interest) -> io::Result<Watched> {
+    // SAFETY: an OwnedFd is one open descriptor until it is dropped, which the Rc inside `Watched` puts off, and
+    // `Watched` gives no way to put another in its place: it is only ever used by shared reference.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
+}
+
+/// A descriptor that is watched from the first time somebody has to wait for it, closed when dropped. Who connects has
+/// mostly asked by then, and is answered before the event loop is told.
+#[derive(Debug)]
+pub(super) struct Lazy {
+    descriptor: Rc<OwnedFd>,
+    watched: OnceCell<Watched>,
+}
+
+impl Lazy {
+    pub(super) fn new(descriptor: OwnedFd) -> Lazy {
+        Lazy {
+            descriptor: Rc::new(descriptor),
+            watched: OnceCell::new(),
+        }
+    }
+
+    pub(super) fn descriptor(&self) -> &OwnedFd {
+        &self.descriptor
+    }
+
+    /// Begins to watch if that has not begun yet, for what was asked first.
+    ///
+    /// # Errors
+    /// As for [`watch`].
+    pub(super) fn watched(&self, interest: Interest) -> io::Result<&Watched> {
+        if let Some(watched) = self.watched.get() {
+            return Ok(watched);
+        }
+        let watched = watch(Rc::clone(&self.descriptor), interest)?;
+        Ok(self.watched.get_or_init(|| watched))
+    }
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::net::{Shutdown, shutdown};
+use tokio::io::Interest;
 use tokio::sync::Notify;
 
 use super::Limits;
@@ -14,7 +15,7 @@ use super::link::Link;
 use super::pieces::LargePieces;
 use super::replies::Disconnect;
 use crate::runtime::peer::Peer;
-use crate::runtime::watched::Watched;
+use crate::runtime::watched::{Lazy, Watched};
 
 /// What a connection is doing, in the order in which it may be given up for a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,9 +35,7 @@ pub(super) enum Phase {
 /// The socket of a connection and what it is doing since when.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// Watched for something to read only: to be told of room as well would wake us once more for
-    /// each reply that is taken.
-    pub(super) socket: Watched,
+    pub(super) socket: Lazy,
     pub(super) peer: Rc<Peer>,
     pub(super) large: LargePieces,
     phase: Cell<Phase>,
@@ -59,9 +58,19 @@ impl Connection {
     /// Waits until there may be something to read.
     pub(super) async fn readable(&self) -> Result<(), Disconnect> {
         // The guard is not what tells that all has been read: `try_io` does.
-        let ready = self.socket.readable().await.map_err(|_| Disconnect)?;
+        let ready = self.watched()?.readable().await.map_err(|_| Disconnect)?;
         drop(ready);
         Ok(())
+    }
+
+    /// Watched for something to read only: to be told of room as well would wake us once more for
+    /// each reply that is taken.
+    pub(super) fn watched(&self) -> Result<&Watched, Disconnect> {
+        let watched = self.socket.watched(Interest::READABLE);
+        watched.map_err(|error| {
+            tracing::debug!(%error, "connection dropped");
+            Disconnect
+        })
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -72,7 +81,7 @@ impl Connection {
     /// the middle of the service's work.
     fn shut(&self, how: Shutdown) {
         // Fails only if the peer has closed it already.
-        let _ = shutdown(self.socket.get_ref(), how);
+        let _ = shutdown(self.socket.descriptor(), how);
     }
 }
 
@@ -86,6 +95,7 @@ pub(super) struct Connections {
     halves: Cell<usize>,
     large: LargePieces,
     emptied: Notify,
+    occupied: Notify,
 }
 
 impl Connections {
@@ -98,6 +108,7 @@ impl Connections {
             halves: Cell::new(0),
             large: LargePieces::default(),
             emptied: Notify::new(),
+            occupied: Notify::new(),
         }
     }
 
@@ -113,9 +124,16 @@ impl Connections {
         self.emptied.notified().await;
     }
 
+    /// Returns once there is a connection; sometimes when there has been one.
+    pub(super) async fn occupied(&self) {
+        if self.is_empty() {
+            self.occupied.notified().await;
+        }
+    }
+
     /// Takes a new connection in, at the cost of the one idle for longest where there are too many.
     /// `None` if all that could give way are in the middle of a call.
-    pub(super) fn admit(self: &Rc<Self>, socket: Watched, peer: Rc<Peer>) -> Option<Link> {
+    pub(super) fn admit(self: &Rc<Self>, socket: Lazy, peer: Rc<Peer>) -> Option<Link> {
         let uid = peer.uid;
         let of_uid = self.per_uid.borrow().get(&uid).copied().unwrap_or(0);
         if uid != 0 && of_uid >= self.limits.per_uid && !self.give_up(|c| c.peer.uid == uid) {
@@ -133,6 +151,9 @@ impl Connections {
             half: Cell::new(0),
             gone: Cell::new(false),
         });
+        if self.is_empty() {
+            self.occupied.notify_one();
+        }
         let id = self.next.get();
         self.next.set(id + 1);
         self.open.borrow_mut().insert(id, Rc::clone(&connection));

@@ -21,7 +21,7 @@ const FIRST: usize = 1 << 10;
 /// When a socket is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
-    /// At once: it is new, and the event loop knows nothing about it yet.
+    /// At once: it is new, and the event loop is told of it only when it has to be waited for.
     Now,
     /// When the event loop has told that there is something.
     WhenTold,
@@ -120,12 +120,12 @@ impl Link {
         loop {
             let mut read = Err(Errno::WOULDBLOCK);
             if look == Look::Now {
-                read = rustix::io::read(connection.socket.get_ref(), spare_capacity(input));
+                read = rustix::io::read(connection.socket.descriptor(), spare_capacity(input));
                 look = Look::WhenTold;
             } else {
                 connection.readable().await?;
                 let room = input.capacity() - input.len();
-                let _ = connection.socket.try_io(Interest::READABLE, |socket| {
+                let _ = connection.watched()?.try_io(Interest::READABLE, |socket| {
                     read = rustix::io::read(socket, spare_capacity(input));
                     match read {
                         // Emptied: to be woken for the next message, not to ask again for nothing.

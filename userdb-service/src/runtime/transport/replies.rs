@@ -2,6 +2,7 @@
 //! Only what systemd's strict clients accept can be said: `parameters`, `error`, `continues`.
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
@@ -291,14 +292,14 @@ fn unserializable(error: serde_json::Error) -> Disconnect {
 
 /// Writes it all; most of the time the socket has room for it at once.
 pub(super) async fn write(connection: &Connection, mut rest: &[u8]) -> Result<Pace, Disconnect> {
-    match send_piece(connection.socket.get_ref(), &mut rest) {
+    match send_piece(connection.socket.descriptor(), &mut rest) {
         Ok(()) => return Ok(Pace::AtOnce),
         Err(Errno::WOULDBLOCK) => {}
         Err(_) => return Err(Disconnect),
     }
     // Another descriptor of the same socket, for as long as there is no room, to be told of room by.
-    let room = connection.socket.get_ref().try_clone();
-    let room = room.and_then(|room| watch(room, Interest::WRITABLE));
+    let room = connection.socket.descriptor().try_clone();
+    let room = room.and_then(|room| watch(Rc::new(room), Interest::WRITABLE));
     let room = room.map_err(|_| Disconnect)?;
     // The clock runs for the piece as a whole: who takes a byte a second does not read.
     connection.enter(Phase::Writing);
