@@ -62,17 +62,26 @@ impl Sample {
         Ok(now - self.began < SAMPLE)
     }
 
-    /// `requests/s p50 p99 max`, times in microseconds; the first two of the best span.
-    fn tell(mut self) {
+    /// What the best spans show.
+    fn best(&mut self) -> Best {
         let mut from = 0;
-        let (mut rate, mut middle) = (0.0_f64, u64::MAX);
+        let mut best = Best {
+            rate: 0.0,
+            middle: u64::MAX,
+        };
         for (end, took) in &self.spans {
             let span = &mut self.times[from..*end];
             span.sort_unstable();
-            rate = rate.max(span.len() as f64 / took.as_secs_f64());
-            middle = middle.min(span[(span.len() - 1) / 2]);
+            best.rate = best.rate.max(span.len() as f64 / took.as_secs_f64());
+            best.middle = best.middle.min(span[(span.len() - 1) / 2]);
             from = *end;
         }
+        best
+    }
+
+    /// `requests/s p50 p99 max`, times in microseconds; the first two of the best span.
+    fn tell(mut self) {
+        let Best { rate, middle } = self.best();
         self.times.sort_unstable();
         let at = |part: f64| self.times[((self.times.len() - 1) as f64 * part) as usize];
         let microseconds = |time: u64| time as f64 / 1e3;
@@ -83,6 +92,12 @@ impl Sample {
             microseconds(at(1.0))
         );
     }
+}
+
+/// Requests a second and the median of their times in nanoseconds, each of the span where it is best.
+struct Best {
+    rate: f64,
+    middle: u64,
 }
 
 /// Each of the processors that this process may run on, by itself.
@@ -215,17 +230,17 @@ fn crowd(path: &str, questions: &[Vec<u8>], what: What, connections: usize) -> R
     Ok(sample)
 }
 
-/// How long it takes to hear all replies to a question that has many, in milliseconds: the median of several passes.
-/// `pace` is `known`, or `changed`: somebody has logged in since it was asked last.
+/// How long it takes to hear all replies to a question that has many, in milliseconds: as of single requests, the median of the
+/// best span. `pace` is `known`, or `changed`: somebody has logged in since it was asked last.
 pub(crate) fn list(service: &str, socket: &str, what: &str, users: &str, pace: &str) -> Result {
     let mut changes = (pace == "changed").then(Changes::begin).transpose()?;
     let what = What::named(what)?;
     let users: usize = users.parse()?;
     let question = what.about(0, service);
     let mut piece = vec![0; 1 << 16];
-    let mut times = Vec::new();
-    let began = Instant::now();
-    while times.len() < 3 || (began.elapsed() < SAMPLE && times.len() < 100) {
+    let mut sample = Sample::begin(processors()?);
+    let mut more = true;
+    while more {
         let mut socket = connect(socket)?;
         if let Some(changes) = &mut changes {
             changes.change()?;
@@ -240,9 +255,10 @@ pub(crate) fn list(service: &str, socket: &str, what: &str, users: &str, pace: &
             }
             replies += count_of_nul(&piece[..count]);
         }
-        times.push(asked.elapsed().as_secs_f64() * 1e3);
+        more = sample.add(asked)?;
     }
-    println!("{:.4}", bench::median(&times));
+    let best = sample.best();
+    println!("{:.4}", best.middle as f64 / 1e6);
     Ok(())
 }
 
