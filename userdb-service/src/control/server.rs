@@ -23,7 +23,9 @@ use super::registry::{self, SessionId, State};
 use crate::policy::{LoginRequest, Plan};
 use crate::runtime::peer::Peer;
 use crate::runtime::stop::Stop;
-use crate::runtime::transport::{self, Call, Disconnect, Interface, Limits, Replies, Service};
+use crate::runtime::transport::{
+    self, Asker, Call, Disconnect, Interface, Limits, Replies, Service,
+};
 
 /// Roles alone may be 64 KiB long, and as JSON they may take several times that.
 const MESSAGE: usize = 1 << 20;
@@ -62,10 +64,11 @@ impl Service for Sessions {
 
     async fn call(
         &self,
-        peer: &Rc<Peer>,
+        asker: Asker<'_>,
         call: Call<'_>,
         replies: &mut Replies<'_>,
     ) -> Result<(), Disconnect> {
+        let peer = asker.peer()?;
         let caller = match caller(peer) {
             Ok(leader) => Rc::new(leader),
             Err(message) => {

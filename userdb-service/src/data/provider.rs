@@ -17,9 +17,8 @@ use super::memo::{Memo, State};
 use super::protocol::{GetGroupRecord_Args, GetMemberships_Args, GetUserRecord_Args};
 use super::rendered::Rendered;
 use super::users::UserQuery;
-use crate::runtime::peer::Peer;
 use crate::runtime::transport::{
-    Call, Disconnect, Interface, InvalidParameter, NoParameters, Replies, Service,
+    Asker, Call, Disconnect, Interface, InvalidParameter, NoParameters, Replies, Service,
 };
 
 /// `io.systemd.UserDatabase`, answered from the published table.
@@ -246,7 +245,7 @@ impl Service for Provider {
 
     async fn call(
         &self,
-        _: &Rc<Peer>,
+        _: Asker<'_>,
         call: Call<'_>,
         replies: &mut Replies<'_>,
     ) -> Result<(), Disconnect> {

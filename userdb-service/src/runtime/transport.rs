@@ -29,12 +29,12 @@ use tokio::time::{Instant, sleep};
 
 pub use arguments::InvalidParameter;
 pub use call::Call;
+pub use connections::Asker;
 pub use introspection::Interface;
 pub use replies::{Disconnect, Item, NoParameters, Replies};
 
-use super::peer::Peer;
 use super::stop::Stop;
-use super::watched::{Lazy, Watched, watch};
+use super::watched::{Watched, watch};
 use connections::Connections;
 
 /// What one listening socket allows its callers.
@@ -91,7 +91,7 @@ pub trait Service: 'static {
     /// the other; nothing else is promised about order.
     fn call(
         &self,
-        peer: &Rc<Peer>,
+        asker: Asker<'_>,
         call: Call<'_>,
         replies: &mut Replies<'_>,
     ) -> impl Future<Output = Result<(), Disconnect>>;
@@ -166,9 +166,7 @@ async fn accept(listener: &Watched) -> io::Result<OwnedFd> {
 }
 
 async fn admit<S: Service>(connections: &Rc<Connections>, socket: OwnedFd, service: &Rc<S>) {
-    let admitted = Peer::of(&socket, connections.limits.pidfd)
-        .map(|peer| connections.admit(Lazy::new(socket), Rc::new(peer)));
-    match admitted {
+    match connections.admit(socket) {
         Ok(Some(link)) => {
             let service = Rc::clone(service);
             let mut serving = Box::pin(async move { link.serve(&*service).await });

@@ -1,13 +1,13 @@
 //! The transport when the process is out of descriptors. In a process of its own: the limit is everybody's.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use crate::wire::{Client, Server};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
-use userdb_service::runtime::peer::Peer;
-use userdb_service::runtime::transport::{Call, Disconnect, Interface, Limits, NoParameters};
+use userdb_service::runtime::transport::{
+    Asker, Call, Disconnect, Interface, Limits, NoParameters,
+};
 use userdb_service::runtime::transport::{Replies, Service};
 
 struct Nobody;
@@ -18,7 +18,7 @@ impl Service for Nobody {
 
     async fn call(
         &self,
-        _: &Rc<Peer>,
+        _: Asker<'_>,
         _: Call<'_>,
         replies: &mut Replies<'_>,
     ) -> Result<(), Disconnect> {

@@ -1,15 +1,13 @@
 //! A service that only the tests of the transport have: it says back what it is told.
 //! What they expect of the transport does not enter.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use crate::wire::{Client, Server};
 use serde_derive::{Deserialize, Serialize};
 use serde_json::json;
-use userdb_service::runtime::peer::Peer;
 use userdb_service::runtime::transport::{
-    Call, Disconnect, Interface, Item, Limits, NoParameters, Replies, Service,
+    Asker, Call, Disconnect, Interface, Item, Limits, NoParameters, Replies, Service,
 };
 
 pub(crate) struct Echo;
@@ -33,7 +31,7 @@ impl Service for Echo {
 
     async fn call(
         &self,
-        peer: &Rc<Peer>,
+        asker: Asker<'_>,
         call: Call<'_>,
         replies: &mut Replies<'_>,
     ) -> Result<(), Disconnect> {
@@ -60,6 +58,7 @@ impl Service for Echo {
                 replies.end("org.example.Echo.Nothing").await
             }
             "Peer" => {
+                let peer = asker.peer()?;
                 let pidfd = peer.pidfd.is_some();
                 replies
                     .reply(json!({"uid": peer.uid, "pid": peer.pid, "pidfd": pidfd}))

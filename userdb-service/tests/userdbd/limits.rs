@@ -48,6 +48,16 @@ fn connections_that_have_never_spoken_give_way_in_their_order() {
     };
     let server = Server::start(limits, || Echo);
     let path = server.path.clone();
+    // Of somebody else, and so many that it begins to matter whose they are only after some of the others have come.
+    let elsewhere = path.clone();
+    let count = if nix::unistd::geteuid().is_root() {
+        3
+    } else {
+        0
+    };
+    let mut others: Vec<Client> = as_uid(23456, move || {
+        (0..count).map(|_| Client::connect(&elsewhere)).collect()
+    });
     as_uid(12345, move || {
         let mut silent: Vec<Client> = (0..4).map(|_| Client::connect(&path)).collect();
         let mut fifth = Client::connect(&path);
@@ -57,6 +67,9 @@ fn connections_that_have_never_spoken_give_way_in_their_order() {
             echo(client, "kept");
         }
     });
+    for client in &mut others {
+        echo(client, "of another UID");
+    }
 }
 
 #[test]

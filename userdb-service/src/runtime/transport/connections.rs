@@ -1,8 +1,10 @@
 //! The connections of one listener: who has how many, who idles, who must go.
 //! It closes sockets; it never reads or writes them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -36,7 +38,10 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) socket: Lazy,
-    pub(super) peer: Rc<Peer>,
+    /// Known once it matters.
+    peer: OnceCell<Rc<Peer>>,
+    /// One of those in [`Connections::per_uid`].
+    counted: Cell<bool>,
     pub(super) large: LargePieces,
     phase: Cell<Phase>,
     since: Cell<Instant>,
@@ -55,6 +60,20 @@ impl Connection {
         }
     }
 
+    /// Who connected: the kernel has noted it then, and tells for as long as the connection is there.
+    pub(super) fn peer(&self) -> Result<&Rc<Peer>, Disconnect> {
+        if let Some(peer) = self.peer.get() {
+            return Ok(peer);
+        }
+        // A pidfd that is wanted has been asked for already, see `admit`.
+        let peer = Peer::of(self.socket.descriptor(), false).map_err(dropped)?;
+        Ok(self.peer.get_or_init(|| Rc::new(peer)))
+    }
+
+    fn uid(&self) -> Option<u32> {
+        Some(self.peer().ok()?.uid)
+    }
+
     /// Waits until there may be something to read.
     pub(super) async fn readable(&self) -> Result<(), Disconnect> {
         // The guard is not what tells that all has been read: `try_io` does.
@@ -67,10 +86,7 @@ impl Connection {
     /// each reply that is taken.
     pub(super) fn watched(&self) -> Result<&Watched, Disconnect> {
         let watched = self.socket.watched(Interest::READABLE);
-        watched.map_err(|error| {
-            tracing::debug!(%error, "connection dropped");
-            Disconnect
-        })
+        watched.map_err(dropped)
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -85,11 +101,32 @@ impl Connection {
     }
 }
 
+/// The other end of the connection that a call came over.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'c>(pub(super) &'c Connection);
+
+impl Asker<'_> {
+    /// Who it is. The kernel is asked when this is asked first.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn peer(&self) -> Result<&Rc<Peer>, Disconnect> {
+        self.0.peer()
+    }
+}
+
+fn dropped(error: io::Error) -> Disconnect {
+    tracing::debug!(%error, "connection dropped");
+    Disconnect
+}
+
 #[derive(Debug)]
 pub(super) struct Connections {
     pub(super) limits: Limits,
     open: RefCell<HashMap<u64, Rc<Connection>>>,
+    /// How many there are of each UID: of the connections that are counted, see [`Connections::count_all`].
     per_uid: RefCell<HashMap<u32, usize>>,
+    all_counted: Cell<bool>,
     next: Cell<u64>,
     /// The sum over [`Connection::half`].
     halves: Cell<usize>,
@@ -104,6 +141,7 @@ impl Connections {
             limits,
             open: RefCell::default(),
             per_uid: RefCell::default(),
+            all_counted: Cell::new(true),
             next: Cell::new(0),
             halves: Cell::new(0),
             large: LargePieces::default(),
@@ -133,18 +171,29 @@ impl Connections {
 
     /// Takes a new connection in, at the cost of the one idle for longest where there are too many.
     /// `None` if all that could give way are in the middle of a call.
-    pub(super) fn admit(self: &Rc<Self>, socket: Lazy, peer: Rc<Peer>) -> Option<Link> {
-        let uid = peer.uid;
-        let of_uid = self.per_uid.borrow().get(&uid).copied().unwrap_or(0);
-        if uid != 0 && of_uid >= self.limits.per_uid && !self.give_up(|c| c.peer.uid == uid) {
-            return None;
+    ///
+    /// # Errors
+    /// The kernel does not say who it is.
+    pub(super) fn admit(self: &Rc<Self>, socket: OwnedFd) -> io::Result<Option<Link>> {
+        let limits = &self.limits;
+        // As long as there are fewer altogether than one UID may have, nobody has too many, and nobody needs to be asked about.
+        let crowded = self.len() >= limits.per_uid;
+        let peer = OnceCell::new();
+        if crowded || limits.pidfd {
+            let known = Peer::of(&socket, limits.pidfd)?;
+            let uid = known.uid;
+            peer.get_or_init(|| Rc::new(known));
+            if crowded && !self.has_room_for(uid) {
+                return Ok(None);
+            }
         }
-        if self.len() >= self.limits.total && !self.close_longest_idle() {
-            return None;
+        if self.len() >= limits.total && !self.close_longest_idle() {
+            return Ok(None);
         }
         let connection = Rc::new(Connection {
-            socket,
+            socket: Lazy::new(socket),
             peer,
+            counted: Cell::new(false),
             large: self.large.clone(),
             phase: Cell::new(Phase::New),
             since: Cell::new(Instant::now()),
@@ -156,14 +205,42 @@ impl Connections {
         }
         let id = self.next.get();
         self.next.set(id + 1);
+        if crowded {
+            self.count(&connection);
+        } else {
+            self.all_counted.set(false);
+        }
         self.open.borrow_mut().insert(id, Rc::clone(&connection));
-        *self.per_uid.borrow_mut().entry(uid).or_default() += 1;
-        Some(Link::new(connection, id, Rc::clone(self)))
+        Ok(Some(Link::new(connection, id, Rc::clone(self))))
+    }
+
+    /// False: this UID has as many as it may have, and all are in the middle of a call.
+    fn has_room_for(&self, uid: u32) -> bool {
+        self.count_all();
+        let of_uid = self.per_uid.borrow().get(&uid).copied().unwrap_or(0);
+        uid == 0 || of_uid < self.limits.per_uid || self.give_up(|c| c.uid() == Some(uid))
+    }
+
+    /// Counts those who came while nobody needed to be asked about.
+    fn count_all(&self) {
+        if !self.all_counted.replace(true) {
+            let open = self.open.borrow();
+            open.values()
+                .filter(|c| !c.counted.get())
+                .for_each(|c| self.count(c));
+        }
+    }
+
+    fn count(&self, connection: &Connection) {
+        if let Some(uid) = connection.uid() {
+            *self.per_uid.borrow_mut().entry(uid).or_default() += 1;
+            connection.counted.set(true);
+        }
     }
 
     /// Closes the connection idle for longest; root's only if there is no other.
     pub(super) fn close_longest_idle(&self) -> bool {
-        self.give_up(|c| c.peer.uid != 0) || self.give_up(|_| true)
+        self.give_up(|c| c.uid() != Some(0)) || self.give_up(|_| true)
     }
 
     fn give_up(&self, among: impl Fn(&Connection) -> bool) -> bool {
@@ -239,17 +316,25 @@ impl Connections {
         let connection = self.open.borrow_mut().remove(&id)?;
         connection.gone.set(true);
         self.halves.set(self.halves.get() - connection.half.get());
-        let mut per_uid = self.per_uid.borrow_mut();
-        if let Some(count) = per_uid.get_mut(&connection.peer.uid) {
-            *count -= 1;
-            if *count == 0 {
-                per_uid.remove(&connection.peer.uid);
-            }
+        if connection.counted.get() {
+            self.discount(&connection);
         }
         if self.is_empty() {
             self.emptied.notify_waiters();
         }
         Some(connection)
+    }
+
+    fn discount(&self, connection: &Connection) {
+        let mut per_uid = self.per_uid.borrow_mut();
+        if let Some(uid) = connection.uid()
+            && let Some(count) = per_uid.get_mut(&uid)
+        {
+            *count -= 1;
+            if *count == 0 {
+                per_uid.remove(&uid);
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::io::Interest;
 
 use super::Service;
 use super::call::Call;
-use super::connections::{Connection, Connections, Phase};
+use super::connections::{Asker, Connection, Connections, Phase};
 use super::introspection;
 use super::replies::{Disconnect, Replies, write};
 
@@ -163,7 +163,7 @@ impl Link {
         let call = Call::parse(message).map_err(|_| Disconnect)?;
         let mut replies = Replies::new(connection, output, &call);
         if !introspection::answered::<S>(&call, &mut replies).await? {
-            service.call(&connection.peer, call, &mut replies).await?;
+            service.call(Asker(connection), call, &mut replies).await?;
         }
         replies.check()
     }
