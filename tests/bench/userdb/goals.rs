@@ -145,7 +145,7 @@ pub(crate) fn page(machine: &str, of: &Measured) -> String {
          Our first list of 1,000 users after a login takes {:.3} ms. A list of 10,000 users takes {:.2} ms (C server {:.2}); afterwards the daemon has {:.1} MB. \
          Strangers are 5,000 idle connections, 500 half messages, 64 floods and one list that nobody reads, all of other \
          users: root's lookups, a connection each, then take {:.2} ms in the middle and {:.1} at the most (p99 without \
-         strangers: {:.2}). nss-systemd's lookup of nobody takes {:.0} µs without us; the floor is the C server in our place.\n",
+         strangers: {:.2}). nss-systemd's lookup of nobody takes {:.0} µs without us (the middle of all, not of the best span); the floor is the C server in our place.\n",
         requests(of),
         table(
             &[
