@@ -2,18 +2,19 @@
 //! Root of a container or of a user namespace also shows uid 0 on a socket that was bind-mounted
 //! into it; what tells them apart is in `/proc`, readable without any capability.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
-use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::Mode;
-
 use super::leader;
+use super::proc_files::{self, read_at};
 
 /// What a user namespace makes of IDs. One that was made with all users mapped to themselves has our `uid_map`; whoever
 /// makes such a one seldom thinks of the others.
 const MAPS: [&str; 3] = ["uid_map", "gid_map", "projid_map"];
+
+/// Its PIDs, one in each PID namespace from ours down to its own: in its status, and in the fdinfo of its pidfd.
+const PIDS: &str = "NSpid:";
 
 /// The texts of [`MAPS`]. `None` where the kernel has no user namespaces.
 type Maps = Option<[String; 3]>;
@@ -70,12 +71,6 @@ impl From<io::Error> for NotAdmitted {
     }
 }
 
-impl From<nix::Error> for NotAdmitted {
-    fn from(e: nix::Error) -> NotAdmitted {
-        io::Error::from(e).into()
-    }
-}
-
 /// Looks at the peer of a connection: `uid` and `pid` from SO_PEERCRED, `pidfd` from SO_PEERPIDFD
 /// where the kernel has it.
 ///
@@ -83,25 +78,25 @@ impl From<nix::Error> for NotAdmitted {
 /// The first condition that the peer fails.
 pub fn admit(uid: u32, pid: Option<i32>, pidfd: Option<&OwnedFd>) -> Result<(), NotAdmitted> {
     let pid = numbers(uid, pid)?;
-    // A folder of /proc stays that of its process: once opened, a reused PID cannot be meant.
-    let folder = open(
-        format!("/proc/{pid}").as_str(),
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?;
+    let folder = proc_files::folder(pid)?;
     let own = own_maps().map_err(NotAdmitted::Unknown)?;
-    let status = read_at(&folder, "status")?;
     let maps = match own {
         Some(_) => Some(maps_at(&folder)?),
         None => None,
     };
-    if let Some(pidfd) = pidfd {
-        // Still alive, so the PID was still its own when the folder was opened.
-        if leader::has_exited(pidfd.as_fd())? || leader::pid_of(pidfd)? != pid {
-            return Err(NotAdmitted::Gone);
-        }
+    let Some(pidfd) = pidfd else {
+        return judge(&read_at(&folder, "status")?, &maps, own);
+    };
+    let told = proc_files::fdinfo(pidfd.as_fd())?;
+    let status = match proc_files::field(&told, PIDS) {
+        Some(_) => None,
+        None => Some(read_at(&folder, "status")?),
+    };
+    // Still alive, so the PID was still its own when the folder was opened.
+    if leader::has_exited(pidfd.as_fd())? || proc_files::pid_in_fdinfo(&told)? != pid {
+        return Err(NotAdmitted::Gone);
     }
-    judge(&status, &maps, own)
+    judge(&status.unwrap_or(told), &maps, own)
 }
 
 fn numbers(uid: u32, pid: Option<i32>) -> Result<i32, NotAdmitted> {
@@ -111,10 +106,9 @@ fn numbers(uid: u32, pid: Option<i32>) -> Result<i32, NotAdmitted> {
     pid.filter(|pid| *pid > 0).ok_or(NotAdmitted::NoPid)
 }
 
-fn judge(status: &str, maps: &Maps, own: &Maps) -> Result<(), NotAdmitted> {
-    let pids = status
-        .lines()
-        .find_map(|line| line.strip_prefix("NSpid:"))
+/// `told`: its status, or the fdinfo of its pidfd.
+fn judge(told: &str, maps: &Maps, own: &Maps) -> Result<(), NotAdmitted> {
+    let pids = proc_files::field(told, PIDS)
         .ok_or_else(|| NotAdmitted::Unknown(io::Error::other("its status has no NSpid")))?;
     match pids.split_ascii_whitespace().count() {
         1 => {}
@@ -134,8 +128,7 @@ fn own_maps() -> io::Result<&'static Maps> {
     if let Some(maps) = OWN.get() {
         return Ok(maps);
     }
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let maps = match maps_at(&open("/proc/self", flags, Mode::empty())?) {
+    let maps = match maps_at(&proc_files::folder("self")?) {
         Ok(maps) => Some(maps),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
@@ -148,22 +141,16 @@ fn maps_at(folder: &OwnedFd) -> io::Result<[String; 3]> {
     Ok([uids?, gids?, projects?])
 }
 
-fn read_at(folder: &OwnedFd, file: &str) -> io::Result<String> {
-    let mut text = String::new();
-    let file = openat(
-        folder,
-        file,
-        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?;
-    std::fs::File::from(file).read_to_string(&mut text)?;
-    Ok(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    use std::io::Read;
     use std::process::{Command, Stdio};
+
+    fn pidfd_of(pid: i32) -> OwnedFd {
+        pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap()
+    }
 
     const HOST_MAP: &str = "         0          0 4294967295\n";
 
@@ -219,10 +206,23 @@ mod tests {
     fn this_process_is_admitted_and_one_that_has_ended_is_not() {
         let own = i32::try_from(std::process::id()).unwrap();
         admit(0, Some(own), None).unwrap();
+        let pidfd = pidfd_of(own);
+        admit(0, Some(own), Some(&pidfd)).unwrap();
+        // Another process than the number says.
+        assert!(matches!(
+            admit(0, Some(1), Some(&pidfd)),
+            Err(NotAdmitted::Gone)
+        ));
         let mut child = Command::new("/bin/true").spawn().unwrap();
-        child.wait().unwrap();
         let dead = i32::try_from(child.id()).unwrap();
-        assert!(matches!(admit(0, Some(dead), None), Err(NotAdmitted::Gone)));
+        let pidfd = pidfd_of(dead);
+        child.wait().unwrap();
+        for pidfd in [None, Some(&pidfd)] {
+            assert!(matches!(
+                admit(0, Some(dead), pidfd),
+                Err(NotAdmitted::Gone)
+            ));
+        }
     }
 
     #[test]
@@ -253,10 +253,13 @@ mod tests {
                 .trim()
                 .parse()
                 .unwrap_or(i32::try_from(pid).unwrap());
-            let refusal = admit(0, Some(inside), None).unwrap_err().to_string();
+            let refusals = [None, Some(&pidfd_of(inside))]
+                .map(|pidfd| admit(0, Some(inside), pidfd).unwrap_err().to_string());
             drop(outer.stdin.take());
             outer.wait().unwrap();
-            assert!(refusal.contains(refused), "{flags:?}: {refusal}");
+            for refusal in refusals {
+                assert!(refusal.contains(refused), "{flags:?}: {refusal}");
+            }
         }
     }
 }

@@ -3,8 +3,8 @@
 //! One unsafe block: tokio asks for a promise about the descriptor that it watches.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::statfs::{FsType, fstatfs};
@@ -12,6 +12,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_derive::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use super::proc_files;
 
 /// `PID_FS_MAGIC`: on this file system (kernel 6.9 and newer) the inode of a pidfd is never reused.
 const PIDFS: FsType = FsType(0x5049_4446);
@@ -70,29 +72,20 @@ impl From<nix::Error> for LeaderError {
 pub struct Leader {
     pidfd: Arc<OwnedFd>,
     id: LeaderId,
+    /// The PID of its parent when it was identified.
+    parent_then: i32,
 }
 
 impl Leader {
-    /// The peer of a connection: by its pidfd where the kernel has given one, else by its PID.
+    /// The peer of a connection: by its pidfd where the kernel has given one, else by its PID, which
+    /// [`admit`](super::admission::admit) has compared with that of the pidfd.
     ///
     /// # Errors
     /// [`LeaderError::Gone`] if the peer has ended.
     pub fn of_peer(pid: i32, pidfd: Option<&OwnedFd>) -> Result<Leader, LeaderError> {
         match pidfd {
-            Some(pidfd) => Leader::from_pidfd(pidfd.try_clone()?),
+            Some(pidfd) => Leader::identified(pidfd.try_clone()?, pid),
             None => Leader::from_pid(pid),
-        }
-    }
-
-    /// The process a pidfd stands for.
-    ///
-    /// # Errors
-    /// [`LeaderError::Gone`] if it has ended.
-    pub fn from_pidfd(pidfd: OwnedFd) -> Result<Leader, LeaderError> {
-        match pid_of(&pidfd)? {
-            pid if pid > 0 => Leader::identified(pidfd, pid),
-            // -1: reaped; 0: not in our PID namespace, so nothing of it can be known
-            _ => Err(LeaderError::Gone),
         }
     }
 
@@ -125,15 +118,13 @@ impl Leader {
     }
 
     fn identified(pidfd: OwnedFd, pid: i32) -> Result<Leader, LeaderError> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let start_time = parse_stat(&stat)
-            .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not as expected")))?
-            .start_time;
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        let stat = parse_stat(&proc_files::read(&format!("/proc/{pid}/stat"))?)
+            .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not as expected")))?;
+        let boot_id = boot_id()
             .map_err(|e| LeaderError::Unknown(io::Error::other(format!("boot_id: {e}"))))?;
-        let pidfd_inode = match fstatfs(&pidfd)?.filesystem_type() {
-            PIDFS => Some(nix::sys::stat::fstat(&pidfd)?.st_ino),
-            _ => None,
+        let pidfd_inode = match is_of_pidfs(&pidfd)? {
+            true => Some(nix::sys::stat::fstat(&pidfd)?.st_ino),
+            false => None,
         };
         // Only now: while the pidfd says "alive", the PID cannot have passed to another process, so
         // what was read above is this process's.
@@ -142,13 +133,14 @@ impl Leader {
         }
         let id = LeaderId {
             pid,
-            start_time,
+            start_time: stat.start_time,
             pidfd_inode,
-            boot_id: boot_id.trim().to_owned(),
+            boot_id: boot_id.to_owned(),
         };
         Ok(Leader {
             pidfd: Arc::new(pidfd),
             id,
+            parent_then: stat.parent,
         })
     }
 
@@ -183,15 +175,18 @@ impl Leader {
     /// # Errors
     /// [`LeaderError::Gone`] if the leader has ended.
     pub fn parent(&self) -> Result<Option<Leader>, LeaderError> {
-        // A parent that ends while we look hands the leader to somebody else: look again then.
+        // A parent that ends while we look hands the leader to somebody else: look again then. Who takes over is an
+        // ancestor, and older: he did not have the first one's PID, so that the same PID is the same process.
+        let mut before = self.parent_then;
         for _ in 0..8 {
-            let before = self.stat()?.parent;
             if before <= 1 {
                 return Ok(None);
             }
-            match Leader::from_pid(before) {
-                Ok(parent) if self.stat()?.parent == before => return Ok(Some(parent)),
-                Ok(_) | Err(LeaderError::Gone) => {}
+            let found = Leader::from_pid(before);
+            let now = self.stat()?.parent;
+            match found {
+                Ok(parent) if now == before => return Ok(Some(parent)),
+                Ok(_) | Err(LeaderError::Gone) => before = now,
                 Err(e) => return Err(e),
             }
         }
@@ -229,7 +224,7 @@ impl Leader {
 
     /// A file of `/proc/PID` that is certainly this process's.
     fn read(&self, file: &str) -> Result<String, LeaderError> {
-        let text = std::fs::read_to_string(format!("/proc/{}/{file}", self.id.pid))?;
+        let text = proc_files::read(&format!("/proc/{}/{file}", self.id.pid))?;
         if self.has_exited()? {
             Err(LeaderError::Gone)
         } else {
@@ -285,23 +280,29 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat { parent, start_time })
 }
 
-/// The PID of a pidfd's process; -1 once it is reaped, 0 if our PID namespace does not show it.
-pub(super) fn pid_of(pidfd: &OwnedFd) -> io::Result<i32> {
-    let fdinfo = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
-    pid_in_fdinfo(&fdinfo).ok_or_else(|| io::Error::other("a descriptor that is no pidfd"))
+/// Which boot this is: it outlives this daemon.
+fn boot_id() -> io::Result<&'static str> {
+    static THIS: OnceLock<String> = OnceLock::new();
+    if let Some(this) = THIS.get() {
+        return Ok(this);
+    }
+    let text = proc_files::read("/proc/sys/kernel/random/boot_id")?;
+    Ok(THIS.get_or_init(|| text.trim().to_owned()))
 }
 
-fn pid_in_fdinfo(text: &str) -> Option<i32> {
-    text.lines()
-        .find_map(|line| line.strip_prefix("Pid:"))?
-        .trim()
-        .parse()
-        .ok()
+/// Whether inodes of pidfds are unique. Of one kernel all pidfds are of the same kind.
+fn is_of_pidfs(pidfd: &OwnedFd) -> io::Result<bool> {
+    static ALL: OnceLock<bool> = OnceLock::new();
+    if let Some(all) = ALL.get() {
+        return Ok(*all);
+    }
+    let this = fstatfs(pidfd)?.filesystem_type() == PIDFS;
+    Ok(*ALL.get_or_init(|| this))
 }
 
 /// Real, effective, saved and file-system UID.
 fn parse_uids(status: &str) -> Option<[u32; 4]> {
-    let fields = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    let fields = proc_files::field(status, "Uid:")?;
     let uids: Vec<u32> = fields
         .split_ascii_whitespace()
         .flat_map(str::parse)
@@ -336,16 +337,6 @@ mod tests {
         assert_eq!((stat.parent, stat.start_time), (55, 987_654));
         assert!(parse_stat("77 (a) S 55").is_none());
         assert!(parse_stat("").is_none());
-    }
-
-    #[test]
-    fn the_pid_of_a_pidfd_is_read_from_its_fdinfo() {
-        assert_eq!(
-            pid_in_fdinfo("pos:\t0\nflags:\t02000002\nPid:\t4711\nNSpid:\t4711\n"),
-            Some(4711)
-        );
-        assert_eq!(pid_in_fdinfo("Pid:\t-1\n"), Some(-1));
-        assert_eq!(pid_in_fdinfo("pos:\t0\n"), None);
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod mounts;
 mod nscd;
 mod parents;
 mod passwd_lock;
+mod proc_files;
 mod publish;
 pub mod registry;
 mod restart;

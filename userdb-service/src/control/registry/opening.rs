@@ -126,14 +126,19 @@ impl Registry {
         effects
     }
 
-    /// The session is about to open: from now on something of it may be left behind, in its home if
-    /// nowhere else. `None` if there is no such reservation.
+    /// The session is about to open: where it gets a home, something of it may be left behind from now on.
+    /// `None` if there is no such reservation.
     pub fn begin_to_open(&mut self, id: SessionId) -> Option<Begun> {
         let session = self.sessions.get(&id)?;
         if !matches!(session.state, State::Reserved { .. }) {
             return None;
         }
         let plan = session.plan.clone();
+        if plan.home == Home::None {
+            // Nothing is made for it before it is open, and that is written down by itself.
+            let effects = Vec::new();
+            return Some(Begun { plan, effects });
+        }
         let standing = &mut self.logins.get_mut(&plan.login)?.standing;
         standing.may_have_remains = true;
         let effects = vec![Effect::RememberLogin(plan.login.clone())];

@@ -243,19 +243,33 @@ fn a_reservation_ends_after_ten_minutes_and_leaves_no_remains_to_end() {
 #[test]
 fn a_session_whose_leader_dies_while_its_home_is_made_leaves_remains_to_end() {
     let mut world = World::new();
-    let id = world.reserve(plan("dev", "alice", false), 10);
+    let plan_of = |user: &str| Plan {
+        home: Home::Ephemeral {
+            path: "/run/teleport-userdb/home/dev".to_owned(),
+        },
+        ..plan("dev", user, false)
+    };
+    let id = world.reserve(plan_of("alice"), 10);
     let begun = world.registry.begin_to_open(id).expect("reserved");
     world.believe(begun.effects);
     assert!(!has_home(&world), "none was given yet");
-    world
-        .registry
-        .given_a_home(&plan("dev", "alice", false).login);
+    world.registry.given_a_home(&plan_of("alice").login);
     world.leader_gone(id);
     world.pass(DELAY);
     assert!(!world.ending.is_empty());
     world.end_remains();
-    world.reserve(plan("dev", "eve", false), 11);
+    world.reserve(plan_of("eve"), 11);
     assert!(!has_home(&world), "what is in place is not eve's");
+}
+
+#[test]
+fn where_no_home_is_made_nothing_is_left_before_a_session_is_open() {
+    let mut world = World::new();
+    let id = world.reserve(plan("dev", "alice", false), 10);
+    let begun = world.registry.begin_to_open(id).expect("reserved");
+    assert_eq!(begun.effects, []);
+    world.leader_gone(id);
+    assert!(world.ending.is_empty() && world.standings.is_empty());
 }
 
 fn has_home(world: &World) -> bool {

@@ -133,6 +133,9 @@ impl SudoersFiles {
 
     /// Whether there is a file of ours for `login`. One that cannot be looked at counts as none.
     pub fn has(&self, login: &Login) -> bool {
+        if !self.is_taken(login) {
+            return false;
+        }
         let found = self
             .open_if_present()
             .ok()

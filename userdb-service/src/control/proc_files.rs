@@ -1,0 +1,113 @@
+//! Files of `/proc`, each read whole: they have no size that one could ask for, and are made as they are read.
+//! What stands in them is read elsewhere.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+
+/// What nearly every file has room in, so that it takes one read, and another one that finds the end.
+const FIRST: usize = 4 << 10;
+
+/// The text of the file at `path`.
+///
+/// # Errors
+/// As the kernel says; ENOENT or ESRCH of a process that is no more.
+pub(super) fn read(path: &str) -> io::Result<String> {
+    read_at(AT_FDCWD, path)
+}
+
+/// The text of the file `name` in `folder`.
+///
+/// # Errors
+/// Those of [`read`].
+pub(super) fn read_at(folder: impl AsFd, name: &str) -> io::Result<String> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = openat(folder, name, flags, Mode::empty())?;
+    let mut text = Vec::with_capacity(FIRST);
+    loop {
+        if text.len() == text.capacity() {
+            text.reserve(text.len());
+        }
+        match rustix::io::read(&file, spare_capacity(&mut text)) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // The command of a process may be any bytes.
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// What the kernel shows of one of our descriptors.
+pub(super) fn fdinfo(descriptor: BorrowedFd<'_>) -> io::Result<String> {
+    read(&format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd()))
+}
+
+/// What stands behind `name` at the beginning of a line.
+pub(super) fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    text.lines().find_map(|line| line.strip_prefix(name))
+}
+
+/// The PID of a pidfd's process as its fdinfo says; -1 once it is reaped, 0 if our PID namespace does not show it.
+///
+/// # Errors
+/// It is the fdinfo of something else.
+pub(super) fn pid_in_fdinfo(fdinfo: &str) -> io::Result<i32> {
+    field(fdinfo, "Pid:")
+        .and_then(|pid| pid.trim().parse().ok())
+        .ok_or_else(|| io::Error::other("a descriptor that is no pidfd"))
+}
+
+/// The folder of a process. It stays that process's: once opened, a reused PID cannot be meant.
+///
+/// # Errors
+/// Those of [`read`].
+pub(super) fn folder(process: impl std::fmt::Display) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let folder = openat(
+        AT_FDCWD,
+        format!("/proc/{process}").as_str(),
+        flags,
+        Mode::empty(),
+    )?;
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pid_of_a_pidfd_is_read_from_its_fdinfo() {
+        let pid = |text: &str| pid_in_fdinfo(text).ok();
+        assert_eq!(
+            pid("pos:\t0\nflags:\t02000002\nPid:\t4711\nNSpid:\t4711\n"),
+            Some(4711)
+        );
+        assert_eq!(pid("Pid:\t-1\n"), Some(-1));
+        assert_eq!(pid("pos:\t0\n"), None);
+    }
+
+    #[test]
+    fn a_file_is_read_to_its_end_however_long_it_is() {
+        let path = std::env::temp_dir().join(format!("proc-files-{}", std::process::id()));
+        for length in [0, 1, FIRST - 1, FIRST, FIRST + 1, 5 * FIRST] {
+            let text = "teleport\n".repeat(length)[..length].to_owned();
+            std::fs::write(&path, &text).unwrap();
+            assert_eq!(read(path.to_str().unwrap()).unwrap(), text);
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(read(path.to_str().unwrap()).is_err());
+        assert_eq!(
+            read("/proc/self/status").unwrap().lines().count(),
+            std::fs::read_to_string("/proc/self/status")
+                .unwrap()
+                .lines()
+                .count()
+        );
+    }
+}
