@@ -29,15 +29,25 @@ impl Services {
     }
 }
 
+type Version = ([i64; 4], u64, u64, u64);
+
+fn version(m: &Metadata) -> Version {
+    let times = [m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()];
+    (times, m.dev(), m.ino(), m.size())
+}
+
 /// Identity of one version of a file: an edit in place, a replacement and a removal all change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Stamp(Option<([i64; 4], u64, u64, u64)>);
+pub(super) struct Stamp(Option<Version>);
 
 impl Stamp {
     pub(super) fn of(path: &Path) -> Stamp {
-        let times = |m: &Metadata| [m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()];
-        let version = |m: Metadata| (times(&m), m.dev(), m.ino(), m.size());
-        Stamp(std::fs::metadata(path).ok().map(version))
+        Stamp(std::fs::metadata(path).ok().as_ref().map(version))
+    }
+
+    /// Of a file that has been looked at.
+    pub(super) fn seen(metadata: &Metadata) -> Stamp {
+        Stamp(Some(version(metadata)))
     }
 }
 

@@ -14,15 +14,15 @@ mod sudoers;
 mod tests;
 mod walk;
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::nsswitch::Stamp;
-use walk::{Syntax, Walk};
+use walk::{Files, Syntax, Walk};
 
 /// Names and includes of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,7 +96,7 @@ pub(super) struct Scanner {
     roots: Vec<(Syntax, PathBuf)>,
     /// Where our own files are, which do not count.
     ours: PathBuf,
-    files: BTreeMap<PathBuf, (Stamp, Parsed)>,
+    files: Files,
     named: Named,
 }
 
@@ -117,7 +117,7 @@ impl Scanner {
         Scanner {
             roots,
             ours: ours.into(),
-            files: BTreeMap::new(),
+            files: Files::new(),
             named: Named::default(),
         }
     }
@@ -137,13 +137,15 @@ impl Scanner {
             walk.file(*syntax, root)?;
         }
         let files = walk.files();
+        // Our own files come and go with each login and say nothing.
+        let mut telling: Vec<(&PathBuf, &Stamp)> = files
+            .iter()
+            .filter(|(_, (_, parsed))| *parsed != Parsed::default())
+            .map(|(path, (stamp, _))| (path, stamp))
+            .collect();
+        telling.sort_unstable_by_key(|(path, _)| *path);
         let mut hasher = DefaultHasher::new(); // fixed keys: equal in every worker of one daemon
-        for (path, (stamp, parsed)) in &files {
-            // Our own files come and go with each login and say nothing.
-            if *parsed != Parsed::default() {
-                (path, stamp).hash(&mut hasher);
-            }
-        }
+        telling.hash(&mut hasher);
         let version = hasher.finish();
         self.files = files;
         if self.named.version != version {

@@ -1,7 +1,7 @@
 //! Which files sudo and doas read: includes, folders, and which of them are skipped. What stands in a
 //! file is read elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -22,20 +22,23 @@ pub(super) enum Syntax {
     Doas,
 }
 
+/// What was read, by file: found by hash, since there is one for each who has sudo.
+pub(super) type Files = HashMap<PathBuf, (Stamp, Parsed)>;
+
 /// One walk from the roots through all that they include.
 pub(super) struct Walk<'a> {
     ours: &'a Path,
-    before: &'a BTreeMap<PathBuf, (Stamp, Parsed)>,
-    after: BTreeMap<PathBuf, (Stamp, Parsed)>,
+    before: &'a Files,
+    after: Files,
 }
 
 impl<'a> Walk<'a> {
     /// `ours`: the folder of our own files. `before`: what the last walk has found.
-    pub(super) fn new(ours: &'a Path, before: &'a BTreeMap<PathBuf, (Stamp, Parsed)>) -> Walk<'a> {
+    pub(super) fn new(ours: &'a Path, before: &'a Files) -> Walk<'a> {
         Walk {
             ours,
             before,
-            after: BTreeMap::new(),
+            after: Files::new(),
         }
     }
 
@@ -48,7 +51,7 @@ impl<'a> Walk<'a> {
     }
 
     /// What was found, by file.
-    pub(super) fn files(self) -> BTreeMap<PathBuf, (Stamp, Parsed)> {
+    pub(super) fn files(self) -> Files {
         self.after
     }
 
@@ -57,13 +60,12 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         // Follows links, as sudo does. A FIFO would block, so only regular files are opened.
-        match std::fs::metadata(path) {
-            Ok(metadata) if metadata.is_file() => {}
+        let stamp = match std::fs::metadata(path) {
+            Ok(metadata) if metadata.is_file() => Stamp::seen(&metadata),
             Ok(_) => return Ok(()),
             Err(e) if nobody_can_open(&e) => return Ok(()),
             Err(e) => return Err(named(path, e)),
-        }
-        let stamp = Stamp::of(path);
+        };
         let parsed = match self.before.get(path) {
             Some((seen, parsed)) if *seen == stamp => parsed.clone(),
             _ => match read(path) {
