@@ -7,17 +7,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::local_users;
 use super::wire::{LONGEST_LINE, Reply, Request, Results};
 use crate::policy::decide::{Answer, Facts, HostFacts, HostFailure, Question};
+
+/// How long one waits for a worker that is busy before another is started: a batch is a millisecond or two of its time where
+/// nobody is slow to answer, and the start of one is some tens of them of PID 1's.
+const BEFORE_ANOTHER: Duration = Duration::from_millis(25);
 
 /// Where workers are, and how patient we are with them.
 #[derive(Clone, Debug)]
@@ -107,6 +112,9 @@ pub struct Lookups {
     settings: Settings,
     slots: Semaphore,
     idle: Mutex<Vec<Worker>>,
+    busy: AtomicUsize,
+    /// A worker is busy no more.
+    back: Notify,
     sudoers: Mutex<(Option<u64>, Named)>,
     reported: Mutex<BTreeSet<String>>,
 }
@@ -118,6 +126,8 @@ impl Lookups {
             slots: Semaphore::new(settings.workers),
             settings,
             idle: Mutex::default(),
+            busy: AtomicUsize::new(0),
+            back: Notify::new(),
             sudoers: Mutex::default(),
             reported: Mutex::default(),
         }
@@ -167,7 +177,8 @@ impl Lookups {
             serde_json::to_vec(&request).map_err(|e| failed("the lookup worker", e.to_string()))?;
         line.push(b'\n');
 
-        let pooled = lock(&self.idle).pop();
+        let pooled = self.idle_soon().await;
+        let _busy = Busy::new(self);
         let mut fresh = pooled.is_none();
         let mut worker = match pooled {
             Some(worker) => worker,
@@ -224,6 +235,20 @@ impl Lookups {
         host
     }
 
+    /// A worker that was started before, if one is free or soon will be.
+    async fn idle_soon(&self) -> Option<Worker> {
+        let until = Instant::now() + BEFORE_ANOTHER;
+        loop {
+            let pooled = lock(&self.idle).pop();
+            if pooled.is_some() || self.busy.load(Ordering::Relaxed) == 0 {
+                return pooled;
+            }
+            if timeout_at(until, self.back.notified()).await.is_err() {
+                return lock(&self.idle).pop();
+            }
+        }
+    }
+
     async fn connect(&self, heard: &Heard) -> Result<Worker, LookupFailed> {
         let socket = &self.settings.socket;
         match UnixStream::connect(socket).await {
@@ -233,6 +258,23 @@ impl Lookups {
                 why: format!("cannot connect to {}: {e}", socket.display()),
             }),
         }
+    }
+}
+
+/// A worker is busy for as long as this lives, whatever becomes of it.
+struct Busy<'l>(&'l Lookups);
+
+impl<'l> Busy<'l> {
+    fn new(lookups: &'l Lookups) -> Busy<'l> {
+        lookups.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(lookups)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+        self.0.back.notify_one();
     }
 }
 
