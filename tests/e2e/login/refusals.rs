@@ -1,5 +1,7 @@
 //! Logins that are not ours to make: those of others pass untouched, what cannot be is refused in a sentence.
 
+use std::time::Duration;
+
 use rig::{Ended, Etc, LOCAL_GROUP, LOCAL_USER, node};
 
 use crate::{is_gone, passwd};
@@ -62,6 +64,62 @@ fn a_login_that_a_group_of_the_node_lists_is_refused_and_gets_none_of_its_rights
     }
     assert!(is_gone(&node, "noel"));
     node.login("noel").command("true").run().ran.must();
+}
+
+/// Services of systemd's own know the one, files dropped into its folders the others, from the moment they are there.
+#[test]
+fn who_is_in_systemds_user_database_is_somebody_elses_as_soon_as_it_is_there() {
+    let node = rig::node_alone();
+    let unit = "systemd-run -q -p DynamicUser=yes --unit=dyno sleep infinity && until id dyno; do sleep 0.1; done";
+    node.sh(unit).must();
+    // To pam_unix its account has expired; what becomes of it is not ours to say.
+    node.login("dyno").run();
+    node.run(&["systemctl", "stop", "dyno"]).must();
+
+    let files = [
+        (
+            "iris.user",
+            r#"{"userName":"iris","uid":1950000002,"gid":1950000002,"shell":"/bin/sh"}"#,
+        ),
+        ("ivan.group", r#"{"groupName":"ivan","gid":1950000003}"#),
+        // An empty one is a masked one.
+        ("ivo:adm.membership", "{}"),
+    ];
+    // What comes first makes the folder, too; the one after it has to be seen in it.
+    node.sh("mkdir -p /run/userdb").must();
+    for (name, content) in files {
+        node.write(&format!("/run/userdb/{name}"), content);
+    }
+    node.sh("ln -s iris.user /run/userdb/1950000002.user")
+        .must();
+    let [iris, ivan, ivo] = ["iris", "ivan", "ivo"].map(|login| node.login(login).run());
+    // Without the daemon nss-systemd reads the folders itself, and knows of a group in /etc/group by what it is told there.
+    node.run(&[
+        "systemctl",
+        "stop",
+        "systemd-userdbd.socket",
+        "systemd-userdbd.service",
+    ])
+    .must();
+    let alone = node.login("ivo").run();
+    node.run(&["systemctl", "start", "systemd-userdbd.socket"])
+        .must();
+    node.sh("rm -r /run/userdb").must();
+    for login in ["dyno", "iris"] {
+        let said = format!("{login} exists already and is left alone");
+        node.within(Duration::from_secs(30), &said, |node| {
+            let unit = "--unit=teleport-sessiond";
+            node.run(&["journalctl", "-q", unit, "-g", &said])
+                .succeeded()
+        });
+    }
+    assert_eq!(iris.code("account"), Some("SUCCESS"), "{iris:?}");
+    must_be_refused(&ivan, "PERM_DENIED", "ivan");
+    must_be_refused(&ivo, "PERM_DENIED", "adm");
+    must_be_refused(&alone, "PERM_DENIED", "adm");
+    for login in ["ivan", "ivo"] {
+        node.login(login).command("true").run().ran.must();
+    }
 }
 
 #[test]

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::OWN_SERVICE;
 use super::glibc::{self, Presence, Reply};
 use super::local_files::LocalFiles;
-use super::nsswitch::{self, Services, Stamp};
+use super::nsswitch::{self, Services};
+use super::stamp::Stamp;
 use super::twins;
+use super::userdb::{self, UserDatabase};
 use crate::policy::decide::{
     Answer, FoundGroup, FoundMembership, FoundUser, HostFailure, Question,
 };
@@ -23,7 +24,6 @@ const PRESENCE_FRESH: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 8;
 
 pub(super) const NSSWITCH: &str = "/etc/nsswitch.conf";
-const USERDB_FOLDER: &str = "/run/systemd/userdb";
 
 /// Told of each service before it is asked.
 pub(super) type Asking<'a> = &'a mut dyn FnMut(&str) -> io::Result<()>;
@@ -35,6 +35,11 @@ pub(super) struct Asker {
     seen: Option<Stamp>,
     presence: BTreeMap<String, (Instant, Presence)>,
     files: LocalFiles,
+    userdb: UserDatabase,
+    /// Questions that will follow, if nobody answers those before them.
+    next: Vec<Question>,
+    /// What nobody in systemd's user database has answered of those already.
+    nobodys: BTreeSet<Question>,
 }
 
 /// What a batch of questions has brought.
@@ -65,6 +70,9 @@ impl Asker {
             seen: None,
             presence: BTreeMap::new(),
             files: LocalFiles::new(),
+            userdb: UserDatabase::new(),
+            next: Vec::new(),
+            nobodys: BTreeSet::new(),
         }
     }
 
@@ -94,6 +102,8 @@ impl Asker {
         let is_of_groups = |question: &&Question| matches!(question, Question::GroupsOf(_));
         let (of_groups, others): (Vec<&Question>, Vec<&Question>) =
             questions.iter().partition(is_of_groups);
+        self.next = of_groups.iter().copied().cloned().collect();
+        self.nobodys.clear();
         let mut answers = self.ask_everybody(&others, asking, &mut heard.not_installed)?;
         for question in others {
             if let Question::User(name) = question
@@ -172,15 +182,48 @@ impl Asker {
         Ok(pending.into_iter().map(answer).collect())
     }
 
+    /// What is plain is known without glibc: what local files say, and that nobody in systemd's user database answers.
     fn replies(&mut self, service: &str, questions: &[&Question]) -> Vec<Reply> {
-        if service != "files" {
-            return several(service, questions);
-        }
-        let read = |question: &&Question| {
-            let read = self.files.ask(question);
-            read.unwrap_or_else(|| ask(service, question))
+        let known: Vec<Option<Reply>> = match service {
+            "files" => self.files.ask_all(questions),
+            "systemd" => self.nobody_in_userdb(questions),
+            _ => vec![None; questions.len()],
         };
-        questions.iter().map(read).collect()
+        let each = || questions.iter().zip(&known);
+        let open: Vec<&Question> = each()
+            .filter_map(|(question, known)| known.is_none().then_some(*question))
+            .collect();
+        let of_members = open.iter().any(|one| matches!(one, Question::GroupsOf(_)));
+        if service == "systemd" && of_members {
+            let mut services = self.services.group.clone();
+            services.retain(|service| service != "teleport");
+            if let Err(failed) = glibc::find_groups_of(&services) {
+                return vec![failed; questions.len()];
+            }
+        }
+        let mut said = match service {
+            "files" => open.iter().map(|one| ask(service, one)).collect(),
+            _ => several(service, &open),
+        }
+        .into_iter();
+        let no_answer = || Reply::Failed("an answer of its was lost".to_owned());
+        known
+            .into_iter()
+            .map(|known| known.or_else(|| said.next()).unwrap_or_else(no_answer))
+            .collect()
+    }
+
+    /// Those questions that follow are asked in the same breath, lest all services are connected to once more for them.
+    fn nobody_in_userdb(&mut self, questions: &[&Question]) -> Vec<Option<Reply>> {
+        if !questions.iter().all(|one| self.nobodys.contains(*one)) {
+            let next = std::mem::take(&mut self.next);
+            let all: Vec<&Question> = questions.iter().copied().chain(&next).collect();
+            let nobody = self.userdb.has_nobody(&all);
+            let nobodys = all.iter().zip(nobody).filter(|(_, nobody)| *nobody);
+            self.nobodys = nobodys.map(|(one, _)| (*one).clone()).collect();
+        }
+        let answer = |one: &&Question| self.nobodys.contains(*one).then_some(Reply::NotFound);
+        questions.iter().map(answer).collect()
     }
 
     fn who_may_know(&self, question: &Question) -> VecDeque<String> {
@@ -191,7 +234,7 @@ impl Asker {
         };
         // Users of other userdb providers are users, whether or not nsswitch.conf shows them.
         let listed = services.iter().any(|service| service == "systemd");
-        if !listed && others_in_userdb(Path::new(USERDB_FOLDER)) {
+        if !listed && userdb::has_others(Path::new(userdb::SERVICES)) {
             services.push("systemd".to_owned());
         }
         services.retain(|service| service != "teleport");
@@ -357,42 +400,4 @@ fn several(service: &str, questions: &[&Question]) -> Vec<Reply> {
         })
     };
     questions.chunks(AT_ONCE).flat_map(some).collect()
-}
-
-/// Whether somebody besides us offers users over varlink. The multiplexer and the NSS bridge only
-/// repeat what others say.
-fn others_in_userdb(folder: &Path) -> bool {
-    let repeaters = [
-        OWN_SERVICE,
-        "io.systemd.Multiplexer",
-        "io.systemd.NameServiceSwitch",
-    ];
-    std::fs::read_dir(folder).is_ok_and(|entries| {
-        entries
-            .flatten()
-            .any(|entry| !repeaters.iter().any(|name| entry.file_name() == **name))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_other_providers_make_userdb_worth_asking() {
-        let dir = std::env::temp_dir().join(format!("userdb-{}", std::process::id()));
-        assert!(!others_in_userdb(&dir));
-        std::fs::create_dir_all(&dir).unwrap();
-        for name in [
-            OWN_SERVICE,
-            "io.systemd.Multiplexer",
-            "io.systemd.NameServiceSwitch",
-        ] {
-            std::fs::write(dir.join(name), "").unwrap();
-        }
-        assert!(!others_in_userdb(&dir));
-        std::fs::write(dir.join("io.systemd.DynamicUser"), "").unwrap();
-        assert!(others_in_userdb(&dir));
-        std::fs::remove_dir_all(&dir).unwrap();
-    }
 }

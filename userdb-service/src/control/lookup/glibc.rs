@@ -90,6 +90,15 @@ pub(super) fn prepare(service: &str, question: &Question) -> Result<(), Reply> {
     configure(database, service)
 }
 
+/// From now on modules that look for groups through glibc themselves find those of all `services`: nss_systemd says nothing of
+/// a member whose group it does not find, and a membership that is dropped in for it may be of a group in `/etc/group`.
+///
+/// # Errors
+/// The answer to whatever is asked of such a module then.
+pub(super) fn find_groups_of(services: &[String]) -> Result<(), Reply> {
+    configure(c"group", &services.join(" "))
+}
+
 /// Asks what was prepared. [`Question::GroupsOf`] prepares itself, so nothing else may be asked meanwhile.
 pub(super) fn ask(service: &str, question: &Question) -> Reply {
     match question {

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::nsswitch::Stamp;
+use super::stamp::Stamp;
 use crate::control::homes::NEW;
 
 /// How long a listing of `home.base` is believed while the folder itself has not changed: a chown of

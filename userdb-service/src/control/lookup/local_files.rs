@@ -5,22 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::path::PathBuf;
 
 use super::glibc::Reply;
 use super::local_users::PASSWD;
-use super::nsswitch::Stamp;
+use super::stamp::Stamp;
 use crate::policy::decide::Question;
 
 const GROUP: &str = "/etc/group";
-
-/// A file that has changed so lately is not remembered: it could change again within the same tick of its
-/// file system's clock.
-const TICK: Duration = Duration::from_millis(50);
-/// The same where the file system may count in seconds.
-const LONG_TICK: Duration = Duration::from_secs(2);
 
 /// The GID that no group has.
 const NO_GROUP: u32 = u32::MAX;
@@ -68,28 +60,34 @@ impl LocalFiles {
         }
     }
 
-    /// What `files` answers. `None`: glibc has to be asked.
-    pub(super) fn ask(&mut self, question: &Question) -> Option<Reply> {
+    /// What `files` answers to each. `None`: glibc has to be asked.
+    pub(super) fn ask_all(&mut self, questions: &[&Question]) -> Vec<Option<Reply>> {
+        self.passwd.read();
+        self.group.read();
+        questions.iter().map(|one| self.answer(one)).collect()
+    }
+
+    fn answer(&self, question: &Question) -> Option<Reply> {
         let found = match question {
             Question::User(name) => {
-                let users = self.passwd.read()?;
+                let users = self.passwd.content.as_ref()?;
                 users.ids.get(name).map(|ids| user(name, *ids))
             }
             Question::UserId(uid) => {
-                let users = self.passwd.read()?;
+                let users = self.passwd.content.as_ref()?;
                 let name = users.names.get(uid);
                 name.and_then(|name| Some(user(name, *users.ids.get(name)?)))
             }
             Question::Group(name) => {
-                let gid = self.group.read()?.ids.get(name);
+                let gid = self.group.content.as_ref()?.ids.get(name);
                 gid.map(|gid| group(name, *gid))
             }
             Question::GroupId(gid) => {
-                let name = self.group.read()?.names.get(gid);
+                let name = self.group.content.as_ref()?.names.get(gid);
                 name.map(|name| group(name, *gid))
             }
             Question::GroupsOf(name) => {
-                let gids = self.group.read()?.of_member.get(name);
+                let gids = self.group.content.as_ref()?.of_member.get(name);
                 gids.map(|gids| Reply::Groups(gids.clone()))
             }
         };
@@ -117,8 +115,8 @@ impl<T> Kept<T> {
         }
     }
 
-    /// What the file says now; `None` if that is glibc's to say.
-    fn read(&mut self) -> Option<&T> {
+    /// Reads what the file says now, if it has changed; nothing, if that is glibc's to say.
+    fn read(&mut self) {
         let stamp = Stamp::of(&self.path);
         if self.seen != Some(stamp) {
             let text = std::fs::read(&self.path).and_then(|text| {
@@ -126,27 +124,9 @@ impl<T> Kept<T> {
             });
             self.content = text.ok().and_then(|text| (self.parse)(&text));
             // Taken before it was read: what changes meanwhile is read again.
-            self.seen = has_settled(&self.path).then_some(stamp);
+            self.seen = stamp.has_settled().then_some(stamp);
         }
-        self.content.as_ref()
     }
-}
-
-/// Whether a change of the file from now on would show in its stamp.
-fn has_settled(path: &Path) -> bool {
-    let Ok(metadata) = std::fs::metadata(path) else {
-        return false;
-    };
-    let (Ok(seconds), Ok(nanoseconds)) = (
-        u64::try_from(metadata.ctime()),
-        u64::try_from(metadata.ctime_nsec()),
-    ) else {
-        return false;
-    };
-    let changed = Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds);
-    let tick = if nanoseconds == 0 { LONG_TICK } else { TICK };
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.is_ok_and(|now| now > changed + tick)
 }
 
 /// `name:password:uid:gid:gecos:home:shell`, or nothing if a line is anything else.
@@ -218,8 +198,10 @@ fn id(field: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::process::Command;
 
+    use super::super::stamp::TICK;
     use super::*;
 
     const PLAIN_PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\n# a comment\n\n \t\n  # another\n\
@@ -259,6 +241,10 @@ mod tests {
         "dans:x::ann\n",
         "dans:x:4294967295:ann\n",
     ];
+
+    fn ask(files: &mut LocalFiles, question: &Question) -> Option<Reply> {
+        files.ask_all(&[question]).remove(0)
+    }
 
     fn folder(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("local-files-{name}-{}", std::process::id()));
@@ -336,7 +322,7 @@ mod tests {
             if question == Question::GroupsOf(String::new()) {
                 continue;
             }
-            let here = files.ask(&question).expect("plain");
+            let here = ask(&mut files, &question).expect("plain");
             assert_eq!(here, getent(&folder, &question), "{question:?}");
             found += usize::from(here != Reply::NotFound);
         }
@@ -357,8 +343,8 @@ mod tests {
         let folder = folder("odd");
         std::fs::write(folder.join("passwd"), b"Jos\xe9:x:1:1::/:\n").expect("written");
         let mut files = LocalFiles::at(folder.join("passwd"), folder.join("group"));
-        assert_eq!(files.ask(&Question::UserId(1)), None, "not text");
-        assert_eq!(files.ask(&Question::GroupId(1)), None, "not there");
+        assert_eq!(ask(&mut files, &Question::UserId(1)), None, "not text");
+        assert_eq!(ask(&mut files, &Question::GroupId(1)), None, "not there");
         std::fs::remove_dir_all(folder).expect("removed");
     }
 
@@ -372,13 +358,13 @@ mod tests {
             let name = ["ann", "bob"][round % 2];
             std::fs::write(&passwd, format!("{name}:x:1:1::/:\n")).expect("written");
             assert_eq!(
-                files.ask(&Question::UserId(1)),
+                ask(&mut files, &Question::UserId(1)),
                 Some(user(name, (1, 1))),
                 "{round}"
             );
         }
         std::thread::sleep(TICK * 2);
-        files.ask(&Question::UserId(1));
+        ask(&mut files, &Question::UserId(1));
         assert!(
             files.passwd.seen.is_some(),
             "and is remembered once it stays"

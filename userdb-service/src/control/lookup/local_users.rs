@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::nsswitch::Stamp;
+use super::stamp::Stamp;
 use crate::policy::decide::FoundUser;
 
 /// Where it is.

@@ -13,7 +13,9 @@ mod local_users;
 pub mod named;
 pub(crate) mod nsswitch;
 pub mod remains;
+mod stamp;
 mod twins;
+mod userdb;
 mod wire;
 pub mod worker;
 

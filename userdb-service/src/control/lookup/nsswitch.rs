@@ -1,9 +1,5 @@
 //! `/etc/nsswitch.conf`: which services answer for users and for groups.
-//! Parsing and noticing changes only; nobody is asked from here.
-
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+//! Parsing only; nobody is asked from here.
 
 /// The services to ask, in order, for each of the databases that concern us.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,28 +22,6 @@ impl Services {
             }
         }
         services
-    }
-}
-
-type Version = ([i64; 4], u64, u64, u64);
-
-fn version(m: &Metadata) -> Version {
-    let times = [m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()];
-    (times, m.dev(), m.ino(), m.size())
-}
-
-/// Identity of one version of a file: an edit in place, a replacement and a removal all change it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Stamp(Option<Version>);
-
-impl Stamp {
-    pub(super) fn of(path: &Path) -> Stamp {
-        Stamp(std::fs::metadata(path).ok().as_ref().map(version))
-    }
-
-    /// Of a file that has been looked at.
-    pub(super) fn seen(metadata: &Metadata) -> Stamp {
-        Stamp(Some(version(metadata)))
     }
 }
 
@@ -159,18 +133,5 @@ mod tests {
     #[test]
     fn a_database_whose_name_merely_begins_like_ours_is_another_one() {
         assert_eq!(passwd("passwd_compat: nis\n"), ["files"]);
-    }
-
-    #[test]
-    fn an_edit_in_place_and_a_removal_change_the_stamp() {
-        let path = std::env::temp_dir().join(format!("nsswitch-stamp-{}", std::process::id()));
-        std::fs::write(&path, "passwd: files\n").unwrap();
-        let first = Stamp::of(&path);
-        assert_eq!(first, Stamp::of(&path));
-        std::fs::write(&path, "passwd: files sss\n").unwrap();
-        let second = Stamp::of(&path);
-        assert_ne!(first, second);
-        std::fs::remove_file(&path).unwrap();
-        assert_ne!(second, Stamp::of(&path));
     }
 }

@@ -21,7 +21,7 @@ use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::nsswitch::Stamp;
+use super::stamp::Stamp;
 use walk::{Files, Syntax, Walk};
 
 /// Names and includes of one file.

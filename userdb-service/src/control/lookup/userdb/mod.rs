@@ -1,0 +1,226 @@
+//! Whether nobody in systemd's user database has a name or number: its services are asked over varlink, all at once, and
+//! its folders are read.
+//!
+//! nss-systemd asks the same, with 130 system calls and a pass over all services for each question. Here only
+//! "nobody" is told; whatever else is said is left to it.
+
+mod drop_ins;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use varlink::{Reply, Request};
+
+use super::OWN_SERVICE;
+use crate::policy::decide::Question;
+use drop_ins::Folder;
+
+pub(super) const SERVICES: &str = "/run/systemd/userdb";
+/// Where records and memberships are dropped in as files.
+const FOLDERS: [&str; 5] = [
+    "/etc/userdb",
+    "/run/userdb",
+    "/run/host/userdb",
+    "/usr/local/lib/userdb",
+    "/usr/lib/userdb",
+];
+
+/// The multiplexer and the NSS bridge only repeat what others say.
+const REPEATERS: [&str; 3] = [
+    OWN_SERVICE,
+    "io.systemd.Multiplexer",
+    "io.systemd.NameServiceSwitch",
+];
+/// Answers from the files of [`FOLDERS`].
+const DROP_INS: &str = "io.systemd.DropIn";
+/// Services of systemd's own take many questions on one connection. Of others it is not known; its clients have a
+/// connection for each.
+const SYSTEMD: &str = "io.systemd.";
+
+/// Errors that mean "nobody", be it because the service has nobody of this kind.
+const NOBODY: [&str; 8] = [
+    "io.systemd.UserDatabase.NoRecordFound",
+    "io.systemd.UserDatabase.NonMatchingRecordFound",
+    "io.systemd.UserDatabase.ConflictingRecordFound",
+    "io.systemd.UserDatabase.EnumerationNotSupported",
+    "org.varlink.service.InterfaceNotFound",
+    "org.varlink.service.MethodNotFound",
+    "org.varlink.service.MethodNotImplemented",
+    "org.varlink.service.InvalidParameter",
+];
+
+/// Longest reply, as systemd has it.
+const LONGEST: u64 = 16 << 20;
+
+/// Users and groups that nss-systemd makes up: root and nobody, and from 258 on those of foreign images.
+const MADE_UP: [&str; 3] = ["root", "nobody", "nogroup"];
+const FOREIGN: &str = "foreign-";
+const FOREIGN_IDS: std::ops::RangeInclusive<u32> = 0x7ffe_0000..=0x7ffe_ffff;
+const MADE_UP_IDS: [u32; 2] = [0, 65534];
+
+/// The database as it is found in folders.
+#[derive(Debug)]
+pub(super) struct UserDatabase {
+    services: PathBuf,
+    folders: Vec<Folder>,
+}
+
+/// A connection on which some of the questions were put, by their places.
+struct Put {
+    stream: UnixStream,
+    questions: Vec<usize>,
+}
+
+impl UserDatabase {
+    pub(super) fn new() -> UserDatabase {
+        UserDatabase::at(SERVICES, FOLDERS)
+    }
+
+    fn at(
+        services: impl Into<PathBuf>,
+        folders: impl IntoIterator<Item: Into<PathBuf>>,
+    ) -> UserDatabase {
+        UserDatabase {
+            services: services.into(),
+            folders: folders
+                .into_iter()
+                .map(|path| Folder::new(path.into()))
+                .collect(),
+        }
+    }
+
+    /// For each question, whether nobody there answers to it. `false`: nss-systemd has to be asked.
+    ///
+    /// Waits for services for as long as they take.
+    pub(super) fn has_nobody(&mut self, questions: &[&Question]) -> Vec<bool> {
+        let mut nobody: Vec<bool> = questions.iter().map(|one| !is_made_up(one)).collect();
+        for folder in &mut self.folders {
+            // What cannot be listed may have anybody.
+            let listed = folder.read().is_ok();
+            for (nobody, question) in nobody.iter_mut().zip(questions) {
+                *nobody &= listed && !folder.has(question);
+            }
+        }
+        if !nobody.contains(&true) {
+            return nobody;
+        }
+        match self.ask(questions, &mut nobody) {
+            Ok(true) => nobody,
+            // Without anybody to ask, what that means is nss-systemd's to say.
+            Ok(false) | Err(_) => vec![false; questions.len()],
+        }
+    }
+
+    /// Puts those questions that are still `nobody` to every service. Whether there was one.
+    fn ask(&self, questions: &[&Question], nobody: &mut [bool]) -> io::Result<bool> {
+        let open: Vec<usize> = (0..questions.len()).filter(|at| nobody[*at]).collect();
+        let mut put = Vec::new();
+        for entry in std::fs::read_dir(&self.services)? {
+            let name = entry?.file_name();
+            let Some(service) = name.to_str() else {
+                continue;
+            };
+            if service.starts_with('.') || service == DROP_INS || REPEATERS.contains(&service) {
+                continue;
+            }
+            let at_once = match service.starts_with(SYSTEMD) {
+                true => open.len(),
+                false => 1,
+            };
+            for some in open.chunks(at_once) {
+                match self.put(service, questions, some) {
+                    Ok(one) => put.push(one),
+                    // Its socket outlives it. Beside others who know nobody it counts for nothing to nss-systemd, too.
+                    Err(error) if is_gone(&error) => break,
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        let is_any = !put.is_empty();
+        for one in put {
+            one.hear(nobody)?;
+        }
+        Ok(is_any)
+    }
+
+    fn put(&self, service: &str, questions: &[&Question], places: &[usize]) -> io::Result<Put> {
+        let mut stream = UnixStream::connect(self.services.join(service))?;
+        let mut text = Vec::new();
+        for place in places {
+            serde_json::to_writer(&mut text, &call(service, questions[*place]))?;
+            text.push(0);
+        }
+        stream.write_all(&text)?;
+        Ok(Put {
+            stream,
+            questions: places.to_vec(),
+        })
+    }
+}
+
+impl Put {
+    fn hear(self, nobody: &mut [bool]) -> io::Result<()> {
+        let mut replies = BufReader::new(self.stream);
+        let mut message = Vec::new();
+        for place in self.questions {
+            loop {
+                message.clear();
+                (&mut replies).take(LONGEST).read_until(0, &mut message)?;
+                let Some((0, text)) = message.split_last() else {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                };
+                let reply: Reply = serde_json::from_slice(text)?;
+                nobody[place] &= reply.error.is_some_and(|error| NOBODY.contains(&&*error));
+                if reply.continues != Some(true) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_made_up(question: &Question) -> bool {
+    match question {
+        Question::User(name) | Question::Group(name) | Question::GroupsOf(name) => {
+            MADE_UP.contains(&name.as_str()) || name.starts_with(FOREIGN)
+        }
+        Question::UserId(id) | Question::GroupId(id) => {
+            MADE_UP_IDS.contains(id) || FOREIGN_IDS.contains(id)
+        }
+    }
+}
+
+fn call(service: &str, question: &Question) -> Request<'static> {
+    let (method, key, value) = match question {
+        Question::User(name) => ("GetUserRecord", "userName", json!(name)),
+        Question::UserId(uid) => ("GetUserRecord", "uid", json!(uid)),
+        Question::Group(name) => ("GetGroupRecord", "groupName", json!(name)),
+        Question::GroupId(gid) => ("GetGroupRecord", "gid", json!(gid)),
+        Question::GroupsOf(name) => ("GetMemberships", "userName", json!(name)),
+    };
+    let method = format!("io.systemd.UserDatabase.{method}");
+    let mut call = Request::create(method, Some(json!({ key: value, "service": service })));
+    // Nobody else can have several replies.
+    call.more = matches!(question, Question::GroupsOf(_)).then_some(true);
+    call
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+    )
+}
+
+/// Whether somebody besides us offers users over varlink.
+pub(super) fn has_others(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|entries| {
+        let mut entries = entries.flatten();
+        entries.any(|entry| !REPEATERS.iter().any(|name| entry.file_name() == **name))
+    })
+}

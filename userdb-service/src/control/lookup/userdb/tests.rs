@@ -1,0 +1,220 @@
+//! Services that answer, and those that do not, on sockets in a folder of the test's own.
+
+use std::collections::VecDeque;
+use std::os::unix::net::UnixListener;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::control::lookup::stamp::TICK;
+
+const NO: &str = r#"{"error":"io.systemd.UserDatabase.NoRecordFound","parameters":{}}"#;
+const YES: &str = r#"{"parameters":{"record":{"userName":"ann"},"incomplete":false}}"#;
+
+struct World {
+    root: PathBuf,
+    /// How many calls came on each connection.
+    heard: Arc<Mutex<Vec<usize>>>,
+}
+
+impl World {
+    fn new(name: &str) -> World {
+        let root = std::env::temp_dir().join(format!("userdb-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&root);
+        for folder in ["services", "etc"] {
+            std::fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        World {
+            root,
+            heard: Arc::default(),
+        }
+    }
+
+    fn database(&self) -> UserDatabase {
+        let folders = ["etc", "not-there"].map(|name| self.root.join(name));
+        UserDatabase::at(self.root.join("services"), folders)
+    }
+
+    /// Says `replies`, one after the other on each connection, the last of them for ever; `""` hangs up.
+    fn serves<const N: usize>(&self, service: &str, replies: [&'static str; N]) {
+        let path = self.root.join("services").join(service);
+        let listener = UnixListener::bind(path).unwrap();
+        let heard = self.heard.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut calls = BufReader::new(stream.try_clone().unwrap());
+                let mut replies = VecDeque::from(replies);
+                let mut count = 0;
+                let mut call = Vec::new();
+                while calls.read_until(0, &mut call).unwrap_or(0) > 0 {
+                    assert_eq!(call.pop(), Some(0));
+                    let call: serde_json::Value =
+                        serde_json::from_slice(&std::mem::take(&mut call)).unwrap();
+                    assert!(call["parameters"]["service"].is_string(), "{call}");
+                    count += 1;
+                    let reply = match replies.len() {
+                        1 => replies[0],
+                        _ => replies.pop_front().unwrap(),
+                    };
+                    if reply.is_empty() {
+                        break;
+                    }
+                    // Who hangs up in the middle has heard enough.
+                    let _ = stream.write_all(format!("{reply}\0").as_bytes());
+                }
+                heard.lock().unwrap().push(count);
+            }
+        });
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.root);
+    }
+}
+
+fn three() -> [Question; 3] {
+    [
+        Question::User("ann".to_owned()),
+        Question::GroupId(7),
+        Question::GroupsOf("ann".to_owned()),
+    ]
+}
+
+fn nobody(database: &mut UserDatabase) -> Vec<bool> {
+    let questions = three();
+    database.has_nobody(&questions.iter().collect::<Vec<_>>())
+}
+
+#[test]
+fn nobody_is_who_is_unknown_to_every_service() {
+    let world = World::new("nobody");
+    world.serves("io.systemd.DynamicUser", [NO]);
+    world.serves("com.example.People", [NO]);
+    assert_eq!(nobody(&mut world.database()), [true; 3]);
+    // Services of others have a connection for each question.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let mut heard = world.heard.lock().unwrap().clone();
+    heard.sort_unstable();
+    assert_eq!(heard, [1, 1, 1, 3]);
+}
+
+#[test]
+fn whom_one_service_knows_is_not_nobody_and_the_others_are() {
+    let world = World::new("somebody");
+    world.serves("io.systemd.DynamicUser", [NO]);
+    world.serves("io.systemd.Home", [NO, YES, NO]);
+    assert_eq!(nobody(&mut world.database()), [true, false, true]);
+}
+
+#[test]
+fn of_several_replies_to_one_question_none_is_taken_for_the_next_ones() {
+    let world = World::new("several");
+    let some = "{\"parameters\":{\"userName\":\"ann\",\"groupName\":\"a\"},\"continues\":true}\0\
+                {\"parameters\":{\"userName\":\"ann\",\"groupName\":\"b\"}}";
+    world.serves("io.systemd.DynamicUser", [NO, some, NO]);
+    assert_eq!(nobody(&mut world.database()), [true, false, true]);
+}
+
+#[test]
+fn who_hangs_up_or_babbles_or_says_that_he_cannot_tell_has_not_said_nobody() {
+    let unavailable = r#"{"error":"io.systemd.UserDatabase.ServiceNotAvailable"}"#;
+    let cases = [
+        ("hangs-up", ""),
+        ("babbles", "no"),
+        ("odd", r#"{"error":null}"#),
+        ("typed", r#"{"error":7,"parameters":{}}"#),
+        ("cannot", unavailable),
+    ];
+    for (name, reply) in cases {
+        let world = World::new(name);
+        world.serves("io.systemd.DynamicUser", [NO]);
+        world.serves("io.systemd.Home", [NO, reply, NO]);
+        // Whose reply is one at all has answered the other questions.
+        let others = ["odd", "cannot"].contains(&name);
+        let expected = [others, false, others];
+        assert_eq!(nobody(&mut world.database()), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_service_that_is_gone_counts_for_nothing_but_not_if_it_is_the_only_one() {
+    let world = World::new("gone");
+    drop(UnixListener::bind(world.root.join("services/io.systemd.Home")).unwrap());
+    assert_eq!(nobody(&mut world.database()), [false; 3]);
+    world.serves("io.systemd.DynamicUser", [NO]);
+    assert_eq!(nobody(&mut world.database()), [true; 3]);
+}
+
+#[test]
+fn who_only_repeats_others_is_not_asked_and_a_socket_on_its_way_neither() {
+    let world = World::new("repeats");
+    for name in REPEATERS
+        .into_iter()
+        .chain([DROP_INS, ".io.systemd.Home.tmp"])
+    {
+        world.serves(name, [YES]);
+    }
+    world.serves("io.systemd.DynamicUser", [NO]);
+    assert_eq!(nobody(&mut world.database()), [true; 3]);
+}
+
+#[test]
+fn whoever_has_a_file_is_somebody_as_soon_as_it_is_there() {
+    let world = World::new("files");
+    world.serves("io.systemd.DynamicUser", [NO]);
+    let mut database = world.database();
+    let cases = [
+        ("ann.user", [false, true, true]),
+        ("7.group", [true, false, true]),
+        ("ann:staff.membership", [true, true, false]),
+        ("anna:staff.membership", [true; 3]),
+        ("7.user", [true; 3]),
+    ];
+    for (file, expected) in cases {
+        let path = world.root.join("etc").join(file);
+        std::fs::write(&path, "{}").unwrap();
+        assert_eq!(nobody(&mut database), expected, "{file}");
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(nobody(&mut database), [true; 3], "without {file}");
+    }
+    // Also once the folder is remembered.
+    std::thread::sleep(TICK * 2);
+    assert_eq!(nobody(&mut database), [true; 3]);
+    std::fs::write(world.root.join("etc/ann.user"), "{}").unwrap();
+    assert_eq!(nobody(&mut database), [false, true, true]);
+}
+
+#[test]
+fn who_is_made_up_by_nss_systemd_is_left_to_it() {
+    let world = World::new("made-up");
+    world.serves("io.systemd.DynamicUser", [NO]);
+    let questions = [
+        Question::User("root".to_owned()),
+        Question::Group("nogroup".to_owned()),
+        Question::User("foreign-12".to_owned()),
+        Question::UserId(65534),
+        Question::GroupId(0x7ffe_0001),
+        Question::UserId(0x7fff_0000),
+    ];
+    assert_eq!(
+        world
+            .database()
+            .has_nobody(&questions.iter().collect::<Vec<_>>()),
+        [false, false, false, false, false, true]
+    );
+}
+
+#[test]
+fn only_other_providers_make_userdb_worth_asking() {
+    let world = World::new("others");
+    let folder = world.root.join("services");
+    assert!(!has_others(&world.root.join("not-there")));
+    for name in REPEATERS {
+        std::fs::write(folder.join(name), "").unwrap();
+    }
+    assert!(!has_others(&folder));
+    std::fs::write(folder.join("io.systemd.DynamicUser"), "").unwrap();
+    assert!(has_others(&folder));
+}
