@@ -9,6 +9,7 @@ mod doas;
 mod inside;
 mod lengths;
 mod lexer;
+mod own;
 mod sudoers;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::stamp::Stamp;
+use own::Own;
 use walk::{Files, Syntax, Walk};
 
 /// Names and includes of one file.
@@ -95,7 +97,7 @@ impl Named {
 pub(super) struct Scanner {
     roots: Vec<(Syntax, PathBuf)>,
     /// Where our own files are, which do not count.
-    ours: PathBuf,
+    own: Own,
     files: Files,
     named: Named,
 }
@@ -116,7 +118,7 @@ impl Scanner {
     fn at(roots: Vec<(Syntax, PathBuf)>, ours: impl Into<PathBuf>) -> Scanner {
         Scanner {
             roots,
-            ours: ours.into(),
+            own: Own::in_folder(ours.into()),
             files: Files::new(),
             named: Named::default(),
         }
@@ -132,14 +134,16 @@ impl Scanner {
     /// # Errors
     /// A file that sudo may be able to read and this process is not, by its name.
     pub(super) fn read(&mut self) -> io::Result<&Named> {
-        let mut walk = Walk::new(&self.ours, &self.files);
+        self.own.begin();
+        let mut walk = Walk::new(&mut self.own, &self.files);
         for (syntax, root) in &self.roots {
             walk.file(*syntax, root)?;
         }
         let files = walk.files();
-        // Our own files come and go with each login and say nothing.
+        self.own.end();
         let mut telling: Vec<(&PathBuf, &Stamp)> = files
             .iter()
+            // Those that say nothing may come and go.
             .filter(|(_, (_, parsed))| *parsed != Parsed::default())
             .map(|(path, (stamp, _))| (path, stamp))
             .collect();

@@ -273,6 +273,42 @@ fn our_header_hides_nothing_in_a_file_that_we_would_not_remove() {
 }
 
 #[test]
+fn a_file_of_ours_is_not_looked_at_again_until_something_becomes_of_it() {
+    let tree = Tree::new("becomes");
+    let ours = |name: &str| format!("{HEADER}\n{name} ALL=ALL\n");
+    let fill = || {
+        for name in ["edited", "given", "gone", "kept", "replaced"] {
+            tree.write(format!("teleport-{name}"), ours(name));
+        }
+    };
+    fill();
+    let mut scanner = tree.scanner();
+    let mut found = || {
+        let names = read(&mut scanner).1;
+        let is_known = scanner.own.has(&tree.d(), "teleport-kept".as_ref());
+        (names.join(" "), is_known)
+    };
+    assert_eq!(found(), ("root".to_owned(), true));
+    tree.write("teleport-edited", "edith ALL=ALL\n");
+    assert_eq!(found(), ("edith root".to_owned(), true));
+    std::fs::write(tree.0.join("new"), "repa ALL=ALL\n").unwrap();
+    std::fs::rename(tree.0.join("new"), tree.d().join("teleport-replaced")).unwrap();
+    assert_eq!(found().0, "edith repa root");
+    std::os::unix::fs::chown(tree.d().join("teleport-given"), Some(1), None)
+        .expect("this test needs root to give a file away");
+    std::fs::remove_file(tree.d().join("teleport-gone")).unwrap();
+    assert_eq!(found().0, "edith given repa root");
+    tree.write("teleport-gone", "gona ALL=ALL\n");
+    assert_eq!(found().0, "edith given gona repa root");
+    // Another folder, with the same names.
+    std::fs::rename(tree.d(), tree.0.join("away")).unwrap();
+    std::fs::create_dir(tree.d()).unwrap();
+    fill();
+    tree.write("teleport-kept", "keeva ALL=ALL\n");
+    assert_eq!(found(), ("keeva root".to_owned(), false));
+}
+
+#[test]
 fn files_are_found_whatever_bytes_their_names_and_texts_are_of() {
     use std::os::unix::ffi::OsStrExt;
     let tree = Tree::new("bytes");

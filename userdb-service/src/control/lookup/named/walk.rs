@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use super::own::Own;
 use super::{Include, Parsed, Stamp, doas, sudoers};
 use crate::control::sudoers_files::is_ours;
 
@@ -22,21 +23,21 @@ pub(super) enum Syntax {
     Doas,
 }
 
-/// What was read, by file: found by hash, since there is one for each who has sudo.
+/// What was read, by file: our own are not among them.
 pub(super) type Files = HashMap<PathBuf, (Stamp, Parsed)>;
 
 /// One walk from the roots through all that they include.
 pub(super) struct Walk<'a> {
-    ours: &'a Path,
+    own: &'a mut Own,
     before: &'a Files,
     after: Files,
 }
 
 impl<'a> Walk<'a> {
-    /// `ours`: the folder of our own files. `before`: what the last walk has found.
-    pub(super) fn new(ours: &'a Path, before: &'a Files) -> Walk<'a> {
+    /// `own`: our own files, as far as they are known. `before`: what the last walk has found.
+    pub(super) fn new(own: &'a mut Own, before: &'a Files) -> Walk<'a> {
         Walk {
-            ours,
+            own,
             before,
             after: Files::new(),
         }
@@ -66,10 +67,17 @@ impl<'a> Walk<'a> {
             Err(e) if nobody_can_open(&e) => return Ok(()),
             Err(e) => return Err(named(path, e)),
         };
+        // Our own files say nothing.
+        if self.own.recognises(path, stamp) {
+            return Ok(());
+        }
         let parsed = match self.before.get(path) {
             Some((seen, parsed)) if *seen == stamp => parsed.clone(),
             _ => match read(path) {
-                Ok(text) if self.is_ours(path, &text) => Parsed::default(),
+                Ok(text) if self.is_ours(path, &text) => {
+                    self.own.add(path, stamp);
+                    return Ok(());
+                }
                 Ok(text) => match syntax {
                     Syntax::Sudoers => sudoers::parse(&text),
                     Syntax::Doas => doas::parse(&text),
@@ -103,7 +111,8 @@ impl<'a> Walk<'a> {
         for entry in entries {
             let name = entry.map_err(|e| named(path, e))?.file_name();
             // sudo skips these, and so no rule in them has a meaning.
-            if !name.as_bytes().contains(&b'.') && !name.as_bytes().ends_with(b"~") {
+            let is_skipped = name.as_bytes().contains(&b'.') || name.as_bytes().ends_with(b"~");
+            if !is_skipped && !self.own.has(path, &name) {
                 self.nested(syntax, &path.join(name), depth)?;
             }
         }
@@ -112,7 +121,7 @@ impl<'a> Walk<'a> {
 
     /// Is this a file of ours, by the same rule by which we remove it?
     fn is_ours(&self, path: &Path, text: &[u8]) -> bool {
-        let (Some(name), true) = (path.file_name(), path.parent() == Some(self.ours)) else {
+        let Some(name) = self.own.name(path) else {
             return false;
         };
         // Of the entry itself: a link is not ours, whatever it leads to.
