@@ -29,6 +29,12 @@ impl Heap {
         heap
     }
 
+    pub(crate) fn shrink(&mut self) {
+        for free in &mut self.free {
+            *free = std::mem::take(free).into_iter().collect();
+        }
+    }
+
     /// A run of `lines` (1 to 64); what is rounded up to a power of two stays reserved with it. `None` if there is no room.
     pub(crate) fn take(&mut self, lines: u32) -> Option<Place> {
         let order = order_of(lines);

@@ -108,6 +108,11 @@ impl Writer {
         Ok(withdrawn)
     }
 
+    /// Lets go of the memory that more accounts have needed than there are now. The file stays as it is.
+    pub fn shrink(&mut self) {
+        self.state.shrink();
+    }
+
     /// The logins of all published accounts.
     pub fn logins(&self) -> Vec<String> {
         self.state

@@ -41,6 +41,10 @@ impl Slots {
     fn give_back(&mut self, slot: u32) {
         self.freed.insert(slot);
     }
+
+    fn shrink(&mut self) {
+        self.freed = std::mem::take(&mut self.freed).into_iter().collect();
+    }
 }
 
 #[derive(Debug)]
@@ -389,6 +393,19 @@ impl State {
             );
         }
         Ok(())
+    }
+
+    /// Holds no more memory than it needs, and has it together: what is kept amid what came and went keeps whole pages.
+    pub(crate) fn shrink(&mut self) {
+        self.heap.shrink();
+        self.user_slots.shrink();
+        self.group_slots.shrink();
+        self.users.shrink_to_fit();
+        self.by_name.shrink_to_fit();
+        self.by_uid.shrink_to_fit();
+        self.by_gid.shrink_to_fit();
+        self.groups.shrink_to_fit();
+        self.by_group.shrink_to_fit();
     }
 
     pub(crate) fn take_group_slot(&mut self) -> Result<u32, Shortage> {

@@ -156,6 +156,7 @@ impl Daemon {
 
     fn shrink(&self) {
         self.registry.borrow_mut().shrink();
+        self.table.borrow_mut().shrink();
         self.leaders.borrow_mut().shrink_to_fit();
         self.watches.borrow_mut().shrink_to_fit();
         self.doors.borrow_mut().shrink_to_fit();

@@ -68,9 +68,15 @@ impl KeptHomes {
         Some(login)
     }
 
-    /// Holds no more memory than what is kept needs.
+    /// Holds no more memory than what is kept needs, and has it together: each piece that lies where it was made, amid what came
+    /// and went, keeps a page from being given back.
     pub(super) fn shrink(&self) {
-        self.times.borrow_mut().of.shrink_to_fit();
+        let mut times = self.times.borrow_mut();
+        let of = |(login, at): (&Login, &Instant)| (login.clone(), *at);
+        *times = Times {
+            of: times.of.iter().map(of).collect(),
+            in_order: times.in_order.iter().cloned().collect(),
+        };
     }
 }
 
