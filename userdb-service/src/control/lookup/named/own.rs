@@ -1,8 +1,9 @@
-//! Which files in sudoers.d are known to be ours, so that not each of them has to be looked at for each login.
+//! Which files in sudoers.d are known to be ours, so that neither all of them are listed nor each is looked at for each login.
 //! The kernel tells which have changed since; what stands in the others is read elsewhere.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -28,6 +29,8 @@ pub(super) struct Own {
     files: HashMap<OsString, Stamp>,
     /// Those of them that may have changed.
     doubtful: BTreeMap<OsString, Stamp>,
+    /// All other entries of the folder, once it was listed while it was watched.
+    others: Option<BTreeSet<OsString>>,
 }
 
 /// A folder whose changes the kernel notes down.
@@ -45,6 +48,7 @@ impl Own {
             watch: None,
             files: HashMap::new(),
             doubtful: BTreeMap::new(),
+            others: None,
         }
     }
 
@@ -52,6 +56,7 @@ impl Own {
     pub(super) fn begin(&mut self) {
         if self.doubt_changed().is_none() {
             self.doubtful.extend(self.files.drain());
+            self.others = None;
             // Before anything is looked at, so that nothing changes unnoticed after it.
             self.watch = Watch::of(&self.folder);
         }
@@ -62,9 +67,23 @@ impl Own {
         self.doubtful.clear();
     }
 
-    /// Whether the entry `name` of `folder` is ours and as it was.
-    pub(super) fn has(&self, folder: &Path, name: &OsStr) -> bool {
-        self.files.contains_key(name) && folder == self.folder
+    /// The entries of `folder` that are not known to be ours, where it need not be listed for that.
+    pub(super) fn others(&self, folder: &Path) -> Option<Vec<OsString>> {
+        let others = self.others.as_ref().filter(|_| folder == self.folder)?;
+        Some(others.iter().cloned().collect())
+    }
+
+    /// These are all entries of `folder`. Which of them are not known to be ours.
+    pub(super) fn listed(&mut self, folder: &Path, mut entries: Vec<OsString>) -> Vec<OsString> {
+        if folder == self.folder {
+            entries.retain(|name| !self.files.contains_key(name));
+            // Unwatched it is listed the next time, too.
+            self.others = self
+                .watch
+                .as_ref()
+                .map(|_| entries.iter().cloned().collect());
+        }
+        entries
     }
 
     /// Whether what has been looked at is a version that is known to be ours.
@@ -77,7 +96,7 @@ impl Own {
         }
         let is_the_same = self.doubtful.get(name) == Some(&stamp);
         if is_the_same {
-            self.files.insert(name.to_owned(), stamp);
+            self.add(path, stamp);
         }
         is_the_same
     }
@@ -86,6 +105,9 @@ impl Own {
     pub(super) fn add(&mut self, path: &Path, stamp: Stamp) {
         if let Some(name) = self.name(path) {
             self.files.insert(name.to_owned(), stamp);
+            if let Some(others) = &mut self.others {
+                others.remove(name);
+            }
         }
     }
 
@@ -103,10 +125,11 @@ impl Own {
         }
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut notes = Reader::new(&watch.notes, &mut buffer);
+        let mut changed = BTreeSet::new();
         loop {
             let note = match notes.next() {
                 Ok(note) => note,
-                Err(Errno::WOULDBLOCK) => return Some(()),
+                Err(Errno::WOULDBLOCK) => break,
                 Err(Errno::INTR) => continue,
                 Err(_) => return None,
             };
@@ -116,12 +139,23 @@ impl Own {
             }
             // Without a name it is the folder itself: its mode, its place.
             if let Some(name) = note.file_name() {
-                let name = OsStr::from_bytes(name.to_bytes());
-                if let Some((name, stamp)) = self.files.remove_entry(name) {
-                    self.doubtful.insert(name, stamp);
-                }
+                changed.insert(OsStr::from_bytes(name.to_bytes()).to_owned());
             }
         }
+        for name in changed {
+            if let Some((name, stamp)) = self.files.remove_entry(&name) {
+                self.doubtful.insert(name, stamp);
+            }
+            let Some(others) = &mut self.others else {
+                continue;
+            };
+            // Whatever is not surely gone is looked at. What comes or goes from here on is told of the next time.
+            match self.folder.join(&name).symlink_metadata() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => others.remove(&name),
+                _ => others.insert(name),
+            };
+        }
+        Some(())
     }
 }
 

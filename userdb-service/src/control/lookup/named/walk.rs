@@ -103,16 +103,22 @@ impl<'a> Walk<'a> {
     }
 
     fn folder(&mut self, syntax: Syntax, path: &Path, depth: usize) -> io::Result<()> {
-        let entries = match std::fs::read_dir(path) {
-            Ok(entries) => entries,
-            Err(e) if nobody_can_open(&e) => return Ok(()),
-            Err(e) => return Err(named(path, e)),
+        let names = match self.own.others(path) {
+            Some(names) => names,
+            None => {
+                let entries = match std::fs::read_dir(path) {
+                    Ok(entries) => entries,
+                    Err(e) if nobody_can_open(&e) => return Ok(()),
+                    Err(e) => return Err(named(path, e)),
+                };
+                let names: io::Result<_> = entries.map(|entry| Ok(entry?.file_name())).collect();
+                self.own.listed(path, names.map_err(|e| named(path, e))?)
+            }
         };
-        for entry in entries {
-            let name = entry.map_err(|e| named(path, e))?.file_name();
+        for name in names {
             // sudo skips these, and so no rule in them has a meaning.
             let is_skipped = name.as_bytes().contains(&b'.') || name.as_bytes().ends_with(b"~");
-            if !is_skipped && !self.own.has(path, &name) {
+            if !is_skipped {
                 self.nested(syntax, &path.join(name), depth)?;
             }
         }
