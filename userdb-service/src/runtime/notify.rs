@@ -3,12 +3,16 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
+
+/// How soon it is tried again to get into a full queue.
+const AGAIN: Duration = Duration::from_millis(1);
 
 /// Everything is restored and every socket is served; `status` is a sentence for `systemctl status`.
 pub fn ready(status: &str) {
@@ -61,7 +65,7 @@ pub async fn watchdog(path: &Path, question: &Value) {
 }
 
 async fn ask(path: &Path, question: &str) -> io::Result<()> {
-    let mut socket = UnixStream::connect(path).await?;
+    let mut socket = connect(path).await?;
     socket.write_all(question.as_bytes()).await?;
     let mut last = 1;
     let mut piece = [0; 512];
@@ -73,4 +77,52 @@ async fn ask(path: &Path, question: &str) -> io::Result<()> {
         last = piece[count - 1];
     }
     Ok(())
+}
+
+/// Who connects without waiting is turned away while the queue is full. Strangers who connect faster than anybody can let
+/// them in keep it so, and must not have us replaced for that: what counts is that the queue moves.
+async fn connect(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(AGAIN).await,
+            connected => return connected,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream as Stranger};
+
+    use super::*;
+    use crate::runtime::block_on;
+
+    #[test]
+    fn a_full_queue_is_waited_for_and_one_that_does_not_move_is_no_answer() {
+        let folder = std::env::temp_dir().join(format!("notify-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        // Shorter than it was: there is room for one who waits.
+        rustix::net::listen(&listener, 0).unwrap();
+        let _stranger = Stranger::connect(&path).unwrap();
+        block_on(async {
+            let question = "{}\0";
+            let standing = timeout(Duration::from_millis(200), ask(&path, question));
+            assert!(standing.await.is_err(), "nobody lets anybody in");
+            let letting_in = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(100));
+                let _stranger = listener.accept().unwrap();
+                let (mut asker, _) = listener.accept().unwrap();
+                let mut asked = [0; 3];
+                std::io::Read::read_exact(&mut asker, &mut asked).unwrap();
+                std::io::Write::write_all(&mut asker, b"{}\0").unwrap();
+            });
+            let answer = timeout(Duration::from_secs(60), ask(&path, question)).await;
+            answer.expect("in time").expect("an answer");
+            letting_in.join().unwrap();
+        })
+        .unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }
