@@ -1,5 +1,8 @@
 //! Living in other people's processes: without system calls, limits, signals, forks, other roots. Each process is left as it was.
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, thread};
 
@@ -10,7 +13,7 @@ use crate::rig::process::{
     found_by_five_calls, limit, mappings_of_the_table, mark_errno, unload, use_only,
     without_system_calls,
 };
-use crate::rig::{Module, alone, group, in_fork, spec, writer};
+use crate::rig::{Module, alone, group, in_fork, install_module, spec, writer};
 
 const USUAL: &str = "passwd: files teleport\ngroup: files teleport\n";
 const ALL: [bool; 5] = [true; 5];
@@ -104,6 +107,26 @@ fn closed_standard_streams_no_descriptors_and_another_root_change_nothing() {
             chroot(empty);
             alice_is_found_and_bob_is_not()
         }));
+    });
+}
+
+#[test]
+fn a_setuid_program_finds_our_users_whatever_its_caller_has_in_the_environment() {
+    alone(USUAL, &[], || {
+        alice();
+        install_module();
+        let program = "/run/getent";
+        fs::copy("/usr/bin/getent", program).unwrap();
+        // Run by `caller`, who wants to see everybody but us.
+        let finds_alice = |mode, caller| {
+            fs::set_permissions(program, fs::Permissions::from_mode(mode)).unwrap();
+            let mut getent = Command::new(program);
+            getent.args(["passwd", "alice"]).uid(caller);
+            getent.env("SYSTEMD_BYPASS_USERDB", "com.goteleport.DynamicUser");
+            getent.status().unwrap().success()
+        };
+        assert!(finds_alice(0o4755, 65_534));
+        assert!(!finds_alice(0o755, 0), "its own environment is obeyed");
     });
 }
 
