@@ -143,6 +143,10 @@ fn the_interface_served_is_the_one_in_the_tree_with_all_it_needs() {
         json!({"interface": "io.systemd.UserDatabase"}),
     );
     let text = reply["parameters"]["description"].as_str().unwrap();
+    assert_eq!(
+        text,
+        include_str!("../../src/data/io.systemd.UserDatabase.varlink")
+    );
     for needed in [
         "method GetUserRecord",
         "method GetGroupRecord",

@@ -20,6 +20,7 @@ enum Step {
     },
     Reopen,
     KeepEven,
+    Shrink,
 }
 
 const USERS: u32 = 24;
@@ -33,6 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..USERS).prop_map(|user| Step::Withdraw { user }),
         1 => Just(Step::Reopen),
         1 => Just(Step::KeepEven),
+        1 => Just(Step::Shrink),
     ]
 }
 
@@ -151,6 +153,7 @@ proptest! {
                     writer.retain(even);
                     model.retain(|login, _| even(login));
                 }
+                Step::Shrink => writer.shrink(),
             }
             check(&scratch.table(), &model);
         }
