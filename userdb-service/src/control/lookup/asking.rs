@@ -83,12 +83,13 @@ impl Asker {
     pub(super) fn read_services(&mut self) -> io::Result<()> {
         let stamp = Stamp::of(Path::new(NSSWITCH));
         if self.seen != Some(stamp) {
+            let seen = stamp.settled();
             self.services = match std::fs::read(NSSWITCH) {
                 Ok(text) => nsswitch::parse(&String::from_utf8_lossy(&text)),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => nsswitch::parse(""),
                 Err(e) => return Err(e),
             };
-            self.seen = Some(stamp);
+            self.seen = seen;
         }
         Ok(())
     }

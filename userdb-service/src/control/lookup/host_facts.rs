@@ -18,7 +18,7 @@ const HOMES_FRESH: Duration = Duration::from_secs(5);
 /// Subordinate IDs of others, re-read when a file changes.
 #[derive(Debug, Default)]
 pub(super) struct SubordinateIds {
-    seen: Option<[Stamp; 2]>,
+    seen: [Option<Stamp>; 2],
     ranges: Vec<RangeInclusive<u32>>,
 }
 
@@ -26,7 +26,8 @@ impl SubordinateIds {
     pub(super) fn read(&mut self) -> io::Result<&[RangeInclusive<u32>]> {
         let paths = [Path::new("/etc/subuid"), Path::new("/etc/subgid")];
         let now = paths.map(Stamp::of);
-        if self.seen != Some(now) {
+        if self.seen != now.map(Some) {
+            let seen = now.map(Stamp::settled);
             let mut ranges = Vec::new();
             for path in paths {
                 match std::fs::read(path) {
@@ -38,7 +39,7 @@ impl SubordinateIds {
                 }
             }
             self.ranges = merged(ranges);
-            self.seen = Some(now);
+            self.seen = seen;
         }
         Ok(&self.ranges)
     }
@@ -79,7 +80,7 @@ pub(super) struct Homes {
 #[derive(Debug)]
 struct Listing {
     base: PathBuf,
-    stamp: Stamp,
+    stamp: Option<Stamp>,
     at: Instant,
     owners: BTreeMap<String, u32>,
 }
@@ -117,12 +118,14 @@ impl Homes {
     fn owners(&mut self, base: &Path) -> io::Result<&BTreeMap<String, u32>> {
         let stamp = Stamp::of(base);
         let fresh = self.listed.as_ref().is_some_and(|listing| {
-            listing.base == base && listing.stamp == stamp && listing.at.elapsed() < HOMES_FRESH
+            listing.base == base
+                && listing.stamp == Some(stamp)
+                && listing.at.elapsed() < HOMES_FRESH
         });
         if !fresh {
             self.listed = Some(Listing {
                 base: base.to_owned(),
-                stamp,
+                stamp: stamp.settled(),
                 at: Instant::now(),
                 owners: list(base)?,
             });

@@ -119,12 +119,12 @@ impl<T> Kept<T> {
     fn read(&mut self) {
         let stamp = Stamp::of(&self.path);
         if self.seen != Some(stamp) {
+            let seen = stamp.settled();
             let text = std::fs::read(&self.path).and_then(|text| {
                 String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData.into())
             });
             self.content = text.ok().and_then(|text| (self.parse)(&text));
-            // Taken before it was read: what changes meanwhile is read again.
-            self.seen = stamp.has_settled().then_some(stamp);
+            self.seen = seen;
         }
     }
 }

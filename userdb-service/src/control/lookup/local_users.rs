@@ -35,6 +35,7 @@ impl LocalUsers {
     pub(super) fn read(&mut self) -> io::Result<&LocalUsers> {
         let stamp = Stamp::of(&self.passwd);
         if self.seen != Some(stamp) {
+            let seen = stamp.settled();
             let text = text(&self.passwd)?;
             self.by_lower_case = text
                 .lines()
@@ -47,7 +48,7 @@ impl LocalUsers {
                 .filter_map(entry)
                 .map(|user| user.gid)
                 .collect();
-            self.seen = Some(stamp);
+            self.seen = seen;
         }
         Ok(self)
     }

@@ -12,10 +12,10 @@ pub(super) const TICK: Duration = Duration::from_millis(50);
 const LONG_TICK: Duration = Duration::from_secs(2);
 
 /// Identity of one version: an edit in place, a replacement, a removal, and in a folder a new entry, all change it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp(Option<Version>);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Version {
     modified: (i64, i64),
     changed: (i64, i64),
@@ -46,8 +46,13 @@ impl Stamp {
         Stamp(Some(Version::of(metadata)))
     }
 
+    /// What to remember of a version that is read only now: nothing, if what changes meanwhile could have the same stamp.
+    pub(super) fn settled(self) -> Option<Stamp> {
+        self.has_settled().then_some(self)
+    }
+
     /// Whether every change from now on makes another stamp. What is not there makes another one when it comes.
-    pub(super) fn has_settled(&self) -> bool {
+    fn has_settled(&self) -> bool {
         let Some(version) = self.0 else {
             return true;
         };

@@ -27,7 +27,7 @@ use own::Own;
 use walk::{Files, Syntax, Walk};
 
 /// Names and includes of one file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Parsed {
     names: BTreeSet<String>,
     /// `#UID` and `%#GID`.
@@ -36,7 +36,7 @@ struct Parsed {
     includes: Vec<Include>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Include {
     File(OsString),
     Folder(OsString),
@@ -65,7 +65,7 @@ impl Parsed {
 /// What these files name at the moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
-    /// The same as long as no file has changed.
+    /// The same as long as no file says anything else.
     pub version: u64,
     /// Users, groups and members of aliases, in lower case.
     pub names: BTreeSet<String>,
@@ -141,11 +141,12 @@ impl Scanner {
         }
         let files = walk.files();
         self.own.end();
-        let mut telling: Vec<(&PathBuf, &Stamp)> = files
+        // What they say and not when they were changed: two changes may fall into one tick of the file system's clock.
+        let mut telling: Vec<(&PathBuf, &Parsed)> = files
             .iter()
             // Those that say nothing may come and go.
-            .filter(|(_, (_, parsed))| *parsed != Parsed::default())
-            .map(|(path, (stamp, _))| (path, stamp))
+            .map(|(path, (_, parsed))| (path, parsed))
+            .filter(|(_, parsed)| **parsed != Parsed::default())
             .collect();
         telling.sort_unstable_by_key(|(path, _)| *path);
         let mut hasher = DefaultHasher::new(); // fixed keys: equal in every worker of one daemon

@@ -25,10 +25,10 @@ const BELIEVED: Duration = Duration::from_secs(60);
 pub(super) struct Own {
     folder: PathBuf,
     watch: Option<Watch>,
-    /// By name: the version that was found to be ours.
-    files: HashMap<OsString, Stamp>,
+    /// By name: the version that was found to be ours, if it can be told from the next.
+    files: HashMap<OsString, Option<Stamp>>,
     /// Those of them that may have changed.
-    doubtful: BTreeMap<OsString, Stamp>,
+    doubtful: BTreeMap<OsString, Option<Stamp>>,
     /// All other entries of the folder, once it was listed while it was watched.
     others: Option<BTreeSet<OsString>>,
 }
@@ -91,6 +91,7 @@ impl Own {
         let Some(name) = self.name(path) else {
             return false;
         };
+        let stamp = Some(stamp);
         if self.files.get(name) == Some(&stamp) {
             return true;
         }
@@ -102,7 +103,7 @@ impl Own {
     }
 
     /// This version is ours.
-    pub(super) fn add(&mut self, path: &Path, stamp: Stamp) {
+    pub(super) fn add(&mut self, path: &Path, stamp: Option<Stamp>) {
         if let Some(name) = self.name(path) {
             self.files.insert(name.to_owned(), stamp);
             if let Some(others) = &mut self.others {

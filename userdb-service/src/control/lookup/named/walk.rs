@@ -23,8 +23,8 @@ pub(super) enum Syntax {
     Doas,
 }
 
-/// What was read, by file: our own are not among them.
-pub(super) type Files = HashMap<PathBuf, (Stamp, Parsed)>;
+/// What was read, by file: our own are not among them. Without a stamp it is read again the next time.
+pub(super) type Files = HashMap<PathBuf, (Option<Stamp>, Parsed)>;
 
 /// One walk from the roots through all that they include.
 pub(super) struct Walk<'a> {
@@ -71,11 +71,12 @@ impl<'a> Walk<'a> {
         if self.own.recognises(path, stamp) {
             return Ok(());
         }
+        let seen = stamp.settled();
         let parsed = match self.before.get(path) {
-            Some((seen, parsed)) if *seen == stamp => parsed.clone(),
+            Some((before, parsed)) if *before == Some(stamp) => parsed.clone(),
             _ => match read(path) {
                 Ok(text) if self.is_ours(path, &text) => {
-                    self.own.add(path, stamp);
+                    self.own.add(path, seen);
                     return Ok(());
                 }
                 Ok(text) => match syntax {
@@ -87,7 +88,7 @@ impl<'a> Walk<'a> {
             },
         };
         let includes = parsed.includes.clone();
-        self.after.insert(path.to_owned(), (stamp, parsed));
+        self.after.insert(path.to_owned(), (seen, parsed));
         let folder = path.parent().unwrap_or(Path::new("/"));
         for include in includes {
             match include {

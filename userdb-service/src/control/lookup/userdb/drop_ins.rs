@@ -32,6 +32,7 @@ impl Folder {
     pub(super) fn read(&mut self) -> io::Result<()> {
         let stamp = Stamp::of(&self.path);
         if self.seen != Some(stamp) {
+            let seen = stamp.settled();
             self.files = match std::fs::read_dir(&self.path) {
                 Ok(entries) => entries
                     .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
@@ -39,8 +40,7 @@ impl Folder {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
                 Err(error) => return Err(error),
             };
-            // Taken before it was listed: what changes meanwhile is listed again.
-            self.seen = stamp.has_settled().then_some(stamp);
+            self.seen = seen;
         }
         Ok(())
     }
