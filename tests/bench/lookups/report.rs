@@ -175,8 +175,8 @@ fn page(measured: &Measured, module: &Path) -> Result<String> {
         "![Cost of getpwnam over the number of users](benchmarks-lookups.svg)".to_owned(),
         "### Goals".to_owned(),
         goals_table(&goals(measured, &file)),
-        "The floor is the bare C module: where it does not reach a goal itself, no module can that looks into shared memory and \
-         copies what it finds. “Constant” below looks nowhere and copies nothing; what it takes is glibc's own part of every call."
+        "The floor is the bare C module, which looks into shared memory and copies what it finds, unchecked. “Constant” below looks \
+         nowhere and copies nothing: what it takes is glibc's own part of every call, and what it does not reach, no module can."
             .to_owned(),
         "### 30 users, one call".to_owned(),
         by_call(measured, 30),
