@@ -78,7 +78,7 @@ impl<'m> Watch<'m> {
             event["event"] == "message"
                 && event["text"]
                     .as_str()
-                    .is_some_and(|text| text.contains("no sudo"))
+                    .is_some_and(|text| text.to_lowercase().contains("no sudo"))
         });
         let began = Instant::now();
         while !without
