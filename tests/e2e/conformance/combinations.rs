@@ -1,9 +1,12 @@
 //! Every user, group and membership once, whatever of systemd's is installed, runs, or is asked by NSS.
 
-use rig::{Machine, Suite, boot_node};
+use rig::{LOCAL_GROUP, Machine, Suite, boot_node};
 
 use crate::lists::{groups_of, lines_of, times_in};
 use crate::session;
+
+/// A group that a role gives and nobody else has.
+const MADE: &str = "combined";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Userdbd {
@@ -16,6 +19,13 @@ enum Userdbd {
 #[test]
 fn everything_is_listed_once_in_every_combination() {
     let node = boot_node(Suite::chosen().unwrap()).unwrap();
+    // Beside the group of all of ours: one of /etc/group, and one that is not there without them.
+    node.write(
+        "/etc/teleport-userdb/config.d/10-groups.toml",
+        &format!("[[role]]\nmatch = \"ops\"\ngroups = [\"{LOCAL_GROUP}\", \"{MADE}\"]\n"),
+    );
+    node.run(&["systemctl", "reload", "teleport-sessiond.service"])
+        .must();
     let _sessions = [session(&node, "kaspar"), session(&node, "kirsten")];
     for userdbd in [Userdbd::Running, Userdbd::Stopped, Userdbd::Removed] {
         let units = "systemd-userdbd.socket systemd-userdbd.service";
@@ -60,8 +70,16 @@ fn each_is_there_once(node: &Machine, userdbd: Userdbd, asked: bool) {
             1,
             "{here}"
         );
-        assert_eq!(groups_of(node, login), [login, "teleport-tmp"], "{here}");
-        assert_eq!(times_in(node, "teleport-tmp", login), 1, "{here}");
+        let mut groups = groups_of(node, login);
+        groups.sort();
+        assert_eq!(groups, [MADE, LOCAL_GROUP, login, "teleport-tmp"], "{here}");
+        for group in [MADE, "teleport-tmp"] {
+            assert_eq!(times_in(node, group, login), 1, "{here}");
+            assert_eq!(times_in_list(node, group, login), 1, "{here}");
+        }
+        // `files` lists its own members of its group, and nss-systemd alone adds ours, in lines of its own.
+        let added = times_in_list(node, LOCAL_GROUP, login);
+        assert_eq!(added, usize::from(asked), "{here}");
         // Where neither is there, systemd's library lists NSS and the socket both, and cannot tell them apart.
         if userdbd == Userdbd::Running || (userdbd == Userdbd::Stopped && asked) {
             for kind in ["user", "group"] {
@@ -86,6 +104,19 @@ fn each_is_there_once(node: &Machine, userdbd: Userdbd, asked: bool) {
     );
     let installed = node.run(&["sh", "-c", "command -v userdbctl"]).succeeded();
     assert_eq!(installed, userdbd != Userdbd::Removed);
+}
+
+/// How often a login is a member of a group in the whole of `getent group`, however many lines the group has there.
+#[track_caller]
+fn times_in_list(node: &Machine, group: &str, login: &str) -> usize {
+    let list = node.run(&["getent", "group"]);
+    let begin = format!("{group}:");
+    list.must()
+        .lines()
+        .filter(|line| line.starts_with(&begin))
+        .flat_map(|line| line.rsplit(':').next().unwrap_or_default().split(','))
+        .filter(|member| *member == login)
+        .count()
 }
 
 /// Whether two lines of a group database say the same, in whatever order of members.
