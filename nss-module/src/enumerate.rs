@@ -62,9 +62,10 @@ impl Enumeration {
         if host::is_userdb_worker() || host::systemd_is_asking() {
             return STARTED;
         }
-        let mut buffer = [0; 16 * 1024];
-        match host::read_file(NSSWITCH, &mut buffer) {
-            Some(text) if !nsswitch::lists(text, self.database, b"systemd") => STARTED | LISTING,
+        let mut buffer = [0; 2048];
+        let systemd = |lines: &[u8]| nsswitch::lists(lines, self.database, b"systemd");
+        match host::any_lines(NSSWITCH, &mut buffer, systemd) {
+            Some(false) => STARTED | LISTING,
             _ => STARTED,
         }
     }

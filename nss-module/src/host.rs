@@ -86,8 +86,13 @@ pub(crate) fn systemd_is_asking() -> bool {
     blocked
 }
 
-/// Fills `buffer` with the beginning of a file; `None` if it cannot be read or does not fit.
-pub(crate) fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+/// Whether `is_there` is true of some lines of a file, shown to it as many at a time as `buffer` holds; `None` if the file cannot
+/// be read or has a longer one. The buffer is small, for threads with hardly a stack.
+pub(crate) fn any_lines(
+    path: &CStr,
+    buffer: &mut [u8],
+    is_there: impl Fn(&[u8]) -> bool,
+) -> Option<bool> {
     // Through syscall(), which unlike open() and read() is no cancellation point.
     let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY;
     // SAFETY: the path is NUL-terminated.
@@ -97,20 +102,37 @@ pub(crate) fn read_file<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a [u8
         return None;
     }
     let mut filled = 0;
-    let complete = loop {
+    let found = loop {
         let Some(free) = buffer.get_mut(filled..).filter(|free| !free.is_empty()) else {
-            break false;
+            break None;
         };
         // SAFETY: free is writable for its length.
         match unsafe { libc::syscall(libc::SYS_read, fd, free.as_mut_ptr(), free.len()) } {
-            0 => break true,
+            0 => break buffer.get(..filled).map(&is_there),
             count if count > 0 => filled += count as usize,
-            _ => break false,
+            _ => break None,
         }
+        let text = buffer.get(..filled).unwrap_or_default();
+        let Some(end) = text.iter().rposition(|&byte| byte == b'\n') else {
+            continue;
+        };
+        if is_there(text.get(..end).unwrap_or_default()) {
+            break Some(true);
+        }
+        // What the last line begins with, to the front.
+        let rest = filled - end - 1;
+        for at in 0..rest {
+            if let Some(byte) = buffer.get(end + 1 + at).copied()
+                && let Some(to) = buffer.get_mut(at)
+            {
+                *to = byte;
+            }
+        }
+        filled = rest;
     };
     // SAFETY: fd was opened above and is used no more.
     unsafe { libc::syscall(libc::SYS_close, fd) };
-    if complete { buffer.get(..filled) } else { None }
+    found
 }
 
 /// The caller's errno, put back when dropped.

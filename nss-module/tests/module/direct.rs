@@ -364,6 +364,23 @@ fn nothing_is_listed_where_systemd_lists_us() {
 }
 
 #[test]
+fn a_long_nsswitch_conf_is_read_to_its_end() {
+    alone(OURS_ONLY, &[], || {
+        writer().publish(&spec("alice", 1000)).unwrap();
+        let (module, mut buffer) = (Module::load(), [0; 1024]);
+        let comments = "# Why this host looks users up as it does.\n".repeat(1000);
+        for (lines, listed) in [(OURS_ONLY, SUCCESS), (BOTH, NOT_FOUND)] {
+            let text = format!("{comments}{lines}{comments}");
+            crate::rig::replace_file("/etc/nsswitch.conf", &text);
+            module.start_users();
+            assert_eq!(module.next_user(&mut buffer).status, listed);
+            module.start_groups();
+            assert_eq!(module.next_group(&mut buffer).status, listed);
+        }
+    });
+}
+
+#[test]
 fn where_nobody_else_lists_us_each_user_and_group_of_ours_is_listed_once() {
     alone(OURS_ONLY, &[], || {
         let mut writer = writer();

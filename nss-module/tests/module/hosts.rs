@@ -13,7 +13,7 @@ use crate::rig::process::{
     found_by_five_calls, limit, mappings_of_the_table, mark_errno, unload, use_only,
     without_system_calls,
 };
-use crate::rig::{Module, alone, group, in_fork, install_module, spec, writer};
+use crate::rig::{Module, alone, glibc, group, in_fork, install_module, spec, writer};
 
 const USUAL: &str = "passwd: files teleport\ngroup: files teleport\n";
 const ALL: [bool; 5] = [true; 5];
@@ -177,6 +177,37 @@ fn sixteen_threads_that_fork_leave_every_child_with_a_working_module() {
             assert!(right);
         });
         assert_eq!(mappings_of_the_table(), 1);
+    });
+}
+
+#[test]
+fn a_thread_with_hardly_a_stack_gets_every_answer() {
+    alone(USUAL, &[], || {
+        let user = AccountSpec {
+            aliases: vec!["Alice".into()],
+            groups: vec![group("dev", 3000, GroupOrigin::Synthesized)],
+            ..spec("alice", 54_321)
+        };
+        writer().publish(&user).unwrap();
+        use_only(c"teleport");
+        assert!(alice_is_found_and_bob_is_not(), "loaded from here on");
+        let calls: [fn() -> bool; 7] = [
+            || glibc::user("alice").unwrap().is_some(),
+            || glibc::user("Alice").unwrap().is_some(),
+            || glibc::group("dev").unwrap().unwrap().members == ["alice"],
+            || glibc::group_by_id(3000).unwrap().is_some(),
+            || glibc::group_list("Alice", 54_321) == [54_321, 3000],
+            || glibc::all_users() == ["alice"],
+            || glibc::all_groups() == ["alice", "dev"],
+        ];
+        for (number, call) in calls.into_iter().enumerate() {
+            let answered = in_fork(|| {
+                // The least there can be is 16 KiB.
+                let thread = thread::Builder::new().stack_size(20 << 10).spawn(call);
+                thread.unwrap().join().unwrap()
+            });
+            assert!(answered, "call {number}");
+        }
     });
 }
 
