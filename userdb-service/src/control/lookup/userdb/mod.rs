@@ -11,7 +11,10 @@ mod tests;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use serde_json::json;
 use varlink::{Reply, Request};
 
@@ -52,6 +55,9 @@ const NOBODY: [&str; 8] = [
     "org.varlink.service.MethodNotImplemented",
     "org.varlink.service.InvalidParameter",
 ];
+
+/// How soon a full queue is tried again.
+const AGAIN: Duration = Duration::from_millis(1);
 
 /// Longest reply, as systemd has it.
 const LONGEST: u64 = 16 << 20;
@@ -118,7 +124,8 @@ impl UserDatabase {
     /// Puts those questions that are still `nobody` to every service. Whether there was one.
     fn ask(&self, questions: &[&Question], nobody: &mut [bool]) -> io::Result<bool> {
         let open: Vec<usize> = (0..questions.len()).filter(|at| nobody[*at]).collect();
-        let mut put = Vec::new();
+        let mut put: Vec<Put> = Vec::new();
+        let mut is_any = false;
         for entry in std::fs::read_dir(&self.services)? {
             let name = entry?.file_name();
             let Some(service) = name.to_str() else {
@@ -132,23 +139,33 @@ impl UserDatabase {
                 false => 1,
             };
             for some in open.chunks(at_once) {
-                match self.put(service, questions, some) {
-                    Ok(one) => put.push(one),
+                let mut tried = self.put(service, questions, some);
+                // Full: some let in one after the other, the next one when we have hung up. So nobody is waited for before
+                // that is done.
+                if tried.as_ref().is_err_and(is_full) {
+                    put.drain(..).try_for_each(|one| one.hear(nobody))?;
+                    while tried.as_ref().is_err_and(is_full) {
+                        sleep(AGAIN);
+                        tried = self.put(service, questions, some);
+                    }
+                }
+                match tried {
+                    Ok(one) => {
+                        put.push(one);
+                        is_any = true;
+                    }
                     // Its socket outlives it. Beside others who know nobody it counts for nothing to nss-systemd, too.
                     Err(error) if is_gone(&error) => break,
                     Err(error) => return Err(error),
                 }
             }
         }
-        let is_any = !put.is_empty();
-        for one in put {
-            one.hear(nobody)?;
-        }
+        put.into_iter().try_for_each(|one| one.hear(nobody))?;
         Ok(is_any)
     }
 
     fn put(&self, service: &str, questions: &[&Question], places: &[usize]) -> io::Result<Put> {
-        let mut stream = UnixStream::connect(self.services.join(service))?;
+        let mut stream = connected(&self.services.join(service))?;
         let mut text = Vec::new();
         for place in places {
             serde_json::to_writer(&mut text, &call(service, questions[*place]))?;
@@ -208,6 +225,20 @@ fn call(service: &str, question: &Question) -> Request<'static> {
     // Nobody else can have several replies.
     call.more = matches!(question, Question::GroupsOf(_)).then_some(true);
     call
+}
+
+/// A connection, if its queue has room for one.
+fn connected(path: &Path) -> io::Result<UnixStream> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+fn is_full(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 fn is_gone(error: &io::Error) -> bool {

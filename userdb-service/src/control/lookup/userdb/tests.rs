@@ -148,6 +148,34 @@ fn a_service_that_is_gone_counts_for_nothing_but_not_if_it_is_the_only_one() {
 }
 
 #[test]
+fn who_lets_in_one_after_the_other_is_not_kept_waiting_for_our_going() {
+    let world = World::new("in-turn");
+    for service in ["com.example.One", "com.example.Two"] {
+        let listener = UnixListener::bind(world.root.join("services").join(service)).unwrap();
+        // Room for one who waits.
+        rustix::net::listen(&listener, 0).unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut calls = BufReader::new(stream.try_clone().unwrap());
+                calls.read_until(0, &mut Vec::new()).unwrap();
+                let _ = stream.write_all(format!("{NO}\0").as_bytes());
+                let _ = calls.read_to_end(&mut Vec::new());
+            }
+        });
+    }
+    let (told, heard) = std::sync::mpsc::channel();
+    for _ in 0..2 {
+        let (mut database, told) = (world.database(), told.clone());
+        std::thread::spawn(move || told.send(nobody(&mut database)));
+    }
+    for _ in 0..2 {
+        let heard = heard.recv_timeout(Duration::from_secs(60));
+        assert_eq!(heard.expect("an answer"), [true; 3]);
+    }
+}
+
+#[test]
 fn who_only_repeats_others_is_not_asked_and_a_socket_on_its_way_neither() {
     let world = World::new("repeats");
     for name in REPEATERS
