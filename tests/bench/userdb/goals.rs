@@ -141,7 +141,8 @@ pub(crate) fn page(machine: &str, of: &Measured) -> String {
         ),
     ]);
     format!(
-        "{machine} Debian trixie booted in a container; 1,000 users unless said otherwise.\n\n{}\n{}\n{}\n\
+        "{machine} Debian trixie booted in a container; 1,000 users unless said otherwise. Who asks for one thing at a time runs on one \
+         processor together with who answers, whichever it is that answers.\n\n{}\n{}\n{}\n\
          Our first list of 1,000 users after a login takes {:.3} ms. A list of 10,000 users takes {:.2} ms (C server {:.2}); afterwards the daemon has {:.1} MB. \
          Strangers are 5,000 idle connections, 500 half messages, 64 floods and one list that nobody reads, all of other \
          users: root's lookups, a connection each, then take {:.2} ms in the middle and {:.1} at the most (p99 without \
