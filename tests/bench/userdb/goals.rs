@@ -35,12 +35,13 @@ pub(crate) struct Hostile {
 }
 
 pub(crate) fn page(machine: &str, of: &Measured) -> String {
-    let loads = |load: &str, figure: &str, other: &str| {
+    let beside = |load: &str, figure: &str, one: &str, other: &str| {
         of.loads.ratio(
-            &format!("{load}: {figure} ours"),
+            &format!("{load}: {figure} {one}"),
             &format!("{load}: {figure} {other}"),
         )
     };
+    let loads = |load: &str, figure: &str, other: &str| beside(load, figure, "ours", other);
     let (most, least) = (Bound::AtMost, Bound::AtLeast);
     let goal = |what: &str, bound, measured| Goal::new(what, bound, measured);
     let mut goals = Vec::new();
@@ -50,16 +51,14 @@ pub(crate) fn page(machine: &str, of: &Measured) -> String {
             most(1.5),
             loads(load, "p50", "floor"),
         ));
-        goals.push(goal(
-            &format!("{load}: p50 / drop-ins"),
-            most(0.25),
-            loads(load, "p50", "drop-ins"),
-        ));
-        goals.push(goal(
-            &format!("{load}: p50 / Multiplexer"),
-            most(0.12),
-            loads(load, "p50", "multiplexer"),
-        ));
+        for (other, key, bound) in [
+            ("drop-ins", "drop-ins", 0.25),
+            ("Multiplexer", "multiplexer", 0.12),
+        ] {
+            let what = format!("{load}: p50 / {other}");
+            let floor = beside(load, "p50", "floor", key);
+            goals.push(goal(&what, most(bound), loads(load, "p50", key)).with_floor(floor));
+        }
     }
     let by_64 = |other| loads("name by 64", "rate", other);
     goals.extend([
