@@ -1,4 +1,5 @@
-/* A PAM module that asks sessions_floor for everything, a connection for each call. No checks, no time-outs, no messages. */
+/* A PAM module that asks sessions_floor for everything, a connection for each call. No checks, no time-outs, no messages. With
+ * the argument "alone" nobody else is asked about the login. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -25,6 +26,6 @@ static int ask(void *pamh, char what, int otherwise)
 	return answer == '+' ? 0 : otherwise;
 }
 
-int pam_sm_acct_mgmt(void *pamh, int flags, int argc, const char **argv) { return ask(pamh, 'R', 6); }
+int pam_sm_acct_mgmt(void *pamh, int flags, int argc, const char **argv) { return ask(pamh, argc > 0 && !strcmp(argv[0], "alone") ? 'r' : 'R', 6); }
 int pam_sm_open_session(void *pamh, int flags, int argc, const char **argv) { return ask(pamh, 'O', 14); }
 int pam_sm_close_session(void *pamh, int flags, int argc, const char **argv) { return ask(pamh, 'C', 14); }

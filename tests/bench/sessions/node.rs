@@ -12,8 +12,15 @@ use rig::{Machine, Suite, boot_node};
 
 use crate::Result;
 
-/// Ours without a home, ours with an ephemeral home, useradd and userdel from pam_exec, the floor in C.
-pub(crate) const SUBJECTS: [&str; 4] = ["ours", "ours, with home", "script", "floor"];
+/// Ours without a home, ours with an ephemeral home, useradd and userdel from pam_exec, the floor in C, and the floor that asks
+/// no name service about the login.
+pub(crate) const SUBJECTS: [&str; 5] = [
+    "ours",
+    "ours, with home",
+    "script",
+    "floor",
+    "floor, asking nobody",
+];
 
 /// In the manner of the script in Teleport's documentation of PAM, as it would have to be to work: account makes the user,
 /// the end of the session removes it. It does not write a sudoers file.
@@ -85,6 +92,10 @@ impl Node {
             &stack("pam_exec.so /usr/local/bin/useradd-script"),
         );
         machine.write("/etc/pam.d/floor", &stack("/usr/local/bin/pam_floor.so"));
+        machine.write(
+            "/etc/pam.d/floor-alone",
+            &stack("/usr/local/bin/pam_floor.so alone"),
+        );
         let floor = machine
             .command(&["/usr/local/bin/sessions_floor"])
             .spawn()?;
@@ -169,6 +180,7 @@ impl Node {
     ) -> Result<Burst> {
         let service = match subject {
             "ours, with home" => "ours",
+            "floor, asking nobody" => "floor-alone",
             other => other,
         };
         if service == "ours" {
