@@ -1,8 +1,6 @@
 //! Whether a login costs the same among many existing users, and among many live sessions, as among few.
 //! The floor is asked in the same rounds: what slows the machine slows it, too.
 
-use std::time::Duration;
-
 use bench::Rounds;
 
 use crate::Result;
@@ -46,19 +44,23 @@ pub(crate) fn measure(node: &mut Node, rounds: usize) -> Result<Flat> {
                 &mut flat.many
             };
             flat.wrong += logins(node, into, &format!("among{users}r{round}"))?;
+            // What ends them is not to run beside the next.
+            node.settle(0)?;
         }
         eprintln!("round {round}: {FEW} and {MANY} users");
     }
     node.have_users(FEW)?;
     for round in 0..rounds {
         flat.wrong += logins(node, &mut flat.alone, &format!("alone{round}"))?;
+        node.settle(0)?;
     }
     let held = node.hold("live", LIVE)?;
     for round in 0..rounds {
         flat.wrong += logins(node, &mut flat.crowded, &format!("crowded{round}"))?;
+        node.settle(LIVE)?;
     }
     drop(held);
-    node.settle(Duration::from_secs(300))?;
+    node.settle(0)?;
     Ok(flat)
 }
 

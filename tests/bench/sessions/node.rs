@@ -41,6 +41,9 @@ const CONFIG: &str = "pam-services = [\"ours\"]\n\
 
 const LOGINS: &str = "/usr/local/bin/pam_logins";
 
+/// How long a thousand logins may take to end.
+const SETTLED: Duration = Duration::from_secs(300);
+
 /// Sessions that stay until this is dropped.
 pub(crate) struct Held(Child);
 
@@ -160,6 +163,8 @@ impl Node {
             file.write_all(few.as_bytes())?;
             file.write_all(more.as_bytes())?;
         }
+        // On disk, lest the syncs of the logins to come write it.
+        nix::unistd::sync();
         // What changed a moment ago is read again at every login, lest it changes once more.
         std::thread::sleep(Duration::from_millis(200));
         Ok(())
@@ -235,12 +240,12 @@ impl Node {
         }
     }
 
-    /// Waits until nothing of ours is left to end.
-    pub(crate) fn settle(&self, limit: Duration) -> Result {
+    /// Waits until nothing of ours is left to end, of the logins that are there but the live ones.
+    pub(crate) fn settle(&self, live: usize) -> Result {
         let logins = self.machine.root().join("run/teleport-sessiond/logins");
         let began = Instant::now();
-        while fs::read_dir(&logins)?.next().is_some() {
-            if began.elapsed() > limit {
+        while fs::read_dir(&logins)?.count() > live {
+            if began.elapsed() > SETTLED {
                 return Err("logins do not come to their end".into());
             }
             std::thread::sleep(Duration::from_millis(50));
