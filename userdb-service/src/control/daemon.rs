@@ -38,7 +38,7 @@ use super::sudoers_thread::SudoersThread;
 use super::written::Note;
 use crate::policy::{Config, Login};
 use crate::runtime::stop::{self, Stop};
-use crate::runtime::{self, activation, notify};
+use crate::runtime::{self, activation, journal, notify};
 
 const SOCKET: &str = "/run/teleport-userdb/sessions";
 pub(super) const TABLE: &str = "/run/teleport-userdb/accounts";
@@ -120,6 +120,7 @@ fn end_with_a_panic() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         tell(panic);
+        journal::tell_what_waits();
         std::process::abort();
     }));
 }

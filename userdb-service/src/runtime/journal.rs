@@ -1,13 +1,18 @@
 //! Where log lines go: to the journal with structured fields, to stderr where there is no journal.
 //! What a line may say is decided here for all: no control characters, nothing of any length.
 //!
+//! A line wakes the journal, which takes as long as some answers of ours do. So on the event loop those that only tell what
+//! was done wait until nobody else does: for [`tell_what_waits`]. Warnings and errors never wait, nor does what came before them.
+//!
 //! Field names reach the journal in upper case: `tracing::info!(teleport_login = %login, "…")` is
 //! found by `journalctl TELEPORT_LOGIN=…`. No value should name a secret: nothing is left out.
 
+use std::cell::{Cell, RefCell};
 use std::fmt::{self, Write};
 
+use tracing::dispatcher;
 use tracing::field::{DisplayValue, Field, Value, Visit, display};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -39,6 +44,103 @@ pub fn start() {
         .try_init();
 }
 
+/// So many lines wait at most.
+const WAITING: usize = 64;
+
+thread_local! {
+    /// Lines of this thread that wait, if there is somebody who will tell them.
+    static WAIT: RefCell<Option<Vec<Line>>> = const { RefCell::new(None) };
+    /// Those that have waited are being told.
+    static TELLING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A line with its values made harmless.
+#[derive(Debug)]
+struct Line {
+    metadata: &'static Metadata<'static>,
+    values: Vec<(Field, String)>,
+}
+
+/// From here on lines of this thread may wait for [`tell_what_waits`], until the guard is dropped.
+pub(super) fn let_lines_wait() -> LinesWait {
+    WAIT.set(Some(Vec::new()));
+    LinesWait
+}
+
+/// Ends the waiting, and tells what has waited.
+#[derive(Debug)]
+pub(super) struct LinesWait;
+
+impl Drop for LinesWait {
+    fn drop(&mut self) {
+        tell_what_waits();
+        WAIT.set(None);
+    }
+}
+
+/// Tells the lines of this thread that wait.
+pub fn tell_what_waits() {
+    let lines = take_what_waits();
+    if lines.is_empty() {
+        return;
+    }
+    TELLING.set(true);
+    for line in lines {
+        line.with(|event| dispatcher::get_default(|to| to.event(event)));
+    }
+    TELLING.set(false);
+}
+
+fn take_what_waits() -> Vec<Line> {
+    // Whoever panics while a line is being put there has none.
+    let taken = WAIT.try_with(|wait| match wait.try_borrow_mut() {
+        Ok(mut wait) => wait.as_mut().map(std::mem::take),
+        Err(_) => None,
+    });
+    taken.ok().flatten().unwrap_or_default()
+}
+
+impl Line {
+    fn of(event: &Event<'_>) -> Self {
+        let mut values = Values(Vec::new());
+        event.record(&mut values);
+        Self {
+            metadata: event.metadata(),
+            values: values.0,
+        }
+    }
+
+    /// Lets it wait, where it may. `None`: it does.
+    fn unless_it_waits(self) -> Option<Self> {
+        let is_urgent = *self.metadata.level() < Level::INFO;
+        WAIT.with_borrow_mut(|wait| match wait {
+            Some(lines) if !is_urgent && lines.len() < WAITING => {
+                lines.push(self);
+                None
+            }
+            _ => Some(self),
+        })
+    }
+
+    fn with(&self, told: impl FnOnce(&Event<'_>)) {
+        let values: Vec<(&Field, DisplayValue<&String>)> = self
+            .values
+            .iter()
+            .map(|(field, text)| (field, display(text)))
+            .collect();
+        let Some((first, _)) = values.first() else {
+            return;
+        };
+        let pairs: [(&Field, Option<&dyn Value>); FIELDS] =
+            std::array::from_fn(|index| match values.get(index) {
+                Some((field, text)) => (*field, Some(text as &dyn Value)),
+                None => (*first, None),
+            });
+        let fields = self.metadata.fields().value_set(&pairs);
+        told(&Event::new(self.metadata, &fields));
+    }
+}
+
 /// Hands every line on to `L` with its values made harmless.
 struct Clean<L>(L);
 
@@ -48,24 +150,15 @@ where
     L: Layer<S>,
 {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut values = Values(Vec::new());
-        event.record(&mut values);
-        let values: Vec<(Field, DisplayValue<String>)> = values
-            .0
-            .into_iter()
-            .map(|(field, text)| (field, display(text)))
-            .collect();
-        let Some((first, _)) = values.first() else {
-            return;
-        };
-        let pairs: [(&Field, Option<&dyn Value>); FIELDS] =
-            std::array::from_fn(|index| match values.get(index) {
-                Some((field, text)) => (field, Some(text as &dyn Value)),
-                None => (first, None),
-            });
-        let fields = event.metadata().fields().value_set(&pairs);
-        self.0
-            .on_event(&Event::new(event.metadata(), &fields), context);
+        if TELLING.get() {
+            // It has been here before.
+            return self.0.on_event(event, context);
+        }
+        if let Some(line) = Line::of(event).unless_it_waits() {
+            for line in take_what_waits().iter().chain([&line]) {
+                line.with(|event| self.0.on_event(event, context.clone()));
+            }
+        }
     }
 }
 
@@ -145,6 +238,38 @@ mod tests {
         assert_eq!(seen[2].1, seen[1].1);
         assert_eq!(seen[3].1, "7");
         assert!(seen[0].1.starts_with("login of root\\u{a}"));
+    }
+
+    #[test]
+    fn lines_of_the_event_loop_wait_until_they_are_told_or_one_comes_that_does_not() {
+        let seen = Seen::default();
+        let told = || {
+            let seen = seen.0.lock().unwrap();
+            seen.iter().map(|(_, text)| text.clone()).collect::<Vec<_>>()
+        };
+        let subscriber = registry().with(Clean(seen.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!("at once");
+            assert_eq!(told(), ["at once"]);
+            let waits = let_lines_wait();
+            tracing::info!("first\n");
+            tracing::debug!("second");
+            assert_eq!(told().len(), 1);
+            tracing::warn!("third");
+            assert_eq!(told()[1..], ["first\\u{a}", "second", "third"]);
+            tracing::info!("fourth\n");
+            tell_what_waits();
+            tell_what_waits();
+            assert_eq!(told()[4..], ["fourth\\u{a}"]);
+            for number in 0..=WAITING {
+                tracing::info!("{number}");
+            }
+            assert_eq!(told().len(), 5 + WAITING + 1);
+            tracing::info!("last");
+            drop(waits);
+            tracing::info!("after");
+            assert_eq!(told()[told().len() - 2..], ["last", "after"]);
+        });
     }
 
     #[test]
