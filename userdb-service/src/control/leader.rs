@@ -149,6 +149,17 @@ impl Leader {
         &self.id
     }
 
+    /// Whether this pidfd is of the very same process, which lives. What cannot be told is not.
+    pub fn is_behind(&self, pidfd: &OwnedFd) -> bool {
+        let inode = match is_of_pidfs(pidfd) {
+            Ok(true) => nix::sys::stat::fstat(pidfd).ok().map(|stat| stat.st_ino),
+            _ => None,
+        };
+        inode.is_some()
+            && inode == self.id.pidfd_inode
+            && matches!(has_exited(pidfd.as_fd()), Ok(false))
+    }
+
     /// Whether it has ended, now and without waiting.
     ///
     /// # Errors
@@ -360,6 +371,20 @@ mod tests {
         end(child);
         assert!(by_pid.has_exited().unwrap());
         assert!(matches!(by_pid.is_root(), Err(LeaderError::Gone)));
+    }
+
+    #[test]
+    fn who_is_behind_a_pidfd_is_told_by_its_inode_as_long_as_it_lives() {
+        let (child, other) = (sleeper(), sleeper());
+        let [leader, again, stranger] =
+            [&child, &child, &other].map(|child| Leader::from_pid(pid(child)).unwrap());
+        // On older kernels all pidfds have one inode, and it is never told.
+        let is_told = leader.id().pidfd_inode.is_some();
+        assert_eq!(leader.is_behind(&again.pidfd), is_told);
+        assert!(!leader.is_behind(&stranger.pidfd));
+        end(child);
+        assert!(!leader.is_behind(&again.pidfd));
+        end(other);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::policy::{LoginRequest, Plan};
 use crate::runtime::peer::Peer;
 use crate::runtime::stop::Stop;
 use crate::runtime::transport::{
-    self, Asker, Call, Disconnect, Interface, Limits, Replies, Service,
+    self, Asker, Call, Disconnect, Interface, InvalidParameter, Limits, Replies, Service,
 };
 
 /// Roles alone may be 64 KiB long, and as JSON they may take several times that.
@@ -69,8 +69,9 @@ impl Service for Sessions {
         replies: &mut Replies<'_>,
     ) -> Result<(), Disconnect> {
         let peer = asker.peer()?;
-        let caller = match caller(peer) {
-            Ok(leader) => Rc::new(leader),
+        let asked = Asked::of(&call);
+        let caller = match self.caller(peer, asked.session()) {
+            Ok(leader) => leader,
             Err(message) => {
                 warn!(
                     MESSAGE_ID = messages::NOT_ADMITTED,
@@ -83,45 +84,75 @@ impl Service for Sessions {
                     .await;
             }
         };
-        match call.name() {
-            "Reserve" => match call.arguments() {
-                Ok(args) => answer(self.reserve(args, caller).await, replies).await,
-                Err(which) => replies.invalid_parameter(&which).await,
-            },
-            "Open" => match call.arguments() {
-                Ok(args) => answer(self.open(args, caller).await, replies).await,
-                Err(which) => replies.invalid_parameter(&which).await,
-            },
-            "Close" => match call.arguments::<Close_Args>() {
-                Ok(args) => {
-                    if self.close(&args.session, &caller).await {
-                        replies.reply(serde_json::json!({})).await
-                    } else {
-                        let Close_Args { session } = args;
-                        replies
-                            .error(UNKNOWN_SESSION, UnknownSession_Args { session })
-                            .await
-                    }
+        match asked {
+            Asked::Reserve(args) => answer(self.reserve(args, caller).await, replies).await,
+            Asked::Open(args) => answer(self.open(args, caller).await, replies).await,
+            Asked::Close(Close_Args { session }) => match self.close(&session, &caller).await {
+                true => replies.reply(serde_json::json!({})).await,
+                false => {
+                    let unknown = UnknownSession_Args { session };
+                    replies.error(UNKNOWN_SESSION, unknown).await
                 }
-                Err(which) => replies.invalid_parameter(&which).await,
             },
-            "List" => match call.arguments::<List_Args>() {
-                Ok(List_Args {}) => replies.reply(self.list()).await,
-                Err(which) => replies.invalid_parameter(&which).await,
-            },
-            _ => replies.method_not_found(&call).await,
+            Asked::List => replies.reply(self.list()).await,
+            Asked::Wrong(which) => replies.invalid_parameter(&which).await,
+            Asked::Unknown => replies.method_not_found(&call).await,
         }
     }
 }
 
-/// The caller, if it is root of the host.
-fn caller(peer: &Peer) -> Result<Leader, String> {
-    admission::admit(peer.uid, peer.pid, peer.pidfd.as_ref()).map_err(|error| error.to_string())?;
-    let pid = peer.pid.unwrap_or_default();
-    Leader::of_peer(pid, peer.pidfd.as_ref()).map_err(|error| error.to_string())
+/// What a call asks for.
+enum Asked {
+    Reserve(Reserve_Args),
+    Open(Open_Args),
+    Close(Close_Args),
+    List,
+    /// With a parameter that is none.
+    Wrong(InvalidParameter),
+    /// No method of ours.
+    Unknown,
+}
+
+impl Asked {
+    fn of(call: &Call<'_>) -> Self {
+        let asked = match call.name() {
+            "Reserve" => call.arguments().map(Asked::Reserve),
+            "Open" => call.arguments().map(Asked::Open),
+            "Close" => call.arguments().map(Asked::Close),
+            "List" => call.arguments().map(|List_Args {}| Asked::List),
+            _ => Ok(Asked::Unknown),
+        };
+        asked.unwrap_or_else(Asked::Wrong)
+    }
+
+    /// The session that is to be opened or closed, if it has been named.
+    fn session(&self) -> Option<SessionId> {
+        let handle = match self {
+            Asked::Open(args) => args.session.as_ref()?,
+            Asked::Close(args) => &args.session,
+            _ => return None,
+        };
+        handle.parse().ok()
+    }
 }
 
 impl Sessions {
+    /// The caller, if it is root of the host. Who asks about a `session` of his own is known: he was looked at when he was given it,
+    /// by the same kernel.
+    fn caller(&self, peer: &Peer, session: Option<SessionId>) -> Result<Caller, String> {
+        if let (0, Some(pidfd), Some(id)) = (peer.uid, &peer.pidfd, session)
+            && let Some(leader) = self.0.leaders.borrow().get(&id)
+            && leader.is_behind(pidfd)
+        {
+            return Ok(leader.clone());
+        }
+        admission::admit(peer.uid, peer.pid, peer.pidfd.as_ref())
+            .map_err(|error| error.to_string())?;
+        let pid = peer.pid.unwrap_or_default();
+        let leader = Leader::of_peer(pid, peer.pidfd.as_ref());
+        leader.map(Rc::new).map_err(|error| error.to_string())
+    }
+
     async fn reserve(
         &self,
         args: Reserve_Args,
