@@ -1,8 +1,10 @@
-//! Carries out what the registry asks for, in the order in which it asks.
+//! Carries out what the registry asks for, in the order in which it asks. An order for sudoers.d is given in its turn, and waited
+//! for before anything that shows: what is only written down meanwhile takes no time then.
 //!
 //! What withdraws something always goes on to the next step; what grants something stops at the first
 //! step that fails, so that the caller can take the rest back.
 
+use std::iter::Peekable;
 use std::rc::Rc;
 use std::time::Duration;
 use std::vec;
@@ -15,7 +17,7 @@ use super::daemon::Daemon;
 use super::messages;
 use super::publish;
 use super::registry::{Effect, Published, Session, SessionId, State};
-use super::sudo_rights::Ordered;
+use super::sudo_rights::{Ordered, Settled};
 use super::written::Note;
 use crate::policy::Login;
 use crate::runtime::memory;
@@ -38,7 +40,9 @@ pub(super) struct Granted {
 /// Effects on their way.
 #[derive(Debug)]
 struct Steps {
-    effects: vec::IntoIter<Effect>,
+    effects: Peekable<vec::IntoIter<Effect>>,
+    /// The order for sudoers.d that was given last, until it is settled.
+    ordered: Option<Ordered>,
     /// Whether a step that fails stops the others.
     granting: bool,
     done: Granted,
@@ -77,27 +81,30 @@ impl Daemon {
         self.carry(effects, false)
     }
 
-    /// Everything up to the first sudoers file is done when this returns, before anybody else runs. What
-    /// comes after it is told by login and reads what holds by then, so that it may come late.
+    /// Everything up to the first sudoers file that takes long is done when this returns, before anybody else runs. What comes
+    /// after it is told by login and reads what holds by then, so that it may come late.
     fn carry(self: &Rc<Self>, effects: Vec<Effect>, granting: bool) -> Carried {
         let mut steps = Steps {
-            effects: effects.into_iter(),
+            effects: effects.into_iter().peekable(),
+            ordered: None,
             granting,
             done: Granted::default(),
         };
-        let Some(mut ordered) = self.advance(&mut steps) else {
-            return Carried::Done(steps.done);
+        let ordered = loop {
+            let Some(ordered) = self.advance(&mut steps) else {
+                return Carried::Done(steps.done);
+            };
+            match self.settled_soon(ordered) {
+                Ok(settled) => self.take_note(&mut steps, settled),
+                Err(ordered) => break ordered,
+            }
         };
         let daemon = self.clone();
         Carried::UnderWay(spawn_local(async move {
+            let mut ordered = ordered;
             loop {
                 let settled = daemon.settle_sudoers(ordered).await;
-                steps.done.messages.extend(settled.message);
-                if granting && let Some(why) = settled.too_much {
-                    steps.done.failed = Some(why);
-                    daemon.something_changed();
-                    return steps.done;
-                }
+                daemon.take_note(&mut steps, settled);
                 match daemon.advance(&mut steps) {
                     Some(next) => ordered = next,
                     None => return steps.done,
@@ -106,11 +113,33 @@ impl Daemon {
         }))
     }
 
-    /// Carries out steps up to the next that takes waiting.
+    fn take_note(&self, steps: &mut Steps, settled: Settled) {
+        steps.done.messages.extend(settled.message);
+        if steps.granting {
+            steps.done.failed = settled.too_much;
+        }
+    }
+
+    /// Carries out steps up to the next that an order has to be settled for.
     fn advance(self: &Rc<Self>, steps: &mut Steps) -> Option<Ordered> {
-        for effect in steps.effects.by_ref() {
+        while steps.done.failed.is_none() {
+            let Some(effect) = steps.effects.next_if(|next| {
+                let waits = matches!(
+                    next,
+                    Effect::Sudoers(..)
+                        | Effect::Publish(_)
+                        | Effect::Withdraw(_)
+                        | Effect::Lock(_)
+                );
+                steps.ordered.is_none() || !waits
+            }) else {
+                break;
+            };
             let (login, watched) = match effect {
-                Effect::Sudoers(login, specs) => return Some(self.order_sudoers(login, &specs)),
+                Effect::Sudoers(login, specs) => {
+                    steps.ordered = Some(self.order_sudoers(login, &specs));
+                    continue;
+                }
                 Effect::Publish(ref login) => (Some(login.clone()), None),
                 Effect::Watch(id) => (None, Some(id)),
                 _ => (None, None),
@@ -131,6 +160,13 @@ impl Daemon {
                 let daemon = self.clone();
                 spawn_local(async move { daemon.leader_gone(id) });
             }
+        }
+        let ordered = steps.ordered.take();
+        match ordered {
+            // What was granted is taken back.
+            Some(ordered) if steps.done.failed.is_some() => self.let_go(ordered),
+            Some(ordered) => return Some(ordered),
+            None => {}
         }
         self.something_changed();
         None
@@ -197,7 +233,10 @@ impl Daemon {
             Effect::QuarantineGroup(gid, name) => {
                 self.write_down_in_time(Note::UsedGid(gid, name));
             }
-            Effect::Sudoers(login, specs) => drop(self.order_sudoers(login, &specs)),
+            Effect::Sudoers(login, specs) => {
+                let ordered = self.order_sudoers(login, &specs);
+                self.let_go(ordered);
+            }
             Effect::Publish(login) | Effect::Withdraw(login) | Effect::Lock(login) => {
                 return self.show(&login);
             }

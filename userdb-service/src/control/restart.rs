@@ -122,7 +122,8 @@ impl Daemon {
         let (over, grants): (BTreeMap<_, _>, BTreeMap<_, Vec<_>>) =
             rights.into_iter().partition(|(_, specs)| specs.is_empty());
         for login in over.keys() {
-            self.order_sudoers(login.clone(), &[]);
+            let ordered = self.order_sudoers(login.clone(), &[]);
+            self.let_go(ordered);
         }
         let deadline = Instant::now() + WITHDRAWAL;
         for login in over.keys() {

@@ -12,8 +12,8 @@ use tracing::{error, warn};
 
 use super::daemon::{Daemon, SUDOERS};
 use super::messages;
-use super::sudoers_files::SudoersError;
-use super::sudoers_thread::Answer;
+use super::sudoers_files::{Removal, SudoersError};
+use super::sudoers_thread::{Answer, come};
 use crate::policy::{Login, SudoersSpec};
 
 /// How long who is given sudo waits for its file. Later it is a session without sudo.
@@ -45,7 +45,12 @@ pub(super) enum Ordered {
         /// Whether an older file may say something else.
         older: bool,
     },
-    Removal(Login),
+    Removal {
+        login: Login,
+        answer: Answer<Removal>,
+    },
+    /// Carried out, but something else of the login is still on disk.
+    Removed(Login),
     /// None was given: it may have no file, for this reason.
     NoRoom(Login, String),
 }
@@ -84,8 +89,10 @@ impl Daemon {
     pub(super) fn order_sudoers(self: &Rc<Self>, login: Login, specs: &[SudoersSpec]) -> Ordered {
         self.rights.borrow_mut().waiting.remove(&login);
         if specs.is_empty() {
-            self.see_to_removal(&login, true);
-            return Ordered::Removal(login);
+            self.rights.borrow_mut().now_stale(&login);
+            // Ordered here and now: what is ordered next comes after it.
+            let answer = self.sudoers.remove(&login);
+            return Ordered::Removal { login, answer };
         }
         if let Err(why) = self.has_room_for(&login) {
             self.wait_for_room(&login);
@@ -100,11 +107,63 @@ impl Daemon {
         }
     }
 
+    /// What has come of an order that was the last one, if it was carried out in a moment; otherwise it is still to be
+    /// settled.
+    pub(super) fn settled_soon(&self, ordered: Ordered) -> Result<Settled, Ordered> {
+        let again = match ordered {
+            Ordered::Grant {
+                login,
+                answer,
+                older,
+            } => match self.sudoers.soon(answer) {
+                Ok(Ok(())) => return Ok(Settled::default()),
+                Ok(Err(error)) => Ordered::Grant {
+                    login,
+                    answer: come(Err(error)),
+                    older,
+                },
+                Err(answer) => Ordered::Grant {
+                    login,
+                    answer,
+                    older,
+                },
+            },
+            Ordered::Removal { login, answer } => match self.sudoers.soon(answer) {
+                Ok(Ok(_)) => {
+                    self.removed(&login);
+                    self.not_stale_any_more(&login, &mut true);
+                    if !self.rights.borrow().stale.contains_key(&login) {
+                        return Ok(Settled::default());
+                    }
+                    Ordered::Removed(login)
+                }
+                Ok(Err(error)) => Ordered::Removal {
+                    login,
+                    answer: come(Err(error)),
+                },
+                Err(answer) => Ordered::Removal { login, answer },
+            },
+            other => other,
+        };
+        Err(again)
+    }
+
+    /// Nobody waits for an order any more. A removal is carried out all the same.
+    pub(super) fn let_go(self: &Rc<Self>, ordered: Ordered) {
+        if let Ordered::Removal { login, answer } = ordered {
+            self.pursue_removal(&login, answer, true);
+        }
+    }
+
     /// Waits for an order, as long as it may take.
     pub(super) async fn settle_sudoers(self: &Rc<Self>, ordered: Ordered) -> Settled {
         let mut settled = Settled::default();
         let (login, older) = match ordered {
-            Ordered::Removal(login) => (login, true),
+            Ordered::Removal { login, answer } => {
+                self.pursue_removal(&login, answer, true);
+                (login, true)
+            }
+            Ordered::Removed(login) => (login, true),
             Ordered::NoRoom(login, why) => {
                 warn!(
                     MESSAGE_ID = messages::NO_SUDO,
@@ -165,16 +224,19 @@ impl Daemon {
         if stale {
             self.rights.borrow_mut().now_stale(login);
         }
-        // Ordered here and now: what is ordered next comes after it.
-        let mut answer = self.sudoers.remove(login);
-        let (daemon, login) = (self.clone(), login.clone());
+        let answer = self.sudoers.remove(login);
+        self.pursue_removal(login, answer, stale);
+    }
+
+    /// Has the removal made again, in time, until it succeeds.
+    fn pursue_removal(self: &Rc<Self>, login: &Login, answer: Answer<Removal>, stale: bool) {
+        let (daemon, login, mut answer) = (self.clone(), login.clone(), answer);
         spawn_local(async move {
             let (mut stale, mut pause, mut said) = (stale, PAUSE, String::new());
             loop {
                 match answer.await {
                     Ok(Ok(_)) => {
-                        daemon.rights.borrow_mut().on_disk.remove(&login);
-                        daemon.room.notify_one();
+                        daemon.removed(&login);
                         break;
                     }
                     Ok(Err(error)) => {
@@ -204,6 +266,11 @@ impl Daemon {
             }
             daemon.not_stale_any_more(&login, &mut stale);
         });
+    }
+
+    fn removed(&self, login: &Login) {
+        self.rights.borrow_mut().on_disk.remove(login);
+        self.room.notify_one();
     }
 
     fn not_stale_any_more(&self, login: &Login, stale: &mut bool) {

@@ -3,27 +3,41 @@
 //! goes at once, is answered as soon as it is gone, and costs one sync afterwards, however many end. Who gives orders
 //! does not wait in here.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::hint::spin_loop;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, oneshot};
 use tracing::warn;
 
-use super::sudoers_files::{FolderId, Removal, SudoersError, SudoersFiles, Swept};
+use super::sudoers_files::{Folder, FolderId, Removal, SudoersError, SudoersFiles, Swept};
 use crate::policy::{Login, SudoersSpec};
 
 /// How often it is looked whether the folder is still the same, without an order.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// What an order takes at most that does not have to wait for anything.
+const MOMENT: Duration = Duration::from_micros(100);
+
 /// What comes of an order. An error of the receiver: the thread has ended.
 pub(super) type Answer<T> = oneshot::Receiver<Result<T, SudoersError>>;
 type Reply<T> = oneshot::Sender<Result<T, SudoersError>>;
+
+/// An answer that has come.
+pub(super) fn come<T>(result: Result<T, SudoersError>) -> Answer<T> {
+    let (reply, answer) = oneshot::channel();
+    let _ = reply.send(result);
+    answer
+}
 
 #[derive(Debug)]
 enum Order {
@@ -50,6 +64,12 @@ pub(super) struct SudoersThread {
     orders: Sender<Order>,
     look: SudoersFiles,
     replaced: Arc<Notify>,
+    /// It has nothing to do.
+    rests: Arc<AtomicBool>,
+    /// It had nothing to do when it was given its last order.
+    rested: Cell<bool>,
+    /// There is a processor for it while another one waits.
+    works_beside_us: bool,
 }
 
 impl SudoersThread {
@@ -59,13 +79,19 @@ impl SudoersThread {
         let replaced = Arc::new(Notify::new());
         let files = SudoersFiles::new(path);
         let bell = replaced.clone();
+        let rests = Arc::new(AtomicBool::new(false));
+        let its_own = rests.clone();
         std::thread::Builder::new()
             .name("sudoers".to_owned())
-            .spawn(move || work(&files, &taken, &bell))?;
+            .spawn(move || work(&files, &taken, &bell, &its_own))?;
+        let others = std::thread::available_parallelism();
         Ok(Self {
             orders,
             look: SudoersFiles::new(path),
             replaced,
+            rests,
+            rested: Cell::new(false),
+            works_beside_us: others.is_ok_and(|processors| processors.get() > 1),
         })
     }
 
@@ -118,20 +144,41 @@ impl SudoersThread {
         self.replaced.clone()
     }
 
+    /// What has come of the last order, if that is known in a moment. To sleep until the event loop is told of it takes longer
+    /// than a file does that nothing holds up; and what does is found out before anybody has missed us.
+    pub(super) fn soon<T>(&self, answer: Answer<T>) -> Result<Result<T, SudoersError>, Answer<T>> {
+        let mut answer = answer;
+        let waits = self.rested.get() && self.works_beside_us;
+        let until = Instant::now() + MOMENT;
+        loop {
+            match answer.try_recv() {
+                Ok(come) => return Ok(come),
+                Err(TryRecvError::Empty) if waits && Instant::now() < until => spin_loop(),
+                Err(TryRecvError::Empty) => return Err(answer),
+                // The thread has ended.
+                Err(TryRecvError::Closed) => return Err(oneshot::channel().1),
+            }
+        }
+    }
+
     fn give(&self, order: Order) {
+        self.rested.set(self.rests.load(Ordering::Relaxed));
         // A thread that has ended drops the reply, which says so.
         let _ = self.orders.send(order);
     }
 }
 
-fn work(files: &SudoersFiles, orders: &Receiver<Order>, bell: &Notify) {
+fn work(files: &SudoersFiles, orders: &Receiver<Order>, bell: &Notify, rests: &AtomicBool) {
     // Whoever replaced it between the making of the sandbox and now replaced it before we knew it.
     let at_start = files.folder().filter(|_| !files.is_beside_the_sandbox());
     let held = File::open(files.as_ref());
     let mut waiting = Waiting::default();
     loop {
         if waiting.works.is_empty() {
-            match orders.recv_timeout(LOOK) {
+            rests.store(true, Ordering::Relaxed);
+            let order = orders.recv_timeout(LOOK);
+            rests.store(false, Ordering::Relaxed);
+            match order {
                 Ok(order) => waiting.add(order),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -148,19 +195,15 @@ fn work(files: &SudoersFiles, orders: &Receiver<Order>, bell: &Notify) {
             bell.notify_one();
         }
         let other = || SudoersError::Replaced(files.as_ref().to_owned());
-        let removals = std::mem::take(&mut waiting.removals);
-        let removed: Vec<Result<Removal, SudoersError>> = match replaced {
-            true => removals.iter().map(|_| Err(other())).collect(),
-            false => files.remove_all(removals.iter().map(|(login, _)| login)),
-        };
-        let to_keep = removed
-            .iter()
-            .any(|removal| matches!(removal, Ok(Removal::Removed)));
-        for ((_, reply), removal) in removals.into_iter().zip(removed) {
-            let _ = reply.send(removal);
+        let mut folder = Folder::default();
+        for (login, reply) in waiting.removals.drain(..) {
+            let _ = reply.send(match replaced {
+                true => Err(other()),
+                false => files.remove_from(&mut folder, &login),
+            });
         }
         // Nobody has the right any more: sudo sees names, not disks. A power cut in between is undone by the sweep at boot.
-        if to_keep && let Err(error) = files.keep_removed() {
+        if let Err(error) = files.keep_removed(folder) {
             warn!("{error}; after a power cut the sweep at boot removes what comes back");
         }
         // One, and then whatever is to be removed by now.

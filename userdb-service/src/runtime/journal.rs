@@ -245,7 +245,9 @@ mod tests {
         let seen = Seen::default();
         let told = || {
             let seen = seen.0.lock().unwrap();
-            seen.iter().map(|(_, text)| text.clone()).collect::<Vec<_>>()
+            seen.iter()
+                .map(|(_, text)| text.clone())
+                .collect::<Vec<_>>()
         };
         let subscriber = registry().with(Clean(seen.clone()));
         tracing::subscriber::with_default(subscriber, || {

@@ -16,7 +16,8 @@ pub enum Effect {
     RememberLogin(Login),
     /// Remove what was written down of the login.
     ForgetLogin(Login),
-    /// Make the login's sudoers file say this; nothing: remove it.
+    /// Make the login's sudoers file say this; nothing: remove it. Done before the next effect that shows, and at the latest
+    /// when all are.
     Sudoers(Login, Vec<SudoersSpec>),
     /// Publish the login with what its sessions grant together: [`Registry::published`].
     Publish(Login),

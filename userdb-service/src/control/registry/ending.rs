@@ -32,9 +32,12 @@ impl Registry {
         entry.departed.insert(id);
         self.timers
             .insert((now + DEPARTURE, Timer::DepartureOverdue(id)));
-        // Written down first: after a crash in between it must not come back with its rights.
-        let mut effects = vec![Effect::RememberSession(id)];
-        self.settle(now, &login, &mut effects);
+        let mut effects = Vec::new();
+        let shows = self.order(&login, &mut effects);
+        // Written down while its rights are taken away, and before anybody is told: after a crash it must not come back with
+        // them. Should the crash come before that, then whoever has closed it has had no answer, and asks again.
+        effects.push(Effect::RememberSession(id));
+        self.retire(now, &login, shows, &mut effects);
         effects
     }
 
@@ -86,24 +89,31 @@ impl Registry {
 
     /// After its sessions changed: shows what they grant now, or begins the end of the login.
     pub(super) fn settle(&mut self, now: Boottime, login: &Login, effects: &mut Vec<Effect>) {
-        self.show(login, effects);
+        let shows = self.order(login, effects);
+        self.retire(now, login, shows, effects);
+    }
+
+    /// Shows what the login's sessions grant now, as [`Registry::order`] has returned it, and begins its end if there are none.
+    fn retire(
+        &mut self,
+        now: Boottime,
+        login: &Login,
+        shows: Option<Effect>,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(entry) = self.logins.get_mut(login) else {
             return;
         };
-        if !entry.sessions.is_empty() {
+        let is_over = entry.sessions.is_empty();
+        if is_over && entry.standing.phase == Phase::Live && entry.standing.may_have_remains {
+            entry.standing.phase = Phase::Retiring { since: now };
+            effects.push(Effect::RememberLogin(login.clone()));
+        }
+        effects.extend(shows);
+        if !is_over {
             return;
         }
         match entry.standing.phase {
-            Phase::Live if entry.standing.may_have_remains => {
-                entry.standing.phase = Phase::Retiring { since: now };
-                effects.push(Effect::RememberLogin(login.clone()));
-                self.timers.insert((
-                    now + entry.standing.terms.retire_delay,
-                    Timer::RetireDelayOver(login.clone()),
-                ));
-                entry.await_processes(effects);
-                self.note(login);
-            }
             // It was only ever reserved: nothing ran under its UID.
             Phase::Live => {
                 if entry.departed.is_empty() {

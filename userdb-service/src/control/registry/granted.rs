@@ -62,6 +62,13 @@ impl Registry {
 
     /// Makes file and record say what the login's sessions grant together now.
     pub(super) fn show(&mut self, login: &Login, effects: &mut Vec<Effect>) {
+        let shows = self.order(login, effects);
+        effects.extend(shows);
+    }
+
+    /// The first half of it: the order for the file. What is returned shows the same in the record. What is put in between is
+    /// done while the order is carried out.
+    pub(super) fn order(&mut self, login: &Login, effects: &mut Vec<Effect>) -> Option<Effect> {
         let published = self.published(login);
         let (specs, groups) = match &published {
             Some(published) => (
@@ -70,9 +77,7 @@ impl Registry {
             ),
             None => Default::default(),
         };
-        let Some(entry) = self.logins.get_mut(login) else {
-            return;
-        };
+        let entry = self.logins.get_mut(login)?;
         if entry.sudoers.as_ref() != Some(&specs) {
             entry.sudoers = Some(specs.clone());
             effects.push(Effect::Sudoers(login.clone(), specs));
@@ -80,12 +85,12 @@ impl Registry {
         let lingers = entry.lingers();
         let before = std::mem::replace(&mut entry.groups, groups.clone());
         self.count_groups(&before, groups, effects);
-        effects.push(match published {
+        self.note(login);
+        Some(match published {
             Some(_) => Effect::Publish(login.clone()),
             None if lingers => Effect::Lock(login.clone()),
             None => Effect::Withdraw(login.clone()),
-        });
-        self.note(login);
+        })
     }
 
     /// Its sudoers file could not be written: whatever shows it next tries again.

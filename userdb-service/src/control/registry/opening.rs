@@ -188,11 +188,12 @@ impl Registry {
             standing.linger |= linger;
             standing.granted = standing.granted.union(&grants);
         }
-        let mut effects = vec![
-            Effect::RememberSession(id),
-            Effect::RememberLogin(login.clone()),
-        ];
-        self.show(&login, &mut effects);
+        let mut effects = Vec::new();
+        let shows = self.order(&login, &mut effects);
+        // Written down while its file is: after a crash in between it is still reserved, and the file is swept.
+        effects.push(Effect::RememberSession(id));
+        effects.push(Effect::RememberLogin(login));
+        effects.extend(shows);
         Ok(effects)
     }
 }

@@ -1,7 +1,7 @@
 //! The files of ours in sudoers.d: never half a file, never a file of somebody else.
 //! What stands in them is decided by the policy; who has one by the registry.
 //!
-//! Every call that changes something blocks on fsync, but `remove_all`, which leaves that to its caller. The folder is
+//! Every call that changes something blocks on fsync, but `remove_from`, which leaves that to its caller. The folder is
 //! opened anew each time, because packages and administrators replace it; what is kept is only which files we have
 //! written.
 
@@ -64,6 +64,13 @@ pub struct SudoersFiles {
     path: PathBuf,
     /// What we have written, by its name: ours whatever becomes of it.
     written: RefCell<BTreeMap<String, Inode>>,
+}
+
+/// The folder while files are removed from it, opened for the first.
+#[derive(Debug, Default)]
+pub struct Folder {
+    open: Option<OwnedFd>,
+    has_changed: bool,
 }
 
 /// Which folder something is, as long as it exists.
@@ -166,38 +173,38 @@ impl SudoersFiles {
     /// # Errors
     /// The grant may still stand: try again.
     pub fn remove(&self, login: &Login) -> Result<Removal, SudoersError> {
-        let only = self.remove_all([login]).pop();
-        let removal = only.unwrap_or(Ok(Removal::Absent))?;
-        if removal == Removal::Removed {
-            self.keep_removed()?;
-        }
+        let mut folder = Folder::default();
+        let removal = self.remove_from(&mut folder, login)?;
+        self.keep_removed(folder)?;
         Ok(removal)
     }
 
-    /// The same for many, which does not wait for the disk: what is gone is to be followed by [`Self::keep_removed`].
-    /// What came of each is in their order.
-    pub fn remove_all<'l>(
-        &self,
-        logins: impl IntoIterator<Item = &'l Login>,
-    ) -> Vec<Result<Removal, SudoersError>> {
-        let remove = |login| {
-            let Some(folder) = self.open_if_present()? else {
-                return Ok(Removal::Absent);
-            };
-            self.remove_name(&folder, &file_name(login))
+    /// The same for one of many, which does not wait for the disk: all of them are to be followed by
+    /// [`Self::keep_removed`].
+    ///
+    /// # Errors
+    /// Those of [`Self::remove`].
+    pub fn remove_from(&self, folder: &mut Folder, login: &Login) -> Result<Removal, SudoersError> {
+        if folder.open.is_none() {
+            folder.open = self.open_if_present()?;
+        }
+        let Some(open) = &folder.open else {
+            return Ok(Removal::Absent);
         };
-        logins.into_iter().map(remove).collect()
+        let removal = self.remove_name(open, &file_name(login))?;
+        folder.has_changed |= removal == Removal::Removed;
+        Ok(removal)
     }
 
-    /// Waits until nothing that was removed can come back, whatever happens to the machine.
+    /// Waits until nothing that was removed from it can come back, whatever happens to the machine.
     ///
     /// # Errors
     /// It may come back after a power cut.
-    pub fn keep_removed(&self) -> Result<(), SudoersError> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        open(&self.path, flags, Mode::empty())
-            .and_then(fsync)
-            .map_err(|error| self.io("syncing", ".", error))
+    pub fn keep_removed(&self, folder: Folder) -> Result<(), SudoersError> {
+        match folder.open {
+            Some(open) if folder.has_changed => self.sync(&open),
+            _ => Ok(()),
+        }
     }
 
     /// Removes every file of ours but those of the logins in `keep`; unfinished ones always. Returns
