@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use varlink::MethodCall;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use crate::message::{self, Login};
 use crate::sessions::{
-    Admission, Error, ErrorKind, Session, VarlinkClient, VarlinkClientInterface,
+    Admission, Close_Args, Close_Reply, List_Args, List_Reply, Open_Reply, Reserve_Reply, Session,
 };
-use crate::stream::{self, NoConnection};
+use crate::stream::{self, Broken};
 
 /// Where the registry listens.
 pub const SOCKET: &str = "/run/teleport-userdb/sessions";
@@ -115,14 +115,12 @@ impl Registry {
     pub fn reserve(&self, request: &LoginRequest) -> Result<Admission, Failure> {
         let handle = handle();
         in_turn(|| {
-            self.call(ANSWER_LIMIT, handle.is_some(), |registry, left| {
-                let (login, service, environment, undecodable) = parts(request);
-                let patience = Some(patience_usec(left));
-                let handle = handle.clone();
-                registry.reserve(login, service, environment, undecodable, patience, handle)
-            })
+            let reply: Reserve_Reply =
+                self.call("Reserve", ANSWER_LIMIT, handle.is_some(), |left| {
+                    Login::of(request, handle.as_deref(), left)
+                })?;
+            Ok(reply.admission)
         })
-        .map(|reply| reply.admission)
     }
 
     /// Session phase: turns the reservation `session` into a session, or opens one afresh.
@@ -133,61 +131,46 @@ impl Registry {
     ) -> Result<Admission, Failure> {
         let handle = session.map(str::to_owned).or_else(handle);
         in_turn(|| {
-            self.call(ANSWER_LIMIT, handle.is_some(), |registry, left| {
-                let (login, service, environment, undecodable) = parts(request);
-                let patience = Some(patience_usec(left));
-                let handle = handle.clone();
-                registry.open(handle, login, service, environment, undecodable, patience)
-            })
+            let reply: Open_Reply = self.call("Open", ANSWER_LIMIT, handle.is_some(), |left| {
+                Login::of(request, handle.as_deref(), left)
+            })?;
+            Ok(reply.admission)
         })
-        .map(|reply| reply.admission)
     }
 
     /// Ends a reservation or session of this process.
     pub fn close(&self, session: &str) -> Result<(), Failure> {
-        self.call(ANSWER_LIMIT, true, |registry, _| {
-            registry.close(session.to_owned())
-        })
-        .map(|_| ())
+        let asked = || Close_Args {
+            session: session.to_owned(),
+        };
+        let Close_Reply {} = self.call("Close", ANSWER_LIMIT, true, |_| asked())?;
+        Ok(())
     }
 
     /// Everything that is reserved or open.
     pub fn list(&self) -> Result<Vec<Session>, Failure> {
-        self.call(LIST_LIMIT, true, |registry, _| registry.list())
-            .map(|reply| reply.sessions)
+        let reply: List_Reply = self.call("List", LIST_LIMIT, true, |_| List_Args {})?;
+        Ok(reply.sessions)
     }
 
     /// One call, each time on a connection of its own. A daemon that is killed hangs up on those it has
     /// accepted, and the next one is asked again: nobody who logs in just then is turned away. Only where
     /// `repeatable`, since what was asked for may have happened.
-    fn call<Arguments, Reply>(
+    fn call<Arguments: Serialize, Reply: DeserializeOwned>(
         &self,
+        method: &str,
         limit: usize,
         repeatable: bool,
-        mut method: impl FnMut(&mut VarlinkClient, Duration) -> MethodCall<Arguments, Reply, Error>,
-    ) -> Result<Reply, Failure>
-    where
-        Arguments: serde::Serialize,
-        Reply: serde::de::DeserializeOwned,
-    {
+        arguments: impl Fn(Duration) -> Arguments,
+    ) -> Result<Reply, Failure> {
         let deadline = Instant::now() + self.timeout;
         loop {
-            let (reader, writer) =
-                stream::dial(&self.socket, deadline, limit).map_err(|failure| match failure {
-                    NoConnection::Unreachable(why) => Failure::Unreachable(why),
-                    NoConnection::TimedOut => Failure::TimedOut,
-                })?;
-            let mut connection = varlink::Connection::default();
-            connection.reader = Some(BufReader::new(Box::new(reader)));
-            connection.writer = Some(Box::new(writer));
-            let mut client = VarlinkClient::new(Arc::new(RwLock::new(connection)));
             let left = deadline.saturating_duration_since(Instant::now());
-            match method(&mut client, left).call() {
-                Ok(reply) => return Ok(reply),
-                Err(error) if repeatable && hung_up(&error) && left > PAUSE => {
-                    std::thread::sleep(PAUSE);
-                }
-                Err(error) => return Err(failure(&error, limit)),
+            let message = message::call(method, &arguments(left))?;
+            match stream::exchange(&self.socket, deadline, &message, limit) {
+                Ok(answer) => return message::reply(&answer),
+                Err(Broken::HungUp) if repeatable && left > PAUSE => std::thread::sleep(PAUSE),
+                Err(broken) => return Err(failure(broken, limit)),
             }
         }
     }
@@ -206,24 +189,6 @@ fn in_turn<Reply>(mut ask: impl FnMut() -> Result<Reply, Failure>) -> Result<Rep
             decided => return decided,
         }
     }
-}
-
-/// A request as the generated calls take it; one call may be made several times.
-fn parts(request: &LoginRequest) -> (String, String, varlink::StringHashMap<String>, Vec<String>) {
-    let request = request.clone();
-    let environment = request.environment.into_iter().collect();
-    (
-        request.login,
-        request.service,
-        environment,
-        request.undecodable,
-    )
-}
-
-/// What the registry is told of the time that is left: a little less, so that its reason arrives in time.
-fn patience_usec(left: Duration) -> i64 {
-    let patience = left.saturating_sub(left / 20);
-    i64::try_from(patience.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// A random UUID for a session, or `None` where the kernel has no random numbers: then the registry picks
@@ -247,47 +212,14 @@ fn handle() -> Option<String> {
     Some(text)
 }
 
-/// Whether the other side has gone without a whole answer.
-fn hung_up(error: &Error) -> bool {
-    match error.source_varlink_kind() {
-        Some(varlink::ErrorKind::ConnectionClosed) => true,
-        Some(varlink::ErrorKind::Io(kind)) => matches!(
-            kind,
-            io::ErrorKind::ConnectionReset
-                | io::ErrorKind::BrokenPipe
-                | io::ErrorKind::UnexpectedEof
-        ),
-        _ => false,
-    }
-}
-
-/// The one place where errors of the varlink crate become ours.
-fn failure(error: &Error, limit: usize) -> Failure {
-    match error.kind() {
-        ErrorKind::Refused(Some(refused)) => Failure::Refused {
-            reason: refused.reason.clone(),
-            message: refused.message.clone(),
-        },
-        ErrorKind::NotAdmitted(Some(refused)) => Failure::NotAdmitted {
-            message: refused.message.clone(),
-        },
-        ErrorKind::UnknownSession(_) => Failure::UnknownSession,
-        ErrorKind::Refused(None) | ErrorKind::NotAdmitted(None) => {
-            Failure::Protocol("the registry refuses without a reason".to_owned())
+/// What an exchange that has failed means.
+fn failure(broken: Broken, limit: usize) -> Failure {
+    match broken {
+        Broken::Unreachable(why) => Failure::Unreachable(why),
+        Broken::TimedOut => Failure::TimedOut,
+        Broken::HungUp => {
+            Failure::Unreachable("the connection was closed without an answer".to_owned())
         }
-        ErrorKind::Varlink_Error | ErrorKind::VarlinkReply_Error => {
-            match error.source_varlink_kind() {
-                Some(varlink::ErrorKind::Io(io::ErrorKind::TimedOut)) => Failure::TimedOut,
-                Some(varlink::ErrorKind::Io(io::ErrorKind::InvalidData)) => {
-                    Failure::Protocol(format!("the answer is larger than {limit} bytes"))
-                }
-                Some(varlink::ErrorKind::Io(kind)) => Failure::Unreachable(kind.to_string()),
-                Some(varlink::ErrorKind::ConnectionClosed) => {
-                    Failure::Unreachable("the connection was closed without an answer".to_owned())
-                }
-                Some(kind) => Failure::Protocol(kind.to_string()),
-                None => Failure::Protocol(error.to_string()),
-            }
-        }
+        Broken::TooLong => Failure::Protocol(format!("the answer is larger than {limit} bytes")),
     }
 }

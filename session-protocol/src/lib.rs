@@ -2,6 +2,7 @@
 //! No policy, no server, and nothing that outlives a call.
 
 pub mod client;
+mod message;
 mod stream;
 
 /// Types and client generated from `com.goteleport.Sessions.varlink`.

@@ -1,14 +1,14 @@
 //! One connection to the registry under one deadline, for code that runs in other people's processes.
 //! No varlink in here, and no way to keep a connection for a second call.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -17,26 +17,21 @@ use rustix::net::{
     send, socket_with,
 };
 
-/// Why there is no connection.
+/// Why there is no answer.
 #[derive(Debug)]
-pub(crate) enum NoConnection {
+pub(crate) enum Broken {
     /// The socket is not there, refuses or is not root's: nobody answers, now or later in this call.
     Unreachable(String),
-    /// The queue of the socket stayed full until the deadline.
+    /// The deadline has passed.
     TimedOut,
+    /// The other side has hung up before it has answered, or in the middle of its answer.
+    HungUp,
+    /// The answer is longer than it may be.
+    TooLong,
 }
 
-/// The read half: fails with `TimedOut` at the deadline and with `InvalidData` beyond its limit.
-#[derive(Debug)]
-pub(crate) struct Reader {
-    stream: Arc<Stream>,
-    /// Bytes that may still be read.
-    left: usize,
-}
-
-/// The write half: fails with `TimedOut` at the deadline, never with SIGPIPE.
-#[derive(Debug)]
-pub(crate) struct Writer(Arc<Stream>);
+/// What most answers have room in.
+const FIRST: usize = 1 << 10;
 
 #[derive(Debug)]
 struct Stream {
@@ -44,15 +39,22 @@ struct Stream {
     deadline: Instant,
 }
 
-/// Connects to the socket at `path`, which has to be root's, and gives both halves; at most `limit`
-/// bytes can be read.
-pub(crate) fn dial(
+/// Sends `message` to the socket at `path`, which has to be root's, and gives what is answered before the next NUL, which is
+/// looked for in `limit` bytes. Never with SIGPIPE.
+pub(crate) fn exchange(
     path: &Path,
     deadline: Instant,
+    message: &[u8],
     limit: usize,
-) -> Result<(Reader, Writer), NoConnection> {
-    let unreachable =
-        |why: io::Error| NoConnection::Unreachable(format!("{}: {why}", path.display()));
+) -> Result<Vec<u8>, Broken> {
+    let stream = dial(path, deadline)?;
+    stream.send_all(message)?;
+    stream.receive(limit)
+}
+
+/// Connects to the socket at `path`, which has to be root's.
+fn dial(path: &Path, deadline: Instant) -> Result<Stream, Broken> {
+    let unreachable = |why: io::Error| Broken::Unreachable(format!("{}: {why}", path.display()));
     let address = SocketAddrUnix::new(path).map_err(|e| unreachable(e.into()))?;
     let socket = socket_with(
         AddressFamily::UNIX,
@@ -65,7 +67,7 @@ pub(crate) fn dial(
         // A full queue makes connect() wait for as long as SO_SNDTIMEO says; without the option it
         // would wait for ever, and a non-blocking one could only be tried again and again.
         let Some(left) = remaining(deadline) else {
-            return Err(NoConnection::TimedOut);
+            return Err(Broken::TimedOut);
         };
         set_socket_timeout(&socket, Timeout::Send, Some(left))
             .map_err(|e| unreachable(e.into()))?;
@@ -78,79 +80,73 @@ pub(crate) fn dial(
     // Not by rustix: its PIDs cannot be 0, which is what the kernel says of a PID namespace that is not ours.
     let peer = getsockopt(&socket, PeerCredentials).map_err(|e| unreachable(e.into()))?;
     if peer.uid() != 0 {
-        return Err(NoConnection::Unreachable(format!(
+        return Err(Broken::Unreachable(format!(
             "{} is served by uid {}, not by root",
             path.display(),
             peer.uid()
         )));
     }
-    let stream = Arc::new(Stream { socket, deadline });
-    let reader = Reader {
-        stream: Arc::clone(&stream),
-        left: limit,
-    };
-    Ok((reader, Writer(stream)))
-}
-
-impl Read for Reader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let room = buffer.len().min(self.left);
-        if room == 0 {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let count = self.stream.retry(PollFlags::IN, || {
-            recv(
-                &self.stream.socket,
-                &mut buffer[..room],
-                RecvFlags::DONTWAIT,
-            )
-            .map(|(count, _)| count)
-        })?;
-        self.left -= count;
-        Ok(count)
-    }
-}
-
-impl Write for Writer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let sent = self
-            .0
-            .retry(PollFlags::OUT, || send(&self.0.socket, bytes, flags));
-        match sent {
-            // The other side has hung up; what it has said before can still be read, and says why.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(bytes.len()),
-            sent => sent,
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    Ok(Stream { socket, deadline })
 }
 
 impl Stream {
-    /// Does `transfer` until it neither would block nor was interrupted, or the deadline has passed.
-    fn retry(
-        &self,
-        readiness: PollFlags,
-        mut transfer: impl FnMut() -> rustix::io::Result<usize>,
-    ) -> io::Result<usize> {
-        loop {
-            match transfer() {
-                Ok(count) => return Ok(count),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    let left = remaining(self.deadline).ok_or(io::ErrorKind::TimedOut)?;
-                    let mut wait = [PollFd::new(&self.socket, readiness)];
-                    match poll(&mut wait, Some(&timespec(left))) {
-                        Ok(_) | Err(Errno::INTR) => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                }
-                Err(error) => return Err(error.into()),
+    fn send_all(&self, message: &[u8]) -> Result<(), Broken> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let mut rest = message;
+        while !rest.is_empty() {
+            match send(&self.socket, rest, flags) {
+                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                // The other side has hung up; what it has said before can still be read, and says why.
+                Err(Errno::PIPE) => return Ok(()),
+                Err(Errno::AGAIN) => self.wait(PollFlags::OUT)?,
+                Err(error) => failed(error)?,
             }
         }
+        Ok(())
+    }
+
+    fn receive(&self, limit: usize) -> Result<Vec<u8>, Broken> {
+        let mut answer = Vec::with_capacity(FIRST.min(limit));
+        // An answer takes longer than it takes to ask for it.
+        self.wait(PollFlags::IN)?;
+        loop {
+            let seen = answer.len();
+            if seen == limit {
+                return Err(Broken::TooLong);
+            }
+            if seen == answer.capacity() {
+                answer.reserve_exact(seen.min(limit - seen));
+            }
+            let room = spare_capacity(&mut answer);
+            match recv(&self.socket, room, RecvFlags::DONTWAIT) {
+                Ok((0, _)) => return Err(Broken::HungUp),
+                Ok(_) => {}
+                Err(Errno::AGAIN) => self.wait(PollFlags::IN)?,
+                Err(error) => failed(error)?,
+            }
+            if let Some(end) = answer[seen..].iter().position(|byte| *byte == 0) {
+                answer.truncate(seen + end);
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Waits until the socket is ready, or was interrupted.
+    fn wait(&self, readiness: PollFlags) -> Result<(), Broken> {
+        let left = remaining(self.deadline).ok_or(Broken::TimedOut)?;
+        let mut wait = [PollFd::new(&self.socket, readiness)];
+        match poll(&mut wait, Some(&timespec(left))) {
+            Ok(_) => Ok(()),
+            Err(error) => failed(error),
+        }
+    }
+}
+
+fn failed(error: Errno) -> Result<(), Broken> {
+    match error {
+        Errno::INTR => Ok(()),
+        Errno::CONNRESET | Errno::PIPE => Err(Broken::HungUp),
+        error => Err(Broken::Unreachable(io::Error::from(error).to_string())),
     }
 }
 
