@@ -27,6 +27,8 @@ pub(super) const NSSWITCH: &str = "/etc/nsswitch.conf";
 
 /// Told of each service before it is asked.
 pub(super) type Asking<'a> = &'a mut dyn FnMut(&str) -> io::Result<()>;
+/// What there is to do while others think of their answers. It may be called several times, or never.
+pub(super) type Meanwhile<'a> = &'a mut dyn FnMut();
 
 /// Whom there is to ask.
 #[derive(Debug)]
@@ -98,14 +100,20 @@ impl Asker {
     ///
     /// # Errors
     /// Those of `asking`.
-    pub(super) fn ask(&mut self, questions: &[Question], asking: Asking<'_>) -> io::Result<Heard> {
+    pub(super) fn ask(
+        &mut self,
+        questions: &[Question],
+        asking: Asking<'_>,
+        meanwhile: Meanwhile<'_>,
+    ) -> io::Result<Heard> {
         let mut heard = Heard::default();
         let is_of_groups = |question: &&Question| matches!(question, Question::GroupsOf(_));
         let (of_groups, others): (Vec<&Question>, Vec<&Question>) =
             questions.iter().partition(is_of_groups);
         self.next = of_groups.iter().copied().cloned().collect();
         self.nobodys.clear();
-        let mut answers = self.ask_everybody(&others, asking, &mut heard.not_installed)?;
+        let mut answers =
+            self.ask_everybody(&others, asking, meanwhile, &mut heard.not_installed)?;
         for question in others {
             if let Question::User(name) = question
                 && answers.get(question) == Some(&Answer::User(None))
@@ -124,7 +132,8 @@ impl Asker {
             _ => true,
         };
         let of_groups: Vec<&Question> = of_groups.into_iter().filter(is_nobodys).collect();
-        answers.extend(self.ask_everybody(&of_groups, asking, &mut heard.not_installed)?);
+        let missing = &mut heard.not_installed;
+        answers.extend(self.ask_everybody(&of_groups, asking, meanwhile, missing)?);
         let not_asked = || Answer::Groups(Vec::new());
         let answer = |question| answers.get(question).cloned().unwrap_or_else(not_asked);
         heard.answers = questions.iter().map(answer).collect();
@@ -137,6 +146,7 @@ impl Asker {
         &mut self,
         questions: &[&'q Question],
         asking: Asking<'_>,
+        meanwhile: Meanwhile<'_>,
         not_installed: &mut BTreeSet<String>,
     ) -> io::Result<BTreeMap<&'q Question, Answer>> {
         let pending = |question: &&'q Question| Pending {
@@ -175,7 +185,8 @@ impl Asker {
             }
             asking(&service)?;
             let questions: Vec<&Question> = due.iter().map(|one| one.question).collect();
-            for (one, reply) in due.into_iter().zip(self.replies(&service, &questions)) {
+            let replies = self.replies(&service, &questions, meanwhile);
+            for (one, reply) in due.into_iter().zip(replies) {
                 one.hears(&service, reply);
             }
         }
@@ -184,10 +195,15 @@ impl Asker {
     }
 
     /// What is plain is known without glibc: what local files say, and that nobody in systemd's user database answers.
-    fn replies(&mut self, service: &str, questions: &[&Question]) -> Vec<Reply> {
+    fn replies(
+        &mut self,
+        service: &str,
+        questions: &[&Question],
+        meanwhile: Meanwhile<'_>,
+    ) -> Vec<Reply> {
         let known: Vec<Option<Reply>> = match service {
             "files" => self.files.ask_all(questions),
-            "systemd" => self.nobody_in_userdb(questions),
+            "systemd" => self.nobody_in_userdb(questions, meanwhile),
             _ => vec![None; questions.len()],
         };
         let each = || questions.iter().zip(&known);
@@ -215,11 +231,15 @@ impl Asker {
     }
 
     /// Those questions that follow are asked in the same breath, lest all services are connected to once more for them.
-    fn nobody_in_userdb(&mut self, questions: &[&Question]) -> Vec<Option<Reply>> {
+    fn nobody_in_userdb(
+        &mut self,
+        questions: &[&Question],
+        meanwhile: Meanwhile<'_>,
+    ) -> Vec<Option<Reply>> {
         if !questions.iter().all(|one| self.nobodys.contains(*one)) {
             let next = std::mem::take(&mut self.next);
             let all: Vec<&Question> = questions.iter().copied().chain(&next).collect();
-            let nobody = self.userdb.has_nobody(&all);
+            let nobody = self.userdb.has_nobody(&all, meanwhile);
             let nobodys = all.iter().zip(nobody).filter(|(_, nobody)| *nobody);
             self.nobodys = nobodys.map(|(one, _)| (*one).clone()).collect();
         }

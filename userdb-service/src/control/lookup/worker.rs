@@ -47,7 +47,7 @@ pub fn run() -> io::Result<()> {
     socket.set_read_timeout(Some(IDLE))?;
     end_with(socket.try_clone()?)?;
     let mut requests = BufReader::new(socket.try_clone()?);
-    let mut replies = socket;
+    let mut replies = Replies::to(socket);
     let mut worker = Worker::new();
     let mut line = Vec::new();
     while born.elapsed() < LIFETIME {
@@ -60,8 +60,8 @@ pub fn run() -> io::Result<()> {
             Err(e) => return Err(e),
         }
         let request: Request = serde_json::from_slice(&line)?;
-        let results = worker.answer(&request, &mut |reply| send(&mut replies, reply))?;
-        send(&mut replies, &Reply::Done(Box::new(results)))?;
+        let results = worker.answer(&request, &mut |reply| replies.send(reply))?;
+        replies.send(&Reply::Done(Box::new(results)))?;
     }
     Ok(())
 }
@@ -83,28 +83,60 @@ fn end_with(socket: UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-fn send(to: &mut UnixStream, reply: &Reply) -> io::Result<()> {
-    let mut line = serde_json::to_vec(reply)?;
-    line.push(b'\n');
-    to.write_all(&line)
+/// The way back to the asker.
+struct Replies {
+    to: UnixStream,
+    unsent: Vec<u8>,
+}
+
+impl Replies {
+    fn to(to: UnixStream) -> Replies {
+        let unsent = Vec::new();
+        Replies { to, unsent }
+    }
+
+    /// Answers go with what follows them at once, be it who is asked next: each send wakes the daemon.
+    fn send(&mut self, reply: &Reply) -> io::Result<()> {
+        serde_json::to_writer(&mut self.unsent, reply)?;
+        self.unsent.push(b'\n');
+        if matches!(reply, Reply::Answers(_)) {
+            return Ok(());
+        }
+        let sent = self.to.write_all(&self.unsent);
+        self.unsent.clear();
+        sent
+    }
 }
 
 struct Worker {
     asker: Asker,
+    host: Host,
+}
+
+/// What is asked of the host itself.
+struct Host {
     subids: SubordinateIds,
     homes: Homes,
     sudoers: Scanner,
     passwd: LocalUsers,
 }
 
+/// What is asked for, by kind.
+struct Candidates<'r> {
+    names: BTreeSet<&'r str>,
+    uids: BTreeSet<u32>,
+}
+
 impl Worker {
     fn new() -> Worker {
         Worker {
             asker: Asker::new(),
-            subids: SubordinateIds::default(),
-            homes: Homes::default(),
-            sudoers: Scanner::new(),
-            passwd: LocalUsers::new(local_users::PASSWD),
+            host: Host {
+                subids: SubordinateIds::default(),
+                homes: Homes::default(),
+                sudoers: Scanner::new(),
+                passwd: LocalUsers::new(local_users::PASSWD),
+            },
         }
     }
 
@@ -113,18 +145,24 @@ impl Worker {
         request: &Request,
         progress: &mut dyn FnMut(&Reply) -> io::Result<()>,
     ) -> io::Result<Results> {
+        let Worker { asker, host } = self;
+        let candidates = Candidates::of(&request.questions);
         let mut results = Results::default();
+        // What is on local file systems, read while others think of their answers.
+        let mut local = None;
         let mut blamed = BTreeSet::from(["files".to_owned()]);
-        let answers = match self.asker.read_services() {
+        let answers = match asker.read_services() {
             Ok(()) => {
-                let heard =
-                    self.asker
-                        .ask(&request.questions, &mut |service| match blamed
-                            .insert(service.to_owned())
-                        {
-                            true => progress(&Reply::Asking(service.to_owned())),
-                            false => Ok(()),
-                        })?;
+                let heard = asker.ask(
+                    &request.questions,
+                    &mut |service| match blamed.insert(service.to_owned()) {
+                        true => progress(&Reply::Asking(service.to_owned())),
+                        false => Ok(()),
+                    },
+                    &mut || {
+                        local.get_or_insert_with(|| host.local(request, &candidates));
+                    },
+                )?;
                 results.not_installed = heard.not_installed;
                 results.host.case_twins = heard.case_twins;
                 heard.answers
@@ -147,61 +185,102 @@ impl Worker {
         };
         // Whoever exists goes on by these, whatever becomes of the rest.
         progress(&Reply::Answers(answers))?;
-        // Everything else of the host is on local file systems; homes may be on a server that hangs.
-        let about = request.home_base.as_deref().unwrap_or("the host");
-        progress(&Reply::Asking(about.to_owned()))?;
-        if let Err(e) = self.host(request, &mut results) {
-            results.host.failure = Some(HostFailure {
-                source: "the host".to_owned(),
-                why: e.to_string(),
-            });
+        let local = match local {
+            Some(local) => local,
+            None => {
+                progress(&Reply::Asking("the host".to_owned()))?;
+                host.local(request, &candidates)
+            }
+        };
+        // Homes may be on a server that hangs.
+        if let Some(base) = &request.home_base {
+            progress(&Reply::Asking(base.clone()))?;
+        }
+        let told = local.and_then(|local| {
+            let homes = host.homes_of(request, &candidates)?;
+            Ok((local, homes))
+        });
+        match told {
+            Ok((local, homes)) => {
+                let mut case_twins = std::mem::take(&mut results.host.case_twins);
+                case_twins.extend(local.host.case_twins);
+                results.sudoers_version = local.sudoers_version;
+                results.host = HostReport {
+                    case_twins,
+                    homes,
+                    ..local.host
+                };
+            }
+            Err(e) => {
+                results.host.failure = Some(HostFailure {
+                    source: "the host".to_owned(),
+                    why: e.to_string(),
+                });
+            }
         }
         // They may be on a server, too.
-        let netgroups = self.sudoers.netgroups();
+        let netgroups = host.sudoers.netgroups();
         if !netgroups.is_empty() {
             progress(&Reply::Asking("netgroups".to_owned()))?;
-            match self.asker.in_netgroups(netgroups, &request.questions) {
+            match asker.in_netgroups(netgroups, &request.questions) {
                 Ok(members) => results.host.in_netgroups = members,
                 Err(failure) => drop(results.host.failure.get_or_insert(failure)),
             }
         }
         Ok(results)
     }
+}
 
-    fn host(&mut self, request: &Request, results: &mut Results) -> io::Result<()> {
-        let mut names = BTreeSet::new();
-        let mut uids = BTreeSet::new();
-        for question in &request.questions {
+impl<'r> Candidates<'r> {
+    fn of(questions: &'r [Question]) -> Candidates<'r> {
+        let mut candidates = Candidates {
+            names: BTreeSet::new(),
+            uids: BTreeSet::new(),
+        };
+        for question in questions {
             match question {
-                Question::User(name) => drop(names.insert(name.as_str())),
-                Question::UserId(uid) => drop(uids.insert(*uid)),
+                Question::User(name) => drop(candidates.names.insert(name.as_str())),
+                Question::UserId(uid) => drop(candidates.uids.insert(*uid)),
                 Question::Group(_) | Question::GroupId(_) | Question::GroupsOf(_) => {}
             }
         }
+        candidates
+    }
+}
+
+impl Host {
+    /// Everything but homes.
+    fn local(&mut self, request: &Request, about: &Candidates<'_>) -> io::Result<Results> {
         let named = self.sudoers.read()?.clone();
         let known = request.sudoers_seen == Some(named.version);
-        results.sudoers_version = named.version;
         let (sudoers_names, sudoers_ids) = match known {
             true => Default::default(),
             false => (named.names, named.ids),
         };
-        let mut case_twins = std::mem::take(&mut results.host.case_twins);
         let passwd = self.passwd.read()?;
-        case_twins.extend(passwd.twins(&names));
-        results.host = HostReport {
-            subids: self.subids.read()?.to_vec(),
-            sudoers_names,
-            sudoers_ids,
-            in_netgroups: BTreeSet::new(),
-            case_twins,
-            homes: match &request.home_base {
-                Some(base) => self.homes.of(Path::new(base), &names, &uids)?,
-                None => BTreeMap::new(),
+        Ok(Results {
+            host: HostReport {
+                subids: self.subids.read()?.to_vec(),
+                sudoers_names,
+                sudoers_ids,
+                case_twins: passwd.twins(&about.names),
+                busy_ids: remains::busy(&about.uids)?,
+                primary_gids: passwd.primary_gids(&about.uids),
+                ..HostReport::default()
             },
-            busy_ids: remains::busy(&uids)?,
-            primary_gids: passwd.primary_gids(&uids),
-            failure: None,
-        };
-        Ok(())
+            sudoers_version: named.version,
+            ..Results::default()
+        })
+    }
+
+    fn homes_of(
+        &mut self,
+        request: &Request,
+        about: &Candidates<'_>,
+    ) -> io::Result<BTreeMap<String, u32>> {
+        match &request.home_base {
+            Some(base) => self.homes.of(Path::new(base), &about.names, &about.uids),
+            None => Ok(BTreeMap::new()),
+        }
     }
 }

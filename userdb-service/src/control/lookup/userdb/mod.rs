@@ -101,8 +101,12 @@ impl UserDatabase {
 
     /// For each question, whether nobody there answers to it. `false`: nss-systemd has to be asked.
     ///
-    /// Waits for services for as long as they take.
-    pub(super) fn has_nobody(&mut self, questions: &[&Question]) -> Vec<bool> {
+    /// Waits for services for as long as they take; does what there is to do meanwhile once all have been asked.
+    pub(super) fn has_nobody(
+        &mut self,
+        questions: &[&Question],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Vec<bool> {
         let mut nobody: Vec<bool> = questions.iter().map(|one| !is_made_up(one)).collect();
         for folder in &mut self.folders {
             // What cannot be listed may have anybody.
@@ -114,7 +118,7 @@ impl UserDatabase {
         if !nobody.contains(&true) {
             return nobody;
         }
-        match self.ask(questions, &mut nobody) {
+        match self.ask(questions, &mut nobody, meanwhile) {
             Ok(true) => nobody,
             // Without anybody to ask, what that means is nss-systemd's to say.
             Ok(false) | Err(_) => vec![false; questions.len()],
@@ -122,7 +126,12 @@ impl UserDatabase {
     }
 
     /// Puts those questions that are still `nobody` to every service. Whether there was one.
-    fn ask(&self, questions: &[&Question], nobody: &mut [bool]) -> io::Result<bool> {
+    fn ask(
+        &self,
+        questions: &[&Question],
+        nobody: &mut [bool],
+        meanwhile: &mut dyn FnMut(),
+    ) -> io::Result<bool> {
         let open: Vec<usize> = (0..questions.len()).filter(|at| nobody[*at]).collect();
         let mut put: Vec<Put> = Vec::new();
         let mut is_any = false;
@@ -160,6 +169,7 @@ impl UserDatabase {
                 }
             }
         }
+        meanwhile();
         put.into_iter().try_for_each(|one| one.hear(nobody))?;
         Ok(is_any)
     }

@@ -84,7 +84,7 @@ fn three() -> [Question; 3] {
 
 fn nobody(database: &mut UserDatabase) -> Vec<bool> {
     let questions = three();
-    database.has_nobody(&questions.iter().collect::<Vec<_>>())
+    database.has_nobody(&questions.iter().collect::<Vec<_>>(), &mut || {})
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn who_is_made_up_by_nss_systemd_is_left_to_it() {
     assert_eq!(
         world
             .database()
-            .has_nobody(&questions.iter().collect::<Vec<_>>()),
+            .has_nobody(&questions.iter().collect::<Vec<_>>(), &mut || {}),
         [false, false, false, false, false, true]
     );
 }
