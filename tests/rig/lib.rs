@@ -6,6 +6,7 @@
 
 mod command;
 mod etc;
+mod hanging;
 mod image;
 mod journal;
 mod login;
@@ -17,6 +18,7 @@ mod trouble;
 
 pub use command::Ran;
 pub use etc::Etc;
+pub use hanging::hang;
 pub use image::{Suite, image_with};
 pub use journal::Journal;
 pub use login::{Ended, Event, Login, LoginBuilder};

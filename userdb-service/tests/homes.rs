@@ -97,7 +97,12 @@ async fn a_new_home_belongs_to_its_user_alone_and_has_the_skeleton() {
         (0o700, 0x7000_0201, 0x7000_0201)
     );
     let skeleton = std::fs::read_dir("/etc/skel").unwrap().count();
-    assert_eq!(std::fs::read_dir(bench.home()).unwrap().count(), skeleton);
+    let copied: Vec<_> = std::fs::read_dir(bench.home()).unwrap().collect();
+    assert_eq!(copied.len(), skeleton);
+    for entry in copied {
+        let metadata = entry.unwrap().metadata().unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (0x7000_0201, 0x7000_0201));
+    }
     assert_eq!(bench.names(), ["zed"]);
     let again = bench.homes().provide_again(&bench.tenant("ann")).await;
     assert_eq!(again.unwrap(), Provided::Present);
@@ -178,6 +183,20 @@ async fn a_start_keeps_the_homes_of_the_living_and_the_waiting_and_nothing_half_
     bench.homes().park(&bench.tenant("ann"), KEEP).unwrap();
     for name in ["live", "dead", ".new-half", ".kept-half"] {
         std::fs::create_dir(bench.path.join(name)).unwrap();
+    }
+    // As a daemon that was killed has left it: root's, with what is its tenant's already and what is not.
+    let half = bench.path.join(".new-half");
+    std::fs::create_dir_all(half.join("finished/deeper")).unwrap();
+    for name in ["finished/deeper/file", "finished/file", "begun"] {
+        std::fs::write(half.join(name), "x").unwrap();
+    }
+    for name in [
+        "finished/deeper/file",
+        "finished/deeper",
+        "finished/file",
+        "finished",
+    ] {
+        chown(half.join(name), Some(0x7000_0201), Some(0x7000_0201)).unwrap();
     }
     let live = BTreeSet::from([Login::try_from("live").unwrap()]);
     bench.homes().sweep(&live).unwrap();

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -187,21 +187,6 @@ async fn keys_of_the_user_are_removed_and_nobody_elses() {
         assert_eq!(keys(uid, find), "no no no");
         assert_eq!(keys(other, find), "yes yes yes");
         janitor().remove_ipc(other, other.into()).await.unwrap();
-    }
-}
-
-#[tokio::test]
-async fn the_skeleton_becomes_the_users() {
-    let (uid, gid) = ids(6);
-    let home = folder("skel", (uid, gid));
-    janitor()
-        .copy_skel(uid, gid, File::open(&home).unwrap().as_fd())
-        .await
-        .unwrap();
-    assert_eq!(entries(&home), entries(Path::new("/etc/skel")));
-    for entry in std::fs::read_dir(&home).unwrap() {
-        let metadata = entry.unwrap().metadata().unwrap();
-        assert_eq!((metadata.uid(), metadata.gid()), (uid.get(), gid.get()));
     }
 }
 

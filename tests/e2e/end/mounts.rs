@@ -1,44 +1,10 @@
 //! A file system that never answers, mounted by a user on, in and beside its home: nobody waits for it.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use rig::Machine;
+use rig::hang;
 
 use crate::{BASE, IN_THE_END, ends, node};
-
-/// Mounts on `point` what never answers, as the user's.
-#[track_caller]
-fn hang(machine: &Machine, point: &str, uid: &str) -> Child {
-    // The machine's /dev lacks it, and only its host may make it.
-    let device = machine.root().join("dev/fuse");
-    if !device.exists() {
-        let made = std::process::Command::new("mknod")
-            .args(["-m", "0666"])
-            .arg(&device)
-            .args(["c", "10", "229"])
-            .status();
-        assert!(made.is_ok_and(|made| made.success()) || device.exists());
-    }
-    let mut arguments = vec!["teleport-child", "hang", "--on", point, "--uid", uid];
-    // logind itself looks at everything in /dev/shm whenever a user ends (RemoveIPC=), and hangs with what hangs there.
-    if point.starts_with("/dev/shm") {
-        arguments.push("--closed");
-    }
-    let mut child = machine
-        .command(&arguments)
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("entering the machine: {error}"));
-    let mut line = String::new();
-    if let Some(stderr) = child.stderr.take() {
-        let _ = BufReader::new(stderr).read_line(&mut line);
-    }
-    assert!(line.contains("mounted"), "{line}");
-    child
-}
 
 #[track_caller]
 fn ends_with_a_mount(login: &str, folder: &str) {

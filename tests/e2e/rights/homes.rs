@@ -244,6 +244,29 @@ fn links_planted_while_the_skeleton_is_copied_lead_nowhere() {
 }
 
 #[test]
+fn while_the_skeleton_does_not_answer_homes_go_without_and_neither_logins_nor_a_restart_wait_for_it()
+ {
+    let node = node_alone();
+    let journal = Journal::now(&node);
+    let mut server = rig::hang(&node, "/etc/skel", "0");
+    let ended = node
+        .login("hubert")
+        .command("stat -c '%U %a' . && ls -A")
+        .run();
+    node.run(&["systemctl", "restart", "teleport-sessiond"])
+        .must();
+    node.sh("pkill -KILL -f 'teleport-chil[d] hang' && umount /etc/skel")
+        .must();
+    let _ = server.wait();
+    assert_eq!(ended.must_write(), "hubert 700");
+    let told = journal.lines(&["-u", "teleport-sessiond"]);
+    let lacks = |line: &&String| line.contains("hubert lacks all of /etc/skel");
+    assert_eq!(told.iter().filter(lacks).count(), 1, "{told:?}");
+    let next = node.login("hulda").command("ls -A").run();
+    assert!(next.must_write().contains(".profile"), "{next:?}");
+}
+
+#[test]
 fn without_the_file_system_of_homes_a_session_starts_in_the_root_folder_and_the_person_is_told() {
     let node = node_alone();
     let unit = "run-teleport\\x2duserdb-home.mount";

@@ -6,6 +6,7 @@
 pub mod admission;
 mod alone;
 mod arrivals;
+mod aside;
 mod burst;
 pub mod children;
 pub mod clock;

@@ -6,9 +6,8 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -17,18 +16,20 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::fsync;
 use serde_derive::{Deserialize, Serialize};
 use tokio::runtime::Handle;
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
+use super::making::fill;
 use super::{HomeError, Homes, Provided, Tenant, is_home_of};
+use crate::control::aside::Aside;
 use crate::control::janitor::Janitor;
 
 /// The folder of the marks.
 const MARKS: &str = ".teleport-userdb";
 /// How long a disk may take for one of the two steps. PAM waits for 5 s in all.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How many threads may wait for disks that do not answer, before nobody is sent after them.
-const MOST_WAITING: usize = 16;
+/// How long one may take to remove what others have begun, until it counts among those that do not answer.
+const LONGEST: Duration = Duration::from_secs(60);
+/// When all wait for a disk that does not answer, nobody is sent after them.
+static THREADS: Aside = Aside::new(16);
 
 #[derive(Serialize, Deserialize)]
 struct Mark {
@@ -54,18 +55,25 @@ impl Homes {
     ) -> Result<Provided, HomeError> {
         let found = aside(base, tenant, {
             let base = base.to_owned();
-            let janitor = janitor.clone();
-            move |tenant| Homes::open(base, janitor)?.find_lasting(tenant)
+            move |tenant, wanted| Homes::open(base, janitor)?.find_lasting(tenant, wanted)
         })
         .await?;
         let Found::New(homes, home) = found else {
             return Ok(Provided::Present);
         };
-        homes.copy_skel(tenant, home.as_fd()).await;
-        let homes = aside(base, tenant, move |tenant| {
-            homes.mark(tenant)?;
-            homes.name(tenant)?;
-            Ok(homes)
+        let home = fill(&THREADS, tenant, home).await;
+        let homes = aside(base, tenant, {
+            let base = base.to_owned();
+            move |tenant, wanted| {
+                let home = home.map_or_else(|| homes.begin(tenant), Ok)?;
+                homes.mark(tenant, wanted)?;
+                // By now somebody else may be making it.
+                if !wanted() {
+                    return Err(HomeError::TooSlow(base));
+                }
+                homes.finish(tenant, home)?;
+                Ok(homes)
+            }
         })
         .await?;
         homes.remove_interrupted();
@@ -74,19 +82,19 @@ impl Homes {
 
     /// Removes what attempts that were interrupted have left in the trash. Nobody waits for it.
     fn remove_interrupted(self) {
-        let Some(waiting) = Waiting::one_more() else {
-            return;
-        };
         let runtime = Handle::current();
-        spawn_blocking(move || {
-            let _waiting = waiting;
+        tokio::spawn(THREADS.run(LONGEST, move |_| {
             if let Err(error) = runtime.block_on(self.empty_trash()) {
                 tracing::error!("cannot remove what was begun of a home: {error}");
             }
-        });
+        }));
     }
 
-    fn find_lasting(self, tenant: &Tenant<'_>) -> Result<Found, HomeError> {
+    fn find_lasting(
+        self,
+        tenant: &Tenant<'_>,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Found, HomeError> {
         let name: &str = tenant.login.as_ref();
         match self.stat(name)? {
             Some(seen) if is_home_of(&seen, tenant.uid) => {}
@@ -105,7 +113,7 @@ impl Homes {
             Some(mark) if mark.teleport_user == tenant.teleport_user => {}
             Some(_) => return Err(HomeError::OfAnother(self.path.join(name))),
             // It was there before us: whose it is says its owner, from now on with a name.
-            None => self.mark(tenant)?,
+            None => self.mark(tenant, wanted)?,
         }
         Ok(Found::Present)
     }
@@ -132,7 +140,7 @@ impl Homes {
 
     /// Says whose it is, before it has its name: on disk before anything else, or after a power cut it would be
     /// whoever's comes first.
-    fn mark(&self, tenant: &Tenant<'_>) -> Result<(), HomeError> {
+    fn mark(&self, tenant: &Tenant<'_>, wanted: &dyn Fn() -> bool) -> Result<(), HomeError> {
         let name: &str = tenant.login.as_ref();
         let marks = self.marks()?;
         let new = format!(".new-{name}");
@@ -154,6 +162,10 @@ impl Homes {
             };
             file.write_all(&serde_json::to_vec(&mark)?)?;
             file.sync_all()?;
+            if !wanted() {
+                // Nobody waits for it any more, and meanwhile it may have been made for another.
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             renameat(&marks.folder, new.as_str(), &marks.folder, name)?;
             fsync(&marks.folder)?;
             Ok::<(), io::Error>(())
@@ -178,52 +190,23 @@ impl Homes {
     }
 }
 
-/// A thread that may be waiting for a disk, among no more than [`MOST_WAITING`].
-struct Waiting;
-
-static WAITING: AtomicUsize = AtomicUsize::new(0);
-
-impl Waiting {
-    fn one_more() -> Option<Waiting> {
-        // Dropped, and so not counted, where there are enough.
-        let (already, waiting) = (WAITING.fetch_add(1, Ordering::Relaxed), Waiting);
-        (already < MOST_WAITING).then_some(waiting)
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        WAITING.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Does a piece of work that may wait for a disk, for a while.
 async fn aside<T: Send + 'static>(
     base: &Path,
     tenant: &Tenant<'_>,
-    work: impl FnOnce(&Tenant<'_>) -> Result<T, HomeError> + Send + 'static,
+    work: impl FnOnce(&Tenant<'_>, &dyn Fn() -> bool) -> Result<T, HomeError> + Send + 'static,
 ) -> Result<T, HomeError> {
-    let too_slow = || HomeError::TooSlow(PathBuf::from(base));
-    let Some(waiting) = Waiting::one_more() else {
-        return Err(too_slow());
-    };
     let (login, uid, gid) = (tenant.login.clone(), tenant.uid, tenant.gid);
     let teleport_user = tenant.teleport_user.to_owned();
-    let thread = spawn_blocking(move || {
-        let _waiting = waiting;
-        work(&Tenant {
+    let done = THREADS.run(PATIENCE, move |wanted| {
+        let tenant = Tenant {
             login: &login,
             uid,
             gid,
             teleport_user: &teleport_user,
-        })
+        };
+        work(&tenant, wanted)
     });
-    match timeout(PATIENCE, thread).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(panic)) => Err(HomeError::Io {
-            what: format!("working in {}", base.display()),
-            error: io::Error::other(panic),
-        }),
-        Err(_) => Err(too_slow()),
-    }
+    done.await
+        .unwrap_or_else(|| Err(HomeError::TooSlow(base.to_owned())))
 }

@@ -1,6 +1,6 @@
 //! The homes that come and go with their users, and those that stay.
-//! Root makes, renames and removes entries of its own folders here; what is inside a home is for the
-//! janitor. The registry sees to it that one login is handled by one task at a time.
+//! Root makes, renames and removes entries of its own folders here; what is inside a home that somebody has been given is
+//! for the janitor. The registry sees to it that one login is handled by one task at a time.
 //!
 //! Everything is relative to the held folder and follows no link. Besides homes, which are named like
 //! logins, the folder holds, each behind a dot and so in nobody's way:
@@ -11,15 +11,18 @@
 //! * `.trash/`: root's, with what nobody will see again.
 
 mod lasting;
+mod making;
 mod mark;
+mod skeleton;
 mod spares;
 mod trash;
 
 use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::dir::Dir;
@@ -27,7 +30,6 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat, renameat2};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fchownat, unlinkat};
-use tokio::time::timeout;
 
 use self::mark::Mark;
 use super::janitor::{Janitor, mount_id};
@@ -38,8 +40,6 @@ use crate::policy::names::Login;
 /// Before the login whose home is being made.
 pub(super) const NEW: &str = ".new-";
 const KEPT: &str = ".kept-";
-/// How long a login waits for room that its own UID takes. PAM waits for 5 s in all.
-const HURRY: Duration = Duration::from_secs(2);
 
 /// Why there is no home. The login goes on with `/` and the person is told.
 #[derive(Debug)]
@@ -350,51 +350,6 @@ impl Homes {
         failure.map_or(Ok(()), Err)
     }
 
-    /// A new home, finished before it has its name.
-    async fn make(&self, tenant: &Tenant<'_>) -> Result<Provided, HomeError> {
-        let home = match self.begin(tenant) {
-            // Where there are quotas, what was thrown away of this UID counts until it is gone.
-            Err(HomeError::Io { error, .. }) if error.raw_os_error() == Some(libc::EDQUOT) => {
-                let _ = timeout(HURRY, self.empty_trash()).await;
-                self.begin(tenant)?
-            }
-            begun => begun?,
-        };
-        self.copy_skel(tenant, home.as_fd()).await;
-        self.name(tenant)?;
-        Ok(Provided::Fresh)
-    }
-
-    fn begin(&self, tenant: &Tenant<'_>) -> Result<OwnedFd, HomeError> {
-        let new = format!("{NEW}{}", tenant.login);
-        if self.stat(&new)?.is_some() {
-            self.throw_away(&new)?;
-        }
-        self.make_folder(&new)?;
-        self.give(&new, tenant.uid.get(), tenant.gid.get())
-    }
-
-    async fn copy_skel(&self, tenant: &Tenant<'_>, home: BorrowedFd<'_>) {
-        if has_entries(Path::new("/etc/skel"))
-            && let Err(e) = self.janitor.copy_skel(tenant.uid, tenant.gid, home).await
-        {
-            // A home without all of its skeleton is a home.
-            tracing::warn!("the home of {} lacks some of /etc/skel: {e}", tenant.login);
-        }
-    }
-
-    fn name(&self, tenant: &Tenant<'_>) -> Result<(), HomeError> {
-        let name: &str = tenant.login.as_ref();
-        renameat2(
-            &self.folder,
-            format!("{NEW}{name}").as_str(),
-            &self.folder,
-            name,
-            RenameFlags::RENAME_NOREPLACE,
-        )
-        .map_err(|e| self.io("naming", name, e))
-    }
-
     /// Brings back what was kept for this tenant; what was kept for another under the same login is
     /// thrown away.
     fn unpark(&self, tenant: &Tenant<'_>) -> Result<bool, HomeError> {
@@ -428,11 +383,7 @@ impl Homes {
     /// Changes the owner of a folder of ours, and returns it.
     fn give(&self, name: &str, uid: u32, gid: u32) -> Result<OwnedFd, HomeError> {
         let folder = self.enter(name)?;
-        let (uid, gid) = (
-            nix::unistd::Uid::from_raw(uid),
-            nix::unistd::Gid::from_raw(gid),
-        );
-        fchownat(&folder, c"", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)
+        change_owner(&folder, c"", uid, gid)
             .map_err(|e| self.io("changing the owner of", name, e))?;
         Ok(folder)
     }
@@ -500,10 +451,14 @@ impl Homes {
     }
 }
 
-fn is_home_of(seen: &Seen, uid: Uid) -> bool {
-    seen.is_folder && seen.uid == uid.get()
+/// Of an entry of a folder, not following a link; of the folder itself under an empty name.
+fn change_owner(folder: &OwnedFd, name: &CStr, uid: u32, gid: u32) -> Result<(), Errno> {
+    let uid = nix::unistd::Uid::from_raw(uid);
+    let gid = nix::unistd::Gid::from_raw(gid);
+    let how = AtFlags::AT_EMPTY_PATH | AtFlags::AT_SYMLINK_NOFOLLOW;
+    fchownat(folder, name, Some(uid), Some(gid), how)
 }
 
-fn has_entries(path: &Path) -> bool {
-    std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
+fn is_home_of(seen: &Seen, uid: Uid) -> bool {
+    seen.is_folder && seen.uid == uid.get()
 }

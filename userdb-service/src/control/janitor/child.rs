@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -15,7 +14,7 @@ use nix::unistd::{
     Gid, Pid, Uid, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid,
 };
 
-use super::{Task, ipc, skel, wipe};
+use super::{Task, ipc, wipe};
 use crate::control::leftovers;
 use crate::control::lookup::remains::{has_living_processes, has_processes};
 use crate::policy::ids::is_usable;
@@ -47,7 +46,7 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<(), String> 
     let number = |text: Option<String>| text.and_then(|text| text.parse::<u32>().ok());
     let (Some(task), Some(uid), Some(gid)) = (task, number(next()), number(next())) else {
         return Err(
-            "usage: --janitor kill|ipc|skel|wipe|wipe-as-root UID GID, or leftovers UID LOGIN"
+            "usage: --janitor kill|ipc|wipe|wipe-as-root UID GID, or leftovers UID LOGIN"
                 .to_owned(),
         );
     };
@@ -63,9 +62,6 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<(), String> 
         Task::Kill => kill_all(uid).map_err(|e| said("kill", e)),
         Task::Ipc => ipc::remove_all(uid).map_err(|e| said("ipc", e)),
         Task::Leftovers => Err("leftovers are named by their login".to_owned()),
-        Task::Skel => folder()
-            .and_then(|home| skel::copy(Path::new("/etc/skel"), &home))
-            .map_err(|e| said("skel", e)),
         Task::Wipe => folder()
             .and_then(|folder| wipe::wipe(&folder, false))
             .map_err(|e| said("wipe", e)),

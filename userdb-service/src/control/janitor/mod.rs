@@ -6,7 +6,6 @@
 
 mod child;
 mod ipc;
-mod skel;
 mod wipe;
 
 use std::fmt;
@@ -25,6 +24,7 @@ use crate::policy::names::Login;
 
 pub use child::run;
 pub(super) use child::{magic_link, mount_id};
+pub(super) use wipe::wipe;
 
 /// The first argument with which our own binary is run again as a janitor.
 pub const JANITOR_ARGUMENT: &str = "--janitor";
@@ -35,17 +35,15 @@ enum Task {
     Kill,
     Ipc,
     Leftovers,
-    Skel,
     Wipe,
     WipeAsRoot,
 }
 
 impl Task {
-    const ALL: [Task; 6] = [
+    const ALL: [Task; 5] = [
         Task::Kill,
         Task::Ipc,
         Task::Leftovers,
-        Task::Skel,
         Task::Wipe,
         Task::WipeAsRoot,
     ];
@@ -55,7 +53,6 @@ impl Task {
             Task::Kill => "kill",
             Task::Ipc => "ipc",
             Task::Leftovers => "leftovers",
-            Task::Skel => "skel",
             Task::Wipe => "wipe",
             Task::WipeAsRoot => "wipe-as-root",
         }
@@ -142,26 +139,6 @@ impl Janitor {
             &[Task::Leftovers.name(), &uid.to_string(), login.as_ref()],
             Stdio::null(),
             Duration::from_secs(5),
-        )
-        .await
-    }
-
-    /// Copies `/etc/skel` into an empty folder that belongs to `uid`.
-    ///
-    /// # Errors
-    /// The copy may be incomplete.
-    pub async fn copy_skel(
-        &self,
-        uid: Uid,
-        gid: Gid,
-        home: BorrowedFd<'_>,
-    ) -> Result<(), JanitorError> {
-        self.run(
-            Task::Skel,
-            uid.get(),
-            gid.get(),
-            Some(home),
-            Duration::from_secs(3),
         )
         .await
     }

@@ -17,7 +17,7 @@ use super::child::{magic_link, mount_id, names};
 
 /// Removes everything in `folder`. With `as_root` folders are taken from their owners first, which
 /// needs CAP_CHOWN and no capability else.
-pub(super) fn wipe(folder: &OwnedFd, as_root: bool) -> io::Result<()> {
+pub(in crate::control) fn wipe(folder: &OwnedFd, as_root: bool) -> io::Result<()> {
     let mut wipe = Wipe {
         mount: mount_id(folder)?,
         as_root,
