@@ -104,8 +104,14 @@ async fn a_new_home_belongs_to_its_user_alone_and_has_the_skeleton() {
         assert_eq!((metadata.uid(), metadata.gid()), (0x7000_0201, 0x7000_0201));
     }
     assert_eq!(bench.names(), ["zed"]);
-    let again = bench.homes().provide_again(&bench.tenant("ann")).await;
+    let homes = bench.homes();
+    let again = homes.provide_again(&bench.tenant("ann")).await;
     assert_eq!(again.unwrap(), Provided::Present);
+    // Once there are spares, who comes and goes on leaves nothing to tidy up; who comes anew does.
+    homes.keep_spares();
+    assert!(!homes.is_untidy());
+    homes.provide(&bench.tenant("ann")).await.unwrap();
+    assert!(homes.is_untidy());
 }
 
 #[tokio::test]

@@ -12,9 +12,9 @@ fn what_cannot_be_removed_of_a_home_goes_once_it_can_without_a_login() {
     let node = node_alone();
     let journal = Journal::now(&node);
     let thrown = format!("{BASE}/.trash/777");
-    // As a mount that could not be taken away; nothing enters it.
+    // As a mount that could not be taken away; nothing enters it. And half a home, which the login has to throw away.
     node.sh(&format!(
-        "mkdir -p {thrown}/a/b {thrown}/c && mount -t tmpfs tmpfs {thrown}/a/b && touch {thrown}/a/b/inside"
+        "mkdir -p {BASE}/.new-trixi/half {thrown}/a/b {thrown}/c && mount -t tmpfs tmpfs {thrown}/a/b && touch {thrown}/a/b/inside"
     ))
     .must();
     node.login("trixi").command("true").run().ran.must();

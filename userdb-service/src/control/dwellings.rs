@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use tracing::{error, warn};
 
 use super::daemon::Daemon;
-use super::homes::{HomeError, Homes, Provided, Tenant};
+use super::homes::{HomeError, Homes, Tenant};
 use super::janitor::Janitor;
 use super::registry::Standing;
 use crate::policy::Login;
@@ -49,8 +49,17 @@ impl Daemon {
         let provided = match &plan.home {
             Home::None => return Ok(()),
             Home::Ephemeral { .. } => match ephemeral() {
-                Ok(homes) if again => homes.provide_again(&tenant).await,
-                Ok(homes) => homes.provide(&tenant).await,
+                Ok(homes) => {
+                    let provided = match again {
+                        true => homes.provide_again(&tenant).await,
+                        false => homes.provide(&tenant).await,
+                    };
+                    // What was kept there for somebody else, whether or not there is another home now.
+                    if homes.is_untidy() {
+                        self.thrown_away.notify_one();
+                    }
+                    provided
+                }
                 Err(error) => Err(error),
             },
             Home::Persistent { path } => {
@@ -60,10 +69,6 @@ impl Daemon {
         };
         if provided.is_ok() && matches!(plan.home, Home::Ephemeral { .. }) {
             self.registry.borrow_mut().given_a_home(&plan.login);
-        }
-        if !matches!(provided, Ok(Provided::Present | Provided::Kept)) {
-            // What was kept there for somebody else may have been thrown away, whether or not there is another now.
-            self.thrown_away.notify_one();
         }
         provided.map(drop).map_err(|error| {
             warn!(TELEPORT_LOGIN = %plan.login, "no home: {error}");

@@ -4,6 +4,7 @@
 //! The mark is a file that root alone can write, `BASE/.teleport-userdb/LOGIN`: in the home itself, its user could
 //! change it, and so leave a `.bashrc` to whoever is next under the same login.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -185,6 +186,7 @@ impl Homes {
             path: self.path.join(MARKS),
             folder,
             janitor: self.janitor.clone(),
+            has_thrown_away: Cell::default(),
         };
         homes.must_be_roots().map(|()| homes)
     }

@@ -17,6 +17,7 @@ mod skeleton;
 mod spares;
 mod trash;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::fmt;
@@ -146,6 +147,7 @@ pub struct Homes {
     path: PathBuf,
     folder: OwnedFd,
     janitor: Janitor,
+    has_thrown_away: Cell<bool>,
 }
 
 impl Homes {
@@ -169,6 +171,7 @@ impl Homes {
             path,
             folder,
             janitor,
+            has_thrown_away: Cell::default(),
         })
     }
 
@@ -179,6 +182,11 @@ impl Homes {
     /// As above, or nothing is mounted there.
     pub fn open_mounted(path: impl Into<PathBuf>, janitor: Janitor) -> Result<Homes, HomeError> {
         let homes = Homes::open(path, janitor)?;
+        let seen = look_at(&homes.folder).map_err(|e| homes.io("looking at", ".", e))?;
+        if seen.is_mount {
+            return Ok(homes);
+        }
+        // An old kernel does not say it like that.
         let mount = |folder| mount_id(folder).map_err(|e| homes.io("looking at", ".", e));
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let parent = openat(&homes.folder, "..", flags, Mode::empty())
@@ -307,6 +315,7 @@ impl Homes {
         match self.trash()?.receive(&inner, "home") {
             // Whose it was tells the janitor whom to become.
             Ok((trash, name)) => {
+                self.has_thrown_away.set(true);
                 if let Some(mark) = mark {
                     trash.give(&name, mark.uid.get(), mark.gid.get())?;
                 }

@@ -16,8 +16,7 @@ const FREE: u64 = 8;
 impl Homes {
     /// Makes those that are missing, as far as there is room.
     pub fn keep_spares(&self) {
-        // They are made from the first and taken from the last: with the last, all are there.
-        if let Ok(Some(_)) = self.stat(&spare(SPARES - 1)) {
+        if self.has_spares() {
             return;
         }
         for number in 0..SPARES {
@@ -26,6 +25,16 @@ impl Homes {
                 Err(_) => return,
             }
         }
+    }
+
+    /// Whether [`Homes::empty_trash`] or [`Homes::keep_spares`] has something to do because of what was done here.
+    pub fn is_untidy(&self) -> bool {
+        self.has_thrown_away.get() || !self.has_spares()
+    }
+
+    /// They are made from the first and taken from the last: with the last, all are there.
+    fn has_spares(&self) -> bool {
+        matches!(self.stat(&spare(SPARES - 1)), Ok(Some(_)))
     }
 
     /// A new folder of root's; a spare one, if there is no room for a new one.

@@ -1,6 +1,7 @@
 //! What nobody will see again, in a folder that root alone can enter: the login may have gone to another
 //! person meanwhile, who has the same UID and must not find it.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -48,6 +49,7 @@ impl Homes {
         }
         self.take(name)?;
         let (trash, number) = self.trash()?.receive(&self.folder, name).map_err(failed)?;
+        self.has_thrown_away.set(true);
         trash.give(&number, seen.uid, seen.gid).map(drop)
     }
 
@@ -63,6 +65,7 @@ impl Homes {
             path: self.path.join(TRASH),
             folder,
             janitor: self.janitor.clone(),
+            has_thrown_away: Cell::default(),
         };
         trash.must_be_roots().map(|()| Trash(trash))
     }
