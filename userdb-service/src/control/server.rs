@@ -44,6 +44,7 @@ pub(super) async fn serve(
     let limits = Limits {
         message: MESSAGE,
         pidfd: true,
+        brief: true,
         ..Limits::default()
     };
     transport::serve(listener, limits, Rc::new(Sessions(daemon)), stop).await

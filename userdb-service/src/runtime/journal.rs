@@ -1,8 +1,9 @@
 //! Where log lines go: to the journal with structured fields, to stderr where there is no journal.
 //! What a line may say is decided here for all: no control characters, nothing of any length.
 //!
-//! A line wakes the journal, which takes as long as some answers of ours do. So on the event loop those that only tell what
-//! was done wait until nobody else does: for [`tell_what_waits`]. Warnings and errors never wait, nor does what came before them.
+//! A line wakes the journal, which takes as long as some answers of ours do, and takes it from who was answered where there is one
+//! processor for all. So on the event loop those that only tell what was done wait for a moment, see [`let_lines_wait`].
+//! Warnings and errors never wait, nor does what came before them.
 //!
 //! Field names reach the journal in upper case: `tracing::info!(teleport_login = %login, "…")` is
 //! found by `journalctl TELEPORT_LOGIN=…`. No value should name a secret: nothing is left out.
@@ -17,6 +18,8 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, filter, fmt as plain, registry};
+
+use super::moment;
 
 /// Longest message, and longest other field, in bytes before escaping. Roles and traits come from
 /// outside and may be 64 KiB.
@@ -61,7 +64,7 @@ struct Line {
     values: Vec<(Field, String)>,
 }
 
-/// From here on lines of this thread may wait for [`tell_what_waits`], until the guard is dropped.
+/// From here on lines of this thread may wait until a [`moment`] has passed, until the guard is dropped.
 pub(super) fn let_lines_wait() -> LinesWait {
     WAIT.set(Some(Vec::new()));
     LinesWait
@@ -115,6 +118,9 @@ impl Line {
         let is_urgent = *self.metadata.level() < Level::INFO;
         WAIT.with_borrow_mut(|wait| match wait {
             Some(lines) if !is_urgent && lines.len() < WAITING => {
+                if lines.is_empty() {
+                    moment::begin();
+                }
                 lines.push(self);
                 None
             }

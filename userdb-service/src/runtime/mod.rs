@@ -4,6 +4,7 @@
 pub mod activation;
 pub mod journal;
 pub mod memory;
+mod moment;
 pub mod notify;
 pub mod peer;
 pub mod stop;
@@ -26,11 +27,13 @@ pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .event_interval(TURNS)
-        .on_thread_park(journal::tell_what_waits)
         .build_local(LocalOptions::default())?;
     // What is told of an answer follows it.
     let lines_wait = journal::let_lines_wait();
-    let output = runtime.block_on(main);
+    let output = runtime.block_on(async {
+        tokio::task::spawn_local(moment::pass(journal::tell_what_waits));
+        main.await
+    });
     drop(lines_wait);
     // A thread that waits for a disk which does not answer must not keep us from ending.
     runtime.shutdown_background();

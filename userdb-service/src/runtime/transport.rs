@@ -56,6 +56,9 @@ pub struct Limits {
     pub idle: Duration,
     /// Whether [`Peer::pidfd`] is wanted.
     pub pidfd: bool,
+    /// Whether who has been answered mostly hangs up. Then that is looked for when somebody else connects or a moment later,
+    /// rather than watched for: to be told of it at once takes the time of who hangs up.
+    pub brief: bool,
 }
 
 impl Default for Limits {
@@ -69,6 +72,7 @@ impl Default for Limits {
             write: Duration::from_secs(10),
             idle: Duration::from_secs(300),
             pidfd: false,
+            brief: false,
         }
     }
 }

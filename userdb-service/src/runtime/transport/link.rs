@@ -27,6 +27,13 @@ enum Look {
     WhenTold,
 }
 
+/// What the peer has said from silence to silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    Something,
+}
+
 /// A connection and its place among the others, which it gives back when dropped.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -53,13 +60,19 @@ impl Link {
     /// Answers until the peer has gone, sends what is no request, or is shut out.
     pub(super) async fn serve<S: Service>(self, service: &S) {
         let mut look = Look::Now;
-        while self.converse(service, look).await.is_ok() {
-            look = Look::WhenTold;
+        while let Ok(said) = self.converse(service, look).await {
+            look = match said {
+                Said::Something if self.among.limits.brief => {
+                    self.among.stirs().await;
+                    Look::Now
+                }
+                _ => Look::WhenTold,
+            };
         }
     }
 
     /// From silence to silence. The buffers live only this long: an idle connection has none.
-    async fn converse<S: Service>(&self, service: &S, mut look: Look) -> Result<(), Disconnect> {
+    async fn converse<S: Service>(&self, service: &S, mut look: Look) -> Result<Said, Disconnect> {
         let connection = &*self.connection;
         if look == Look::WhenTold {
             connection.readable().await?;
@@ -71,7 +84,7 @@ impl Link {
             let seen = input.len();
             if !self.read(&mut input, limit, look).await? {
                 // Woken for nothing, which is no sign of life.
-                return Ok(());
+                return Ok(Said::Nothing);
             }
             look = Look::WhenTold;
             let mut start = 0;
@@ -92,7 +105,7 @@ impl Link {
             if input.is_empty() {
                 self.among.holds(connection, 0);
                 connection.enter(Phase::Idle);
-                return Ok(());
+                return Ok(Said::Something);
             }
             if input.len() > limit {
                 return Err(Disconnect);
