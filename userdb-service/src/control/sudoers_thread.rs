@@ -10,9 +10,9 @@ use std::hint::spin_loop;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, park_timeout};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot::error::TryRecvError;
@@ -26,7 +26,7 @@ use crate::policy::{Login, SudoersSpec};
 const LOOK: Duration = Duration::from_secs(5);
 
 /// What an order takes at most that does not have to wait for anything.
-const MOMENT: Duration = Duration::from_micros(100);
+const MOMENT: Duration = Duration::from_micros(50);
 
 /// What comes of an order. An error of the receiver: the thread has ended.
 pub(super) type Answer<T> = oneshot::Receiver<Result<T, SudoersError>>;
@@ -58,14 +58,29 @@ struct Waiting {
     works: Vec<Work>,
 }
 
+/// What the thread and who gives it orders have in common. It sleeps parked: who wakes it holds nothing that it needs at once.
+#[derive(Debug, Default)]
+struct Desk {
+    orders: Mutex<Vec<Order>>,
+    /// It has nothing to do.
+    rests: AtomicBool,
+    /// Nobody gives orders any more.
+    closed: AtomicBool,
+}
+
+impl Desk {
+    fn orders(&self) -> MutexGuard<'_, Vec<Order>> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Takes orders for the thread.
 #[derive(Debug)]
 pub(super) struct SudoersThread {
-    orders: Sender<Order>,
+    desk: Arc<Desk>,
+    thread: JoinHandle<()>,
     look: SudoersFiles,
     replaced: Arc<Notify>,
-    /// It has nothing to do.
-    rests: Arc<AtomicBool>,
     /// It had nothing to do when it was given its last order.
     rested: Cell<bool>,
     /// There is a processor for it while another one waits.
@@ -75,21 +90,19 @@ pub(super) struct SudoersThread {
 impl SudoersThread {
     /// Starts the thread for the folder at `path`. It ends with the last who can give it orders.
     pub(super) fn start(path: &Path) -> io::Result<Self> {
-        let (orders, taken) = channel();
+        let desk = Arc::new(Desk::default());
         let replaced = Arc::new(Notify::new());
         let files = SudoersFiles::new(path);
-        let bell = replaced.clone();
-        let rests = Arc::new(AtomicBool::new(false));
-        let its_own = rests.clone();
-        std::thread::Builder::new()
+        let (bell, its_own) = (replaced.clone(), desk.clone());
+        let thread = std::thread::Builder::new()
             .name("sudoers".to_owned())
-            .spawn(move || work(&files, &taken, &bell, &its_own))?;
+            .spawn(move || work(&files, &its_own, &bell))?;
         let others = std::thread::available_parallelism();
         Ok(Self {
-            orders,
+            desk,
+            thread,
             look: SudoersFiles::new(path),
             replaced,
-            rests,
             rested: Cell::new(false),
             works_beside_us: others.is_ok_and(|processors| processors.get() > 1),
         })
@@ -162,29 +175,38 @@ impl SudoersThread {
     }
 
     fn give(&self, order: Order) {
-        self.rested.set(self.rests.load(Ordering::Relaxed));
-        // A thread that has ended drops the reply, which says so.
-        let _ = self.orders.send(order);
+        self.rested.set(self.desk.rests.load(Ordering::Relaxed));
+        // With the order goes the reply, which says that the thread has ended.
+        if !self.thread.is_finished() {
+            self.desk.orders().push(order);
+            self.thread.thread().unpark();
+        }
     }
 }
 
-fn work(files: &SudoersFiles, orders: &Receiver<Order>, bell: &Notify, rests: &AtomicBool) {
+impl Drop for SudoersThread {
+    fn drop(&mut self) {
+        self.desk.closed.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+    }
+}
+
+fn work(files: &SudoersFiles, desk: &Desk, bell: &Notify) {
     // Whoever replaced it between the making of the sandbox and now replaced it before we knew it.
     let at_start = files.folder().filter(|_| !files.is_beside_the_sandbox());
     let held = File::open(files.as_ref());
     let mut waiting = Waiting::default();
     loop {
-        if waiting.works.is_empty() {
-            rests.store(true, Ordering::Relaxed);
-            let order = orders.recv_timeout(LOOK);
-            rests.store(false, Ordering::Relaxed);
-            match order {
-                Ok(order) => waiting.add(order),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+        if waiting.works.is_empty() && desk.orders().is_empty() {
+            if desk.closed.load(Ordering::Acquire) {
+                return;
             }
+            desk.rests.store(true, Ordering::Relaxed);
+            park_timeout(LOOK);
+            desk.rests.store(false, Ordering::Relaxed);
         }
-        orders.try_iter().for_each(|order| waiting.add(order));
+        let orders = std::mem::take(&mut *desk.orders());
+        orders.into_iter().for_each(|order| waiting.add(order));
         let replaced = is_another(at_start, files.folder());
         if replaced {
             // The old one may be put back some day.

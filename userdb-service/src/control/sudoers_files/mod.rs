@@ -27,7 +27,7 @@ use nix::unistd::{UnlinkatFlags, fsync, ftruncate, linkat, unlinkat};
 
 pub use self::error::SudoersError;
 pub(crate) use self::whose::is_ours;
-use self::whose::{Found, Inode};
+use self::whose::{Found, Mark};
 use crate::policy::names::Login;
 use crate::policy::sudoers::{SudoersSpec, file_name, render};
 
@@ -63,7 +63,7 @@ pub struct Swept {
 pub struct SudoersFiles {
     path: PathBuf,
     /// What we have written, by its name: ours whatever becomes of it.
-    written: RefCell<BTreeMap<String, Inode>>,
+    written: RefCell<BTreeMap<String, Mark>>,
 }
 
 /// The folder while files are removed from it, opened for the first.
@@ -127,7 +127,7 @@ impl SudoersFiles {
                 self.remember(&folder, &name);
                 return Ok(());
             }
-            Found::Ours(_) => self.replace(&folder, &name, &text)?,
+            Found::Untouched | Found::Ours(_) => self.replace(&folder, &name, &text)?,
             Found::Linked { links, .. } => {
                 let path = self.path.join(name);
                 return Err(SudoersError::Linked { path, links });
@@ -259,7 +259,9 @@ impl SudoersFiles {
             match self.inspect(&folder, &name)? {
                 Found::Ours(_) if name.starts_with(PREFIX) => ours.push(name),
                 Found::Absent => {}
-                Found::Ours(_) | Found::Linked { .. } | Found::Foreign(_) => others += 1,
+                Found::Untouched | Found::Ours(_) | Found::Linked { .. } | Found::Foreign(_) => {
+                    others += 1
+                }
             }
         }
         ours.sort();
@@ -367,7 +369,12 @@ impl SudoersFiles {
 
     fn remove_name(&self, folder: &OwnedFd, name: &str) -> Result<Removal, SudoersError> {
         let written = self.written.borrow().get(name).copied();
-        match self.inspect(folder, name)? {
+        let found = match written {
+            Some(mark) => self.inspect_mark(folder, name, mark)?,
+            None => self.inspect(folder, name)?,
+        };
+        let written = written.map(|mark| mark.inode);
+        match found {
             Found::Absent => {
                 self.written.borrow_mut().remove(name);
                 return Ok(Removal::Absent);
@@ -381,7 +388,7 @@ impl SudoersFiles {
                 let path = self.path.join(name);
                 return Err(SudoersError::Linked { path, links });
             }
-            Found::Ours(_) => {}
+            Found::Untouched | Found::Ours(_) => {}
         }
         let removal = match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) => Removal::Removed,
@@ -407,8 +414,9 @@ impl SudoersFiles {
 
     fn remember(&self, folder: &OwnedFd, name: &str) {
         if let Ok(stat) = fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            let inode = Inode::of(&stat);
-            self.written.borrow_mut().insert(name.to_owned(), inode);
+            self.written
+                .borrow_mut()
+                .insert(name.to_owned(), Mark::of(&stat));
         }
     }
 

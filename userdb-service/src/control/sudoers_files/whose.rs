@@ -26,9 +26,30 @@ impl Inode {
     }
 }
 
+/// A file as we have left it. The kernel notes when anything of a file changes, so with the same mark it has the same text. (Who
+/// changes it within the tick of the clock in which we wrote it, to the same length, is not seen.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) inode: Inode,
+    changed: (i64, i64),
+    size: i64,
+}
+
+impl Mark {
+    pub(super) fn of(stat: &FileStat) -> Mark {
+        Mark {
+            inode: Inode::of(stat),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+            size: stat.st_size,
+        }
+    }
+}
+
 /// What has a name.
 pub(super) enum Found {
     Absent,
+    /// It has the mark that was looked for.
+    Untouched,
     /// With its text.
     Ours(String),
     /// Root's, with our header line, and with more names than ours have.
@@ -41,6 +62,20 @@ pub(super) enum Found {
 }
 
 impl SudoersFiles {
+    /// Whose file this is, of which that is known.
+    pub(super) fn inspect_mark(
+        &self,
+        folder: &OwnedFd,
+        name: &str,
+        mark: Mark,
+    ) -> Result<Found, SudoersError> {
+        match fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) if Mark::of(&stat) == mark => Ok(Found::Untouched),
+            Err(Errno::ENOENT) => Ok(Found::Absent),
+            _ => self.inspect(folder, name),
+        }
+    }
+
     /// Whose file this is. Opens nothing but a regular file of root: a FIFO would block, and opening
     /// a device has effects.
     pub(super) fn inspect(&self, folder: &OwnedFd, name: &str) -> Result<Found, SudoersError> {
