@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use siphasher::sip::SipHasher24;
 
-use super::registry::{Quarantine, Session, SessionId, Standing};
+use super::clock::Boottime;
+use super::registry::{Quarantine, Session, SessionId, Standing, State};
 use crate::policy::{Gid, Login, Uid};
 
 /// Raised when a change of the contents could be misread by an older daemon. Whoever raises it reads what its
@@ -26,6 +27,11 @@ const SESSIONS: &str = "sessions";
 const LOGINS: &str = "logins";
 const UIDS: &str = "uids";
 const GIDS: &str = "gids";
+/// How the names of sessions end that are over.
+const DEPARTED: &str = ".departed";
+
+/// What a folder has, and what cannot be used of it, with the reason.
+type Read<T> = (Vec<T>, Vec<(PathBuf, String)>);
 
 /// The folder of the state.
 #[derive(Debug)]
@@ -95,6 +101,9 @@ impl StateDir {
         let (sessions, damaged) = self.read_folder(SESSIONS)?;
         loaded.sessions = sessions;
         loaded.damaged.extend(damaged);
+        let (departed, damaged) = self.read_files(SESSIONS, is_departed)?;
+        loaded.sessions.extend(departed.into_iter().map(over));
+        loaded.damaged.extend(damaged);
         let (standings, damaged) = self.read_folder(LOGINS)?;
         loaded.standings = standings;
         loaded.damaged.extend(damaged);
@@ -114,8 +123,22 @@ impl StateDir {
         self.write(SESSIONS, &session.id.to_string(), session)
     }
 
+    /// Notes that a session is over. Its name says so, which takes one step where writing it anew takes four.
+    pub fn depart_session(&self, session: &Session) -> io::Result<()> {
+        let folder = self.root.join(SESSIONS);
+        let (name, departed) = (session.id.to_string(), departed(session.id));
+        match fs::rename(folder.join(&name), folder.join(&departed)) {
+            // It was not written down, or has been renamed before.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.write(SESSIONS, &departed, session)
+            }
+            renamed => renamed,
+        }
+    }
+
     /// Removes a session. One that is not there is fine.
     pub fn forget_session(&self, id: SessionId) -> io::Result<()> {
+        self.remove(SESSIONS, &departed(id))?;
         self.remove(SESSIONS, &id.to_string())
     }
 
@@ -180,18 +203,21 @@ impl StateDir {
         }
     }
 
-    #[allow(clippy::type_complexity)]
-    fn read_folder<T: DeserializeOwned>(
+    fn read_folder<T: DeserializeOwned>(&self, folder: &str) -> io::Result<Read<T>> {
+        self.read_files(folder, |name| !name.starts_with('.'))
+    }
+
+    fn read_files<T: DeserializeOwned>(
         &self,
         folder: &str,
-    ) -> io::Result<(Vec<T>, Vec<(PathBuf, String)>)> {
+        is_one: impl Fn(&str) -> bool,
+    ) -> io::Result<Read<T>> {
         let (mut good, mut damaged) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(self.root.join(folder))? {
             let path = entry?.path();
-            let dotted = path
-                .file_name()
-                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            if dotted {
+            // Ours are UTF-8. Any other name was not given by us, and is told of.
+            let name = path.file_name().map(|name| name.to_string_lossy());
+            if !name.is_some_and(|name| is_one(&name)) {
                 continue;
             }
             match fs::read(&path).map_err(|error| error.to_string()) {
@@ -204,6 +230,29 @@ impl StateDir {
         }
         Ok((good, damaged))
     }
+}
+
+/// The name of a session that is over. It has a dot, which a daemon of before passes over: it would take the session for open.
+fn departed(id: SessionId) -> String {
+    format!(".{id}{DEPARTED}")
+}
+
+fn is_departed(name: &str) -> bool {
+    let id = name
+        .strip_prefix('.')
+        .and_then(|name| name.strip_suffix(DEPARTED));
+    id.is_some_and(|id| id.parse::<SessionId>().is_ok())
+}
+
+/// A session that is over, whatever was written down while it was not. Its leader is waited for from now on.
+fn over(session: Session) -> Session {
+    let state = match session.state {
+        State::Departed { at } => State::Departed { at },
+        State::Reserved { .. } | State::Open => State::Departed {
+            at: Boottime::now(),
+        },
+    };
+    Session { state, ..session }
 }
 
 /// Used IDs whose files are damaged: the names of the files are left. No login is called "", so they go to
@@ -260,6 +309,60 @@ mod tests {
             .expect("read");
         assert_eq!(loaded.quarantine.uids, vec![(uid, "Dev".to_owned())]);
         assert!(loaded.damaged.is_empty());
+        fs::remove_dir_all(root).expect("removed");
+    }
+
+    fn session() -> Session {
+        let json = serde_json::json!({
+            "id": SessionId::random(), "order": 1, "service": "teleport", "since_usec": 1, "state": "open",
+            "leader": {"pid": 7, "start_time": 7, "pidfd_inode": 7, "boot_id": "this"},
+            "plan": {
+                "login": "dev", "given": "dev", "aliases": [], "uid": 0x7000_0001, "gid": 0x7000_0001,
+                "teleport_user": "alice", "roles": [], "gecos": "", "home": "none", "shell": "/bin/sh",
+                "groups": [], "sudoers": [], "sudo_mode": "file", "doas": false, "linger": false,
+                "max_sessions": null, "disposition": "dynamic", "notes": [],
+                "resources": {
+                    "tasks_max": null, "memory_max": null, "cpu_weight": null, "umask": null, "environment": [],
+                },
+            },
+        });
+        serde_json::from_value(json).expect("a session")
+    }
+
+    #[test]
+    fn a_session_that_is_over_says_so_by_its_name_which_older_daemons_pass_over() {
+        let root = scratch("departed");
+        let state = StateDir::open(&root).expect("made");
+        let open = session();
+        let over = Session {
+            state: State::Departed {
+                at: Boottime::from_usec(1),
+            },
+            ..open.clone()
+        };
+        let loaded = || state.load().expect("read");
+        for written_before in [true, false] {
+            if written_before {
+                state.save_session(&open).expect("written");
+                assert_eq!(loaded().sessions, std::slice::from_ref(&open));
+            }
+            state.depart_session(&over).expect("renamed or written");
+            state.depart_session(&over).expect("once more");
+            let found = loaded();
+            assert!(found.damaged.is_empty(), "{:?}", found.damaged);
+            assert!(matches!(
+                &found.sessions[..],
+                [Session { state: State::Departed { .. }, id, .. }] if *id == open.id
+            ));
+            let names = fs::read_dir(root.join(SESSIONS)).expect("listed");
+            let mut names = names.map(|entry| entry.expect("an entry").file_name());
+            assert!(names.all(|name| name.as_encoded_bytes().starts_with(b".")));
+            state.forget_session(open.id).expect("removed");
+            assert_eq!(
+                fs::read_dir(root.join(SESSIONS)).expect("listed").count(),
+                0
+            );
+        }
         fs::remove_dir_all(root).expect("removed");
     }
 

@@ -11,7 +11,7 @@ use tracing::error;
 
 use super::daemon::Daemon;
 use super::effects::RETRY;
-use super::registry::SessionId;
+use super::registry::{SessionId, State};
 use crate::policy::{Gid, Login, Uid};
 
 /// A file of the state.
@@ -29,6 +29,9 @@ impl Daemon {
         let registry = self.registry.borrow();
         match note {
             Note::Session(id) => match registry.session(*id) {
+                Some(session) if matches!(session.state, State::Departed { .. }) => {
+                    self.state.depart_session(session)
+                }
                 Some(session) => self.state.save_session(session),
                 None => self.state.forget_session(*id),
             },

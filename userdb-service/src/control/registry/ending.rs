@@ -107,7 +107,10 @@ impl Registry {
         let is_over = entry.sessions.is_empty();
         if is_over && entry.standing.phase == Phase::Live && entry.standing.may_have_remains {
             entry.standing.phase = Phase::Retiring { since: now };
-            effects.push(Effect::RememberLogin(login.clone()));
+            // As long as a session of it is written down, that one says so: it is over. See `depart`.
+            if entry.departed.is_empty() {
+                effects.push(Effect::RememberLogin(login.clone()));
+            }
         }
         effects.extend(shows);
         if !is_over {
@@ -150,6 +153,10 @@ impl Registry {
         let login = session.login().clone();
         self.sessions.remove(&id);
         effects.push(Effect::Unwatch(id));
+        // Where nothing is written down of its sessions, nobody knows which of them live.
+        if self.logins.contains_key(&login) {
+            effects.push(Effect::RememberLogin(login.clone()));
+        }
         effects.push(Effect::ForgetSession(id));
         if let Some(entry) = self.logins.get_mut(&login) {
             entry.departed.remove(&id);
