@@ -178,6 +178,31 @@ fn a_role_without_a_home_gives_the_root_folder() {
 }
 
 #[test]
+fn a_persistent_home_has_the_skeleton_too_and_is_there_the_next_time_with_nothing_of_a_broken_attempt()
+ {
+    let node = node();
+    // As a daemon that was killed has left it.
+    let half = "mkdir -p /home/.new-herta/.config && echo x >/home/.new-herta/.profile && chown 2108570138 /home/.new-herta/.config";
+    node.sh(half).must();
+    let first = node
+        .login("herta")
+        .roles("settled")
+        .command("pwd; stat -c '%U %a' . .profile; ls -A | grep -c '[.]config'; echo x >mine")
+        .run();
+    assert_eq!(
+        first.written(),
+        "/home/herta\nherta 700\nherta 644\n0",
+        "{first:?}"
+    );
+    let again = node.login("herta").roles("settled").command("ls").run();
+    assert_eq!(again.must_write(), "mine");
+    node.within(ENDED, "what was begun is removed", |node| {
+        node.sh("! test -e /home/.new-herta && test -z \"$(ls -A /home/.trash)\"")
+            .succeeded()
+    });
+}
+
+#[test]
 fn links_in_a_home_lead_root_nowhere_when_it_is_wiped() {
     let node = node_alone();
     let before = Etc::of(&node);

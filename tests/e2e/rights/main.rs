@@ -37,6 +37,10 @@ match = "homeless"
 home = "none"
 
 [[role]]
+match = "settled"
+home = "persistent"
+
+[[role]]
 match = "broken"
 groups = ["crew"]
 sudo = true
