@@ -58,8 +58,9 @@ impl Aside {
         let started = std::thread::Builder::new()
             .name("aside".to_owned())
             .spawn(move || {
+                // Until what nobody waits for is dropped: to close a file may take a disk, too.
+                let _turn = of_the_thread;
                 let outcome = work(&|| !answer.is_closed());
-                drop(of_the_thread);
                 let _ = answer.send(outcome);
             });
         if let Err(error) = started {
