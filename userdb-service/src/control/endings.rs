@@ -222,6 +222,9 @@ impl Daemon {
 /// What is waited for: the end of the leader and that of its parent, if it has one.
 fn watched(leader: &Leader, parents: &mut Parents) -> io::Result<(Exit, Option<Rc<Exit>>)> {
     let exit = leader.watch()?;
+    if let Some(parent) = parents.watched_of(leader) {
+        return Ok((exit, Some(parent)));
+    }
     match leader.parent() {
         Ok(Some(parent)) => Ok((exit, Some(parents.watch(&parent)?))),
         // A leader that has ended meanwhile is told of by its own pidfd.

@@ -168,6 +168,11 @@ impl Leader {
         has_exited(self.pidfd.as_fd())
     }
 
+    /// The PID of its parent when it was identified; `None` if that is init or nobody, who never ends.
+    pub fn parent_then(&self) -> Option<i32> {
+        Some(self.parent_then).filter(|pid| *pid > 1)
+    }
+
     /// Something to wait on for its end. At most one per leader: a second is refused by the kernel.
     ///
     /// # Errors
@@ -249,6 +254,14 @@ impl Leader {
 pub struct Exit(AsyncFd<Arc<OwnedFd>>);
 
 impl Exit {
+    /// Whether the process has ended, now and without waiting.
+    ///
+    /// # Errors
+    /// Only if the kernel refuses to poll.
+    pub fn has_come(&self) -> io::Result<bool> {
+        has_exited(self.0.get_ref().as_fd())
+    }
+
     /// Returns when the process has ended, at once if it has already. Cancel-safe.
     ///
     /// # Errors

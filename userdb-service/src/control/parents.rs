@@ -14,11 +14,22 @@ const FEW: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Parents {
     watched: HashMap<LeaderId, Weak<Exit>>,
+    /// The same by PID, with when each started. One PID may have been several processes' in turn: the last one of them.
+    of_pid: HashMap<i32, (u64, Weak<Exit>)>,
     /// How many were waited for when last looked.
     living: usize,
 }
 
 impl Parents {
+    /// The same for the parent of `leader`, if it is watched already and lives. As long as it does, its PID is nobody else's, and
+    /// nobody takes over whom it has started: it still is the parent. (Who has the PID since the leader was looked at is younger than he.)
+    pub(super) fn watched_of(&self, leader: &Leader) -> Option<Rc<Exit>> {
+        let (started, exit) = self.of_pid.get(&leader.parent_then()?)?;
+        let exit = exit.upgrade()?;
+        let is_it = *started < leader.id().start_time && matches!(exit.has_come(), Ok(false));
+        is_it.then_some(exit)
+    }
+
     /// Something to wait on for the end of `parent`, shared with everybody who has asked for the same one.
     ///
     /// # Errors
@@ -31,8 +42,13 @@ impl Parents {
         // Seldom: a look at all of them for each new one would make logins dearer the more sessions there are.
         if self.watched.len() >= FEW.max(2 * self.living) {
             self.watched.retain(|_, exit| exit.strong_count() > 0);
+            self.of_pid.retain(|_, (_, exit)| exit.strong_count() > 0);
             self.living = self.watched.len();
         }
+        let LeaderId {
+            pid, start_time, ..
+        } = *parent.id();
+        self.of_pid.insert(pid, (start_time, Rc::downgrade(&exit)));
         self.watched
             .insert(parent.id().clone(), Rc::downgrade(&exit));
         Ok(exit)
@@ -42,7 +58,11 @@ impl Parents {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::{Child, Command};
+    use std::io::{BufRead, BufReader};
+    use std::process::{Child, Command, Stdio};
+
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
 
     fn sleeper() -> (Child, Leader) {
         let child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
@@ -62,6 +82,31 @@ mod tests {
         let (one, other) = tokio::join!(one.ended(), other.ended());
         assert!(one.is_ok() && other.is_ok());
         child.wait().unwrap();
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_parent_that_is_watched_is_known_as_long_as_it_lives() {
+        // Not started in the same tick of the clock.
+        let script = "sleep 0.05; sleep 60 & echo $!; exec sleep 60";
+        let mut parent = Command::new("/bin/sh")
+            .args(["-c", script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(parent.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let leader = Leader::from_pid(line.trim().parse().unwrap()).unwrap();
+        let mut parents = Parents::default();
+        assert!(parents.watched_of(&leader).is_none());
+        let watched = parents.watch(&leader.parent().unwrap().unwrap()).unwrap();
+        let known = parents.watched_of(&leader).unwrap();
+        assert!(Rc::ptr_eq(&watched, &known));
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+        assert!(parents.watched_of(&leader).is_none());
+        kill(Pid::from_raw(leader.id().pid), Signal::SIGKILL).unwrap();
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -56,8 +56,8 @@ pub struct Limits {
     pub idle: Duration,
     /// Whether [`Peer::pidfd`] is wanted.
     pub pidfd: bool,
-    /// Whether who has been answered mostly hangs up. Then that is looked for when somebody else connects or a moment later,
-    /// rather than watched for: to be told of it at once takes the time of who hangs up.
+    /// Whether who has been answered mostly hangs up. Then that is looked for a moment later rather than watched for: to be told of
+    /// it at once takes the time of who hangs up.
     pub brief: bool,
 }
 

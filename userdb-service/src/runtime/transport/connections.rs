@@ -16,7 +16,6 @@ use super::Limits;
 use super::link::Link;
 use super::pieces::LargePieces;
 use super::replies::Disconnect;
-use crate::runtime::moment;
 use crate::runtime::peer::Peer;
 use crate::runtime::watched::{Lazy, Watched};
 
@@ -134,7 +133,6 @@ pub(super) struct Connections {
     large: LargePieces,
     emptied: Notify,
     occupied: Notify,
-    somebody_came: Notify,
 }
 
 impl Connections {
@@ -149,7 +147,6 @@ impl Connections {
             large: LargePieces::default(),
             emptied: Notify::new(),
             occupied: Notify::new(),
-            somebody_came: Notify::new(),
         }
     }
 
@@ -172,14 +169,6 @@ impl Connections {
         }
     }
 
-    /// Returns when somebody connects, or a moment later.
-    pub(super) async fn stirs(&self) {
-        tokio::select! {
-            () = self.somebody_came.notified() => {}
-            () = moment::passes() => {}
-        }
-    }
-
     /// Takes a new connection in, at the cost of the one idle for longest where there are too many.
     /// `None` if all that could give way are in the middle of a call.
     ///
@@ -187,7 +176,6 @@ impl Connections {
     /// The kernel does not say who it is.
     pub(super) fn admit(self: &Rc<Self>, socket: OwnedFd) -> io::Result<Option<Link>> {
         let limits = &self.limits;
-        self.somebody_came.notify_waiters();
         // As long as there are fewer altogether than one UID may have, nobody has too many, and nobody needs to be asked about.
         let crowded = self.len() >= limits.per_uid;
         let peer = OnceCell::new();

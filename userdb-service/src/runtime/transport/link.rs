@@ -13,6 +13,7 @@ use super::call::Call;
 use super::connections::{Asker, Connection, Connections, Phase};
 use super::introspection;
 use super::replies::{Disconnect, Replies, write};
+use crate::runtime::moment;
 
 /// What is read and written first: nearly every call and reply fits, and glibc keeps blocks of up to
 /// this size at hand.
@@ -63,7 +64,7 @@ impl Link {
         while let Ok(said) = self.converse(service, look).await {
             look = match said {
                 Said::Something if self.among.limits.brief => {
-                    self.among.stirs().await;
+                    moment::passes().await;
                     Look::Now
                 }
                 _ => Look::WhenTold,
