@@ -78,21 +78,24 @@ impl From<io::Error> for NotAdmitted {
 /// The first condition that the peer fails.
 pub fn admit(uid: u32, pid: Option<i32>, pidfd: Option<&OwnedFd>) -> Result<(), NotAdmitted> {
     let pid = numbers(uid, pid)?;
-    let folder = proc_files::folder(pid)?;
     let own = own_maps().map_err(NotAdmitted::Unknown)?;
-    let maps = match own {
-        Some(_) => Some(maps_at(&folder)?),
-        None => None,
+    let maps = |read: &dyn Fn(&str) -> io::Result<String>| match own {
+        Some(_) => maps(read).map(Some),
+        None => Ok(None),
     };
     let Some(pidfd) = pidfd else {
-        return judge(&read_at(&folder, "status")?, &maps, own);
+        let folder = proc_files::folder(pid)?;
+        let read = |file: &str| read_at(&folder, file);
+        return judge(&read("status")?, &maps(&read)?, own);
     };
+    let read = |file: &str| proc_files::read(&format!("/proc/{pid}/{file}"));
+    let maps = maps(&read)?;
     let told = proc_files::fdinfo(pidfd.as_fd())?;
     let status = match proc_files::field(&told, PIDS) {
         Some(_) => None,
-        None => Some(read_at(&folder, "status")?),
+        None => Some(read("status")?),
     };
-    // Still alive, so the PID was still its own when the folder was opened.
+    // Still alive, so the PID was its own all the time.
     if leader::has_exited(pidfd.as_fd())? || proc_files::pid_in_fdinfo(&told)? != pid {
         return Err(NotAdmitted::Gone);
     }
@@ -128,7 +131,7 @@ fn own_maps() -> io::Result<&'static Maps> {
     if let Some(maps) = OWN.get() {
         return Ok(maps);
     }
-    let maps = match maps_at(&proc_files::folder("self")?) {
+    let maps = match maps(&|file| proc_files::read(&format!("/proc/self/{file}"))) {
         Ok(maps) => Some(maps),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
@@ -136,8 +139,8 @@ fn own_maps() -> io::Result<&'static Maps> {
     Ok(OWN.get_or_init(|| maps))
 }
 
-fn maps_at(folder: &OwnedFd) -> io::Result<[String; 3]> {
-    let [uids, gids, projects] = MAPS.map(|map| read_at(folder, map));
+fn maps(read: &dyn Fn(&str) -> io::Result<String>) -> io::Result<[String; 3]> {
+    let [uids, gids, projects] = MAPS.map(read);
     Ok([uids?, gids?, projects?])
 }
 

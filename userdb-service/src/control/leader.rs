@@ -82,9 +82,9 @@ impl Leader {
     ///
     /// # Errors
     /// [`LeaderError::Gone`] if the peer has ended.
-    pub fn of_peer(pid: i32, pidfd: Option<&OwnedFd>) -> Result<Leader, LeaderError> {
+    pub fn of_peer(pid: i32, pidfd: Option<&Arc<OwnedFd>>) -> Result<Leader, LeaderError> {
         match pidfd {
-            Some(pidfd) => Leader::identified(pidfd.try_clone()?, pid),
+            Some(pidfd) => Leader::identified(pidfd.clone(), pid),
             None => Leader::from_pid(pid),
         }
     }
@@ -96,7 +96,7 @@ impl Leader {
     pub fn from_pid(pid: i32) -> Result<Leader, LeaderError> {
         let raw = Pid::from_raw(pid).ok_or(LeaderError::Gone)?;
         let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(io::Error::from)?;
-        Leader::identified(pidfd, pid)
+        Leader::identified(Arc::new(pidfd), pid)
     }
 
     /// Finds the process again that was identified before a restart of the daemon.
@@ -117,7 +117,7 @@ impl Leader {
         }
     }
 
-    fn identified(pidfd: OwnedFd, pid: i32) -> Result<Leader, LeaderError> {
+    fn identified(pidfd: Arc<OwnedFd>, pid: i32) -> Result<Leader, LeaderError> {
         let stat = parse_stat(&proc_files::read(&format!("/proc/{pid}/stat"))?)
             .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not as expected")))?;
         let boot_id = boot_id()
@@ -138,7 +138,7 @@ impl Leader {
             boot_id: boot_id.to_owned(),
         };
         Ok(Leader {
-            pidfd: Arc::new(pidfd),
+            pidfd,
             id,
             parent_then: stat.parent,
         })

@@ -1,4 +1,5 @@
-//! Files of `/proc`, each read whole: they have no size that one could ask for, and are made as they are read.
+//! Files of `/proc`, each read whole: they have no size that one could ask for, and are made as they are read. Those of one record, or
+//! of many short ones: the kernel gives as many records at a time as there is room for, whole ones.
 //! What stands in them is read elsewhere.
 
 use std::io;
@@ -9,8 +10,10 @@ use nix::sys::stat::Mode;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 
-/// What nearly every file has room in, so that it takes one read, and another one that finds the end.
+/// What nearly every file has room in, so that it takes one read.
 const FIRST: usize = 4 << 10;
+/// No record of many is longer. Where a read has left as much room, there is none left.
+const RECORD: usize = 1 << 10;
 
 /// The text of the file at `path`.
 ///
@@ -33,7 +36,7 @@ pub(super) fn read_at(folder: impl AsFd, name: &str) -> io::Result<String> {
             text.reserve(text.len());
         }
         match rustix::io::read(&file, spare_capacity(&mut text)) {
-            Ok(0) => break,
+            Ok(count) if count == 0 || text.capacity() - text.len() >= RECORD => break,
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -95,7 +98,7 @@ mod tests {
     #[test]
     fn a_file_is_read_to_its_end_however_long_it_is() {
         let path = std::env::temp_dir().join(format!("proc-files-{}", std::process::id()));
-        for length in [0, 1, FIRST - 1, FIRST, FIRST + 1, 5 * FIRST] {
+        for length in [0, 1, FIRST - RECORD, FIRST - 1, FIRST, FIRST + 1, 5 * FIRST] {
             let text = "teleport\n".repeat(length)[..length].to_owned();
             std::fs::write(&path, &text).unwrap();
             assert_eq!(read(path.to_str().unwrap()).unwrap(), text);

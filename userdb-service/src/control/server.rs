@@ -147,7 +147,7 @@ impl Sessions {
         {
             return Ok(leader.clone());
         }
-        admission::admit(peer.uid, peer.pid, peer.pidfd.as_ref())
+        admission::admit(peer.uid, peer.pid, peer.pidfd.as_deref())
             .map_err(|error| error.to_string())?;
         let pid = peer.pid.unwrap_or_default();
         let leader = Leader::of_peer(pid, peer.pidfd.as_ref());

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -20,7 +21,7 @@ pub struct Peer {
     /// Its PID in our PID namespace; `None` if it has none there.
     pub pid: Option<i32>,
     /// A descriptor of that very process, if the caller asked for it and it still lived.
-    pub pidfd: Option<OwnedFd>,
+    pub pidfd: Option<Arc<OwnedFd>>,
 }
 
 impl Peer {
@@ -34,7 +35,7 @@ impl Peer {
         let credentials = getsockopt(&socket, PeerCredentials)?;
         let pid = Some(credentials.pid()).filter(|pid| *pid > 0);
         let pidfd = match pid {
-            Some(pid) if pidfd => pidfd_of(&socket, pid)?,
+            Some(pid) if pidfd => pidfd_of(&socket, pid)?.map(Arc::new),
             _ => None,
         };
         Ok(Peer {
