@@ -112,7 +112,7 @@ fn named_terminal(name: &[u8], owner: u32) -> io::Result<Option<(OwnedFd, Stat)>
 /// are several, those beyond standard error are looked at (the standard streams may be an administrator's);
 /// if there are several then, it cannot be known which, and none is given.
 fn only_terminal() -> io::Result<Option<(OwnedFd, Stat)>> {
-    let own = controlling_terminal()?;
+    let mut own = None;
     let mut found = BTreeMap::new();
     for entry in fs::read_dir("/proc/self/fd")? {
         let entry = entry?;
@@ -123,6 +123,11 @@ fn only_terminal() -> io::Result<Option<(OwnedFd, Stat)>> {
         else {
             continue;
         };
+        // Most are none, and told apart by a look.
+        let looks_like_one = |stat: Stat| is_slave_of_root(&stat);
+        if !rustix::fs::stat(entry.path()).is_ok_and(looks_like_one) {
+            continue;
+        }
         // O_PATH on the link gives the same file without opening the device; threads of the program may
         // have closed it meanwhile.
         let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -130,8 +135,11 @@ fn only_terminal() -> io::Result<Option<(OwnedFd, Stat)>> {
             continue;
         };
         let stat = rustix::fs::fstat(&file)?;
-        let (major, minor) = device(&stat);
-        if is_device_of(&stat, 0) && PTY_SLAVES.contains(&major) && own != Some((major, minor)) {
+        let own = match own {
+            Some(own) => own,
+            None => *own.insert(controlling_terminal()?),
+        };
+        if is_slave_of_root(&stat) && own != Some(device(&stat)) {
             // The highest descriptor of each terminal counts.
             let highest = found.entry(stat.st_rdev).or_insert((number, None));
             *highest = (highest.0.max(number), Some((file, stat)));
@@ -148,6 +156,10 @@ fn only_terminal() -> io::Result<Option<(OwnedFd, Stat)>> {
     } else {
         first
     })
+}
+
+fn is_slave_of_root(stat: &Stat) -> bool {
+    is_device_of(stat, 0) && PTY_SLAVES.contains(&device(stat).0)
 }
 
 fn is_device_of(stat: &Stat, owner: u32) -> bool {
