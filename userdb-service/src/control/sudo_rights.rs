@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct SudoRights {
     /// Logins that may have a file.
-    on_disk: BTreeSet<Login>,
+    pub(super) on_disk: BTreeSet<Login>,
     /// Logins whose file grants what they do not have any more, with how many removals are under way.
     stale: BTreeMap<Login, u32>,
     /// Logins that were granted a file for which there was no room.

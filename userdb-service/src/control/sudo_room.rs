@@ -23,7 +23,7 @@ const TOGETHER: Duration = Duration::from_millis(50);
 impl Daemon {
     /// May the login have a file, if it has none yet? What is in place may be changed at any time.
     pub(super) fn has_room_for(&self, login: &Login) -> Result<(), NoRoom> {
-        if self.sudoers.has(login) {
+        if self.rights.borrow().on_disk.contains(login) && self.sudoers.has(login) {
             return Ok(());
         }
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

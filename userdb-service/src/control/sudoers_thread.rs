@@ -6,13 +6,12 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::hint::spin_loop;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{JoinHandle, park_timeout};
+use std::thread::{self, JoinHandle, Thread, park_timeout};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot::error::TryRecvError;
@@ -26,7 +25,7 @@ use crate::policy::{Login, SudoersSpec};
 const LOOK: Duration = Duration::from_secs(5);
 
 /// What an order takes at most that does not have to wait for anything.
-const MOMENT: Duration = Duration::from_micros(50);
+const MOMENT: Duration = Duration::from_micros(150);
 
 /// What comes of an order. An error of the receiver: the thread has ended.
 pub(super) type Answer<T> = oneshot::Receiver<Result<T, SudoersError>>;
@@ -59,9 +58,11 @@ struct Waiting {
 }
 
 /// What the thread and who gives it orders have in common. It sleeps parked: who wakes it holds nothing that it needs at once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Desk {
     orders: Mutex<Vec<Order>>,
+    /// Who gives them, and may be waiting for an answer.
+    giver: Thread,
     /// It has nothing to do.
     rests: AtomicBool,
     /// Nobody gives orders any more.
@@ -83,28 +84,29 @@ pub(super) struct SudoersThread {
     replaced: Arc<Notify>,
     /// It had nothing to do when it was given its last order.
     rested: Cell<bool>,
-    /// There is a processor for it while another one waits.
-    works_beside_us: bool,
 }
 
 impl SudoersThread {
     /// Starts the thread for the folder at `path`. It ends with the last who can give it orders.
     pub(super) fn start(path: &Path) -> io::Result<Self> {
-        let desk = Arc::new(Desk::default());
+        let desk = Arc::new(Desk {
+            orders: Mutex::default(),
+            giver: thread::current(),
+            rests: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        });
         let replaced = Arc::new(Notify::new());
         let files = SudoersFiles::new(path);
         let (bell, its_own) = (replaced.clone(), desk.clone());
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("sudoers".to_owned())
             .spawn(move || work(&files, &its_own, &bell))?;
-        let others = std::thread::available_parallelism();
         Ok(Self {
             desk,
             thread,
             look: SudoersFiles::new(path),
             replaced,
             rested: Cell::new(false),
-            works_beside_us: others.is_ok_and(|processors| processors.get() > 1),
         })
     }
 
@@ -157,20 +159,23 @@ impl SudoersThread {
         self.replaced.clone()
     }
 
-    /// What has come of the last order, if that is known in a moment. To sleep until the event loop is told of it takes longer
-    /// than a file does that nothing holds up; and what does is found out before anybody has missed us.
+    /// What has come of the last order, if that is known in a moment. To be woken by the event loop takes longer than a file does
+    /// that nothing holds up; and what does is found out before anybody has missed us.
     pub(super) fn soon<T>(&self, answer: Answer<T>) -> Result<Result<T, SudoersError>, Answer<T>> {
         let mut answer = answer;
-        let waits = self.rested.get() && self.works_beside_us;
         let until = Instant::now() + MOMENT;
         loop {
             match answer.try_recv() {
                 Ok(come) => return Ok(come),
-                Err(TryRecvError::Empty) if waits && Instant::now() < until => spin_loop(),
-                Err(TryRecvError::Empty) => return Err(answer),
+                Err(TryRecvError::Empty) => {}
                 // The thread has ended.
                 Err(TryRecvError::Closed) => return Err(oneshot::channel().1),
             }
+            let left = until.saturating_duration_since(Instant::now());
+            if !self.rested.get() || left.is_zero() {
+                return Err(answer);
+            }
+            park_timeout(left);
         }
     }
 
@@ -223,6 +228,7 @@ fn work(files: &SudoersFiles, desk: &Desk, bell: &Notify) {
                 true => Err(other()),
                 false => files.remove_from(&mut folder, &login),
             });
+            desk.giver.unpark();
         }
         // Nobody has the right any more: sudo sees names, not disks. A power cut in between is undone by the sweep at boot.
         if let Err(error) = files.keep_removed(folder) {
@@ -235,6 +241,7 @@ fn work(files: &SudoersFiles, desk: &Desk, bell: &Notify) {
             Some(Work::Write(_, _, reply)) if replaced => drop(reply.send(Err(other()))),
             Some(Work::Write(login, specs, reply)) => {
                 let _ = reply.send(files.write(&login, &specs));
+                desk.giver.unpark();
             }
             Some(Work::Sweep(keep, reply)) => {
                 let _ = reply.send(files.sweep(&keep));
