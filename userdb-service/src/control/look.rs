@@ -45,7 +45,13 @@ fn seen(folder: impl AsFd, name: impl Arg + Copy, how: AtFlags) -> io::Result<Op
         Err(error) => return Err(error.into()),
     };
     let is_mount = asked.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
-    match statx(&folder, name, how, StatxFlags::BASIC_STATS) {
+    let needed = StatxFlags::TYPE | StatxFlags::UID | StatxFlags::GID;
+    // Most file systems tell all the same what they have in memory; one that is closed to root does not.
+    let stat = match StatxFlags::from_bits_retain(asked.stx_mask).contains(needed) {
+        true => Ok(asked),
+        false => statx(&folder, name, how, StatxFlags::BASIC_STATS),
+    };
+    match stat {
         Ok(stat) => Ok(Some(Seen {
             uid: stat.stx_uid,
             gid: stat.stx_gid,
