@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, Uid, statat};
 
 /// Major numbers of the slave sides of pseudo terminals (Documentation/admin-guide/devices.txt).
 const PTY_SLAVES: std::ops::RangeInclusive<u32> = 136..=143;
@@ -112,26 +112,28 @@ fn named_terminal(name: &[u8], owner: u32) -> io::Result<Option<(OwnedFd, Stat)>
 /// are several, those beyond standard error are looked at (the standard streams may be an administrator's);
 /// if there are several then, it cannot be known which, and none is given.
 fn only_terminal() -> io::Result<Option<(OwnedFd, Stat)>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut folder = Dir::new(rustix::fs::open("/proc/self/fd", flags, Mode::empty())?)?;
+    let mut numbers = Vec::new();
+    while let Some(entry) = folder.read() {
+        let entry = entry?;
+        let number = entry.file_name().to_str().ok();
+        numbers.extend(number.and_then(|number| number.parse::<i32>().ok()));
+    }
+    let folder = folder.fd()?;
     let mut own = None;
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir("/proc/self/fd")? {
-        let entry = entry?;
-        let Some(number) = entry
-            .file_name()
-            .to_str()
-            .and_then(|n| n.parse::<i32>().ok())
-        else {
-            continue;
-        };
+    for number in numbers {
+        let name = number.to_string();
         // Most are none, and told apart by a look.
         let looks_like_one = |stat: Stat| is_slave_of_root(&stat);
-        if !rustix::fs::stat(entry.path()).is_ok_and(looks_like_one) {
+        if !statat(folder, &name, AtFlags::empty()).is_ok_and(looks_like_one) {
             continue;
         }
         // O_PATH on the link gives the same file without opening the device; threads of the program may
         // have closed it meanwhile.
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let Ok(file) = rustix::fs::open(entry.path(), flags, Mode::empty()) else {
+        let Ok(file) = rustix::fs::openat(folder, &name, flags, Mode::empty()) else {
             continue;
         };
         let stat = rustix::fs::fstat(&file)?;
