@@ -7,6 +7,7 @@
 
 mod error;
 mod reach;
+mod removal;
 #[cfg(test)]
 mod tests;
 mod whose;
@@ -22,10 +23,11 @@ use std::path::{Path, PathBuf};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat, renameat2};
-use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat, fstatat};
-use nix::unistd::{UnlinkatFlags, fsync, ftruncate, linkat, unlinkat};
+use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
+use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
 
 pub use self::error::SudoersError;
+pub use self::removal::{Folder, Removal};
 pub(crate) use self::whose::is_ours;
 use self::whose::{Found, Mark};
 use crate::policy::names::Login;
@@ -36,18 +38,6 @@ const MODE: Mode = Mode::S_IRUSR.union(Mode::S_IRGRP);
 /// What names of our files begin with, finished and unfinished; sudo skips names with a dot.
 const PREFIX: &str = "teleport-";
 const UNFINISHED: &str = ".new";
-
-/// What became of a file that was to be removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Removal {
-    /// It is gone. Once the folder is synced it stays gone after a power cut, too; until then the sweep at boot, before
-    /// anybody can log in, is what takes it away.
-    Removed,
-    /// There was none.
-    Absent,
-    /// Something that is not ours has the name, and keeps it.
-    NotOurs,
-}
 
 /// What a sweep has done.
 #[derive(Debug, Default)]
@@ -64,13 +54,6 @@ pub struct SudoersFiles {
     path: PathBuf,
     /// What we have written, by its name: ours whatever becomes of it.
     written: RefCell<BTreeMap<String, Mark>>,
-}
-
-/// The folder while files are removed from it, opened for the first.
-#[derive(Debug, Default)]
-pub struct Folder {
-    open: Option<OwnedFd>,
-    has_changed: bool,
 }
 
 /// Which folder something is, as long as it exists.
@@ -165,46 +148,6 @@ impl SudoersFiles {
             let of_others = |name: &&String| !ours.contains(*name);
             names.iter().filter(read).filter(of_others).count()
         })
-    }
-
-    /// Takes away whatever was granted to `login`. A file that we have written and that somebody has
-    /// given a second name since loses its text, so that it grants nothing under that name either.
-    ///
-    /// # Errors
-    /// The grant may still stand: try again.
-    pub fn remove(&self, login: &Login) -> Result<Removal, SudoersError> {
-        let mut folder = Folder::default();
-        let removal = self.remove_from(&mut folder, login)?;
-        self.keep_removed(folder)?;
-        Ok(removal)
-    }
-
-    /// The same for one of many, which does not wait for the disk: all of them are to be followed by
-    /// [`Self::keep_removed`].
-    ///
-    /// # Errors
-    /// Those of [`Self::remove`].
-    pub fn remove_from(&self, folder: &mut Folder, login: &Login) -> Result<Removal, SudoersError> {
-        if folder.open.is_none() {
-            folder.open = self.open_if_present()?;
-        }
-        let Some(open) = &folder.open else {
-            return Ok(Removal::Absent);
-        };
-        let removal = self.remove_name(open, &file_name(login))?;
-        folder.has_changed |= removal == Removal::Removed;
-        Ok(removal)
-    }
-
-    /// Waits until nothing that was removed from it can come back, whatever happens to the machine.
-    ///
-    /// # Errors
-    /// It may come back after a power cut.
-    pub fn keep_removed(&self, folder: Folder) -> Result<(), SudoersError> {
-        match folder.open {
-            Some(open) if folder.has_changed => self.sync(&open),
-            _ => Ok(()),
-        }
     }
 
     /// Removes every file of ours but those of the logins in `keep`; unfinished ones always. Returns
@@ -365,51 +308,6 @@ impl SudoersFiles {
             Errno::EEXIST => SudoersError::NotOurs(self.path.join(name)),
             e => self.io("renaming to", name, e),
         }
-    }
-
-    fn remove_name(&self, folder: &OwnedFd, name: &str) -> Result<Removal, SudoersError> {
-        let written = self.written.borrow().get(name).copied();
-        let found = match written {
-            Some(mark) => self.inspect_mark(folder, name, mark)?,
-            None => self.inspect(folder, name)?,
-        };
-        let written = written.map(|mark| mark.inode);
-        match found {
-            Found::Absent => {
-                self.written.borrow_mut().remove(name);
-                return Ok(Removal::Absent);
-            }
-            Found::Foreign(Some(inode)) if written == Some(inode) => {
-                return Err(SudoersError::Disowned(self.path.join(name)));
-            }
-            Found::Foreign(_) => return Ok(Removal::NotOurs),
-            Found::Linked { inode, .. } if written == Some(inode) => self.empty(folder, name)?,
-            Found::Linked { links, .. } => {
-                let path = self.path.join(name);
-                return Err(SudoersError::Linked { path, links });
-            }
-            Found::Untouched | Found::Ours(_) => {}
-        }
-        let removal = match unlinkat(folder, name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) => Removal::Removed,
-            Err(Errno::ENOENT) => Removal::Absent,
-            Err(e) => return Err(self.io("removing", name, e)),
-        };
-        self.written.borrow_mut().remove(name);
-        Ok(removal)
-    }
-
-    /// Takes the text out of a file that has other names: an empty one is valid and grants nothing.
-    fn empty(&self, folder: &OwnedFd, name: &str) -> Result<(), SudoersError> {
-        let failed = |e| self.io("emptying", name, e);
-        // Root without capabilities may not write to a file of its own that is 0440.
-        let writable = MODE | Mode::S_IWUSR;
-        fchmodat(folder, name, writable, FchmodatFlags::FollowSymlink).map_err(failed)?;
-        let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = openat(folder, name, flags, Mode::empty()).map_err(failed)?;
-        ftruncate(&file, 0).map_err(failed)?;
-        fchmod(&file, MODE).map_err(failed)?;
-        fsync(&file).map_err(failed)
     }
 
     fn remember(&self, folder: &OwnedFd, name: &str) {

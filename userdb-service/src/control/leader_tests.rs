@@ -1,0 +1,153 @@
+//! Tests of `leader` with real processes: who they are, and that they have ended. They need root.
+//! What follows from their end is tested elsewhere.
+
+use super::*;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+fn sleeper() -> Child {
+    Command::new("/bin/sleep").arg("60").spawn().unwrap()
+}
+
+fn pid(child: &Child) -> i32 {
+    child.id().try_into().unwrap()
+}
+
+fn end(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn stat_is_read_behind_a_command_that_looks_like_fields() {
+    let text = "77 (a) 1 (b 2) S 55 77 77 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1000 2";
+    let stat = parse_stat(text).unwrap();
+    assert_eq!((stat.parent, stat.start_time), (55, 987_654));
+    assert!(parse_stat("77 (a) S 55").is_none());
+    assert!(parse_stat("").is_none());
+}
+
+#[test]
+fn all_four_uids_are_read() {
+    assert_eq!(
+        parse_uids("Name:\tx\nUid:\t0\t1\t2\t3\nGid:\t9\t9\t9\t9\n"),
+        Some([0, 1, 2, 3])
+    );
+    assert_eq!(parse_uids("Uid:\t0\t1\n"), None);
+    assert_eq!(parse_uids("Name:\tx\n"), None);
+}
+
+#[test]
+fn a_process_is_the_same_by_pid_and_by_pidfd() {
+    let child = sleeper();
+    let by_pid = Leader::from_pid(pid(&child)).unwrap();
+    let by_fd = Leader::of_peer(pid(&child), Some(&by_pid.pidfd)).unwrap();
+    assert_eq!(by_pid.id(), by_fd.id());
+    assert!(by_pid.id().start_time > 0);
+    assert_eq!(by_pid.id().boot_id.len(), 36);
+    end(child);
+    assert!(by_pid.has_exited().unwrap());
+    assert!(matches!(by_pid.is_root(), Err(LeaderError::Gone)));
+}
+
+#[test]
+fn who_is_behind_a_pidfd_is_told_by_its_inode_as_long_as_it_lives() {
+    let (child, other) = (sleeper(), sleeper());
+    let [leader, again, stranger] =
+        [&child, &child, &other].map(|child| Leader::from_pid(pid(child)).unwrap());
+    // On older kernels all pidfds have one inode, and it is never told.
+    let is_told = leader.id().pidfd_inode.is_some();
+    assert_eq!(leader.is_behind(&again.pidfd), is_told);
+    assert!(!leader.is_behind(&stranger.pidfd));
+    end(child);
+    assert!(!leader.is_behind(&again.pidfd));
+    end(other);
+}
+
+#[test]
+fn a_process_that_has_ended_is_no_leader() {
+    let child = sleeper();
+    let (dead, pidfd) = (pid(&child), Leader::from_pid(pid(&child)).unwrap().pidfd);
+    end(child);
+    assert!(matches!(Leader::from_pid(dead), Err(LeaderError::Gone)));
+    assert!(matches!(
+        Leader::of_peer(dead, Some(&pidfd)),
+        Err(LeaderError::Gone)
+    ));
+    assert!(matches!(Leader::from_pid(0), Err(LeaderError::Gone)));
+}
+
+#[test]
+fn a_zombie_is_no_leader() {
+    let mut child = sleeper();
+    child.kill().unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(matches!(
+        Leader::from_pid(pid(&child)),
+        Err(LeaderError::Gone)
+    ));
+    child.wait().unwrap();
+}
+
+#[test]
+fn after_a_restart_only_the_very_same_process_is_found_again() {
+    let child = sleeper();
+    let id = Leader::from_pid(pid(&child)).unwrap().id().clone();
+    let kept: LeaderId = serde_json::from_str(&serde_json::to_string(&id).unwrap()).unwrap();
+    assert_eq!(Leader::reidentify(&kept).unwrap().id(), &id);
+    for other in [
+        LeaderId {
+            start_time: id.start_time + 1,
+            ..id.clone()
+        },
+        LeaderId {
+            boot_id: "another".to_owned(),
+            ..id.clone()
+        },
+        LeaderId {
+            pidfd_inode: id.pidfd_inode.map(|inode| inode + 1),
+            start_time: 1,
+            ..id.clone()
+        },
+    ] {
+        assert!(
+            matches!(Leader::reidentify(&other), Err(LeaderError::Gone)),
+            "{other:?}"
+        );
+    }
+    end(child);
+    assert!(matches!(Leader::reidentify(&id), Err(LeaderError::Gone)));
+}
+
+#[test]
+fn its_parent_is_found_and_who_changed_its_uid_is_not_root() {
+    let child = Command::new("/bin/sleep")
+        .arg("60")
+        .uid(0x7000_00b1)
+        .spawn()
+        .expect("this test needs root to run a process as another user");
+    let leader = Leader::from_pid(pid(&child)).unwrap();
+    assert!(!leader.is_root().unwrap() && leader.has_given_root_away().unwrap());
+    let parent = leader.parent().unwrap().unwrap();
+    assert_eq!(parent.id().pid, i32::try_from(std::process::id()).unwrap());
+    assert!(parent.is_root().unwrap(), "this test needs root");
+    assert!(!parent.has_given_root_away().unwrap());
+    end(child);
+    assert!(matches!(leader.parent(), Err(LeaderError::Gone)));
+}
+
+#[tokio::test]
+async fn the_end_of_a_process_wakes_who_waits_for_it() {
+    let mut child = sleeper();
+    let exit = Leader::from_pid(pid(&child)).unwrap().watch().unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(50), exit.ended()).await;
+    assert!(early.is_err());
+    child.kill().unwrap();
+    tokio::time::timeout(Duration::from_secs(5), exit.ended())
+        .await
+        .unwrap()
+        .unwrap();
+    child.wait().unwrap();
+    exit.ended().await.unwrap();
+}
