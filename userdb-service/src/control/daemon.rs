@@ -85,8 +85,10 @@ pub(super) struct Daemon {
     pub(super) ending: RefCell<BTreeSet<Login>>,
     /// Lingering logins whose processes are waited for.
     pub(super) awaited: RefCell<BTreeSet<Login>>,
-    /// The registry's next deadline may have changed.
-    pub(super) deadline_moved: Notify,
+    /// The registry's next deadline is sooner than the one that is waited for.
+    deadline_moved: Notify,
+    /// That one.
+    deadline: Cell<Option<Boottime>>,
     pub(super) burst: RefCell<Burst>,
     /// Memory can be given back.
     pub(super) burst_is_over: Notify,
@@ -218,6 +220,7 @@ impl Daemon {
             ending: RefCell::default(),
             awaited: RefCell::default(),
             deadline_moved: Notify::new(),
+            deadline: Cell::new(None),
             burst: RefCell::default(),
             burst_is_over: Notify::new(),
             settled: Notify::new(),
@@ -236,6 +239,7 @@ impl Daemon {
     async fn keep_time(self: Rc<Self>) {
         loop {
             let deadline = self.registry.borrow().next_deadline();
+            self.deadline.set(deadline);
             match deadline {
                 Some(deadline) => {
                     let wait = deadline.since(Boottime::now());
@@ -247,6 +251,20 @@ impl Daemon {
             if !effects.is_empty() {
                 self.carry_out(effects);
             }
+        }
+    }
+
+    /// The registry has changed. Where its next deadline has become later, the one that is waited for finds nothing to do.
+    pub(super) fn keep_deadline(&self) {
+        let waits_for = self.deadline.get();
+        let is_sooner = |next| waits_for.is_none_or(|waits_for| next < waits_for);
+        if self
+            .registry
+            .borrow()
+            .next_deadline()
+            .is_some_and(is_sooner)
+        {
+            self.deadline_moved.notify_one();
         }
     }
 

@@ -177,7 +177,7 @@ impl Daemon {
         if self.burst.borrow_mut().is_over(now) {
             self.burst_is_over.notify_one();
         }
-        self.deadline_moved.notify_one();
+        self.keep_deadline();
         self.settled.notify_waiters();
     }
 

@@ -269,8 +269,12 @@ impl Daemon {
     }
 
     fn removed(&self, login: &Login) {
-        self.rights.borrow_mut().on_disk.remove(login);
-        self.room.notify_one();
+        let mut rights = self.rights.borrow_mut();
+        rights.on_disk.remove(login);
+        // Who begins to wait looks for room by himself.
+        if !rights.waiting.is_empty() {
+            self.room.notify_one();
+        }
     }
 
     fn not_stale_any_more(&self, login: &Login, stale: &mut bool) {
