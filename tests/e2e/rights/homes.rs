@@ -276,12 +276,24 @@ fn while_the_skeleton_does_not_answer_homes_go_without_and_neither_logins_nor_a_
     // Of the five seconds that PAM waits three are for the skeleton: a loaded machine needs more than the others.
     node.sh("sed -i 's/pam_teleport.so/& timeout=30/' /etc/pam.d/sshd")
         .must();
+    let settled = |login: &str| node.login(login).service("sshd").roles("settled");
+    settled("horst").run().ran.must();
     let mut server = rig::hang(&node, "/etc/skel", "0");
-    let ended = node
-        .login("hubert")
-        .service("sshd")
-        .command("stat -c '%U %a' . && ls -A")
-        .run();
+    let ended = std::thread::scope(|scope| {
+        // As many as there are threads for the disk of such homes.
+        let new: Vec<_> = (0..16)
+            .map(|n| scope.spawn(move || settled(&format!("horst{n}")).run()))
+            .collect();
+        let ended = node
+            .login("hubert")
+            .service("sshd")
+            .command("stat -c '%U %a' . && ls -A")
+            .run();
+        new.into_iter()
+            .for_each(|one| assert_eq!(one.join().unwrap().ran.status, 0));
+        ended
+    });
+    let present = settled("horst").command("pwd").run();
     node.run(&["systemctl", "restart", "teleport-sessiond"])
         .must();
     node.sh("pkill -KILL -f 'teleport-chil[d] hang' && umount /etc/skel")
@@ -289,6 +301,7 @@ fn while_the_skeleton_does_not_answer_homes_go_without_and_neither_logins_nor_a_
     let _ = server.wait();
     node.sh("sed -i 's/ timeout=30//' /etc/pam.d/sshd").must();
     assert_eq!(ended.must_write(), "hubert 700");
+    assert_eq!(present.must_write(), "/home/horst", "{present:?}");
     let told = journal.lines(&["-u", "teleport-sessiond"]);
     let lacks = |line: &&String| line.contains("hubert lacks all of /etc/skel");
     assert_eq!(told.iter().filter(lacks).count(), 1, "{told:?}");

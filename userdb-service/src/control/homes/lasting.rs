@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(60);
 /// When all wait for a disk that does not answer, nobody is sent after them.
 static THREADS: Aside = Aside::new(16);
+/// What copies the skeleton into them. Others than those above: where it is the skeleton that hangs, homes do not.
+static COPYING: Aside = Aside::new(4);
 
 #[derive(Serialize, Deserialize)]
 struct Mark {
@@ -62,14 +64,17 @@ impl Homes {
         let Found::New(homes, home) = found else {
             return Ok(Provided::Present);
         };
-        let home = fill(&THREADS, tenant, home).await;
+        let home = fill(&COPYING, tenant, home).await;
         let homes = aside(base, tenant, {
             let base = base.to_owned();
             move |tenant, wanted| {
-                let home = home.map_or_else(|| homes.begin(tenant), Ok)?;
+                let home = match home {
+                    Some(home) => home,
+                    None => homes.begin_if_wanted(tenant, wanted)?,
+                };
                 homes.mark(tenant, wanted)?;
                 // By now somebody else may be making it.
-                if !wanted() {
+                if !wanted() || !homes.is_begun(tenant, &home) {
                     return Err(HomeError::TooSlow(base));
                 }
                 homes.finish(tenant, home)?;
@@ -106,7 +111,7 @@ impl Homes {
                 });
             }
             None => {
-                let home = self.begin(tenant)?;
+                let home = self.begin_if_wanted(tenant, wanted)?;
                 return Ok(Found::New(self, home));
             }
         }
@@ -117,6 +122,18 @@ impl Homes {
             None => self.mark(tenant, wanted)?,
         }
         Ok(Found::Present)
+    }
+
+    /// Who comes late must not throw away what somebody has begun since.
+    fn begin_if_wanted(
+        &self,
+        tenant: &Tenant<'_>,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<OwnedFd, HomeError> {
+        match wanted() {
+            true => self.begin(tenant),
+            false => Err(HomeError::TooSlow(self.path.clone())),
+        }
     }
 
     /// Whose the home of `name` is. One whose mark cannot be read is nobody's.
@@ -211,4 +228,34 @@ async fn aside<T: Send + 'static>(
     });
     done.await
         .unwrap_or_else(|| Err(HomeError::TooSlow(base.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::ids::Uid;
+    use crate::policy::names::Login;
+
+    #[test]
+    fn who_comes_late_neither_takes_away_what_was_begun_since_nor_names_what_is_not_its_own() {
+        let base = std::env::temp_dir().join(format!("lasting-{}", std::process::id()));
+        std::fs::create_dir_all(&base).unwrap();
+        let homes = || Homes::open(&base, Janitor::default()).expect("this test needs root");
+        let (login, uid) = (Login::try_from("zed"), Uid::try_from(0x7000_0205));
+        let (login, uid) = (login.unwrap(), uid.unwrap());
+        let tenant = Tenant {
+            login: &login,
+            uid,
+            gid: uid.into(),
+            teleport_user: "ann",
+        };
+        let begun = homes().begin(&tenant).unwrap();
+        let late = homes().find_lasting(&tenant, &|| false);
+        assert!(matches!(late, Err(HomeError::TooSlow(_))));
+        assert!(homes().is_begun(&tenant, &begun));
+        // It was late before it could see that it is.
+        homes().begin(&tenant).unwrap();
+        assert!(!homes().is_begun(&tenant, &begun));
+        std::fs::remove_dir_all(&base).unwrap();
+    }
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::{RenameFlags, renameat2};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::fcntl::{AtFlags, RenameFlags, renameat2};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use tokio::time::timeout;
 use tracing::warn;
@@ -64,6 +64,19 @@ impl Homes {
                 .map_err(|e| self.io("changing the owner of what is in", &new, e))?;
         }
         Ok(home)
+    }
+
+    /// Whether a home that was begun still has the name under which it was: who comes after throws it away.
+    pub(super) fn is_begun(&self, tenant: &Tenant<'_>, home: &OwnedFd) -> bool {
+        let named = fstatat(
+            &self.folder,
+            new(tenant).as_str(),
+            AtFlags::AT_SYMLINK_NOFOLLOW,
+        );
+        let same = |named: FileStat, home: FileStat| {
+            (named.st_dev, named.st_ino) == (home.st_dev, home.st_ino)
+        };
+        matches!((named, fstat(home)), (Ok(named), Ok(home)) if same(named, home))
     }
 
     /// Gives a home that was begun to its tenant, and its name to it.
