@@ -171,6 +171,31 @@ fn a_lying_module_is_at_most_believed_about_the_login_it_lies_about() {
 }
 
 #[test]
+fn a_user_of_others_goes_on_though_what_sudoers_includes_is_on_a_disk_that_hangs() {
+    let node = node_alone();
+    let module = Module::asked_on(&node);
+    node.sh("cp -a /etc/sudoers /etc/sudoers.before && mkdir -p /srv/sudoers && echo '@includedir /srv/sudoers' >>/etc/sudoers")
+        .must();
+    let mut server = rig::hang(&node, "/srv/sudoers", "0");
+    let ended = node.login("toyuser").service("sshd").command("true").run();
+    let stranger = node.login("rosalind").service("sshd").command("true").run();
+    node.sh("pkill -KILL -f 'teleport-chil[d] hang' && umount -l /srv/sudoers")
+        .must();
+    let _ = server.wait();
+    node.sh("mv /etc/sudoers.before /etc/sudoers").must();
+    assert_eq!(ended.code("account"), Some("SUCCESS"), "{ended:?}");
+    assert_eq!(
+        stranger.code("account"),
+        Some("PERM_DENIED"),
+        "{stranger:?}"
+    );
+    let told = stranger.messages().join(" ");
+    assert!(told.contains("the host"), "{told}");
+    drop(module);
+    everybody_else_logs_in(&node);
+}
+
+#[test]
 fn a_daemon_that_is_killed_in_the_middle_of_a_lookup_leaves_no_worker() {
     let node = node_alone();
     let module = Module::asked_on(&node);

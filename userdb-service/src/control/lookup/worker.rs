@@ -119,6 +119,8 @@ struct Host {
     homes: Homes,
     sudoers: Scanner,
     passwd: LocalUsers,
+    /// It could be read once, so that it probably can again.
+    is_quick: bool,
 }
 
 /// What is asked for, by kind.
@@ -136,6 +138,7 @@ impl Worker {
                 homes: Homes::default(),
                 sudoers: Scanner::new(),
                 passwd: LocalUsers::new(local_users::PASSWD),
+                is_quick: false,
             },
         }
     }
@@ -148,7 +151,10 @@ impl Worker {
         let Worker { asker, host } = self;
         let candidates = Candidates::of(&request.questions);
         let mut results = Results::default();
-        // What is on local file systems, read while others think of their answers.
+        // What is quickly read, read while others think of their answers. What sudoers includes may be on a disk that hangs,
+        // and keeps those who exist waiting then. So the first time, which is each time after a hang, it is read
+        // when they have their answers.
+        let is_quick = host.is_quick;
         let mut local = None;
         let mut blamed = BTreeSet::from(["files".to_owned()]);
         let answers = match asker.read_services() {
@@ -156,11 +162,16 @@ impl Worker {
                 let heard = asker.ask(
                     &request.questions,
                     &mut |service| match blamed.insert(service.to_owned()) {
-                        true => progress(&Reply::Asking(service.to_owned())),
+                        true => progress(&Reply::Asking(match service {
+                            "systemd" if is_quick => "systemd or the host".to_owned(),
+                            _ => service.to_owned(),
+                        })),
                         false => Ok(()),
                     },
                     &mut || {
-                        local.get_or_insert_with(|| host.local(request, &candidates));
+                        if is_quick && local.is_none() {
+                            local = Some(host.local(request, &candidates));
+                        }
                     },
                 )?;
                 results.not_installed = heard.not_installed;
@@ -192,6 +203,7 @@ impl Worker {
                 host.local(request, &candidates)
             }
         };
+        host.is_quick = local.is_ok();
         // Homes may be on a server that hangs.
         if let Some(base) = &request.home_base {
             progress(&Reply::Asking(base.clone()))?;
