@@ -94,6 +94,18 @@ fn the_control_plane_has_four_capabilities_and_no_network() {
     assert_ne!(network(&node, &pid), network(&node, "1"));
 }
 
+/// What is written to a tmpfs counts for who has written it, also when that belongs to somebody else: the daemon was killed
+/// for the skeletons in the homes of a few dozen users.
+#[test]
+fn the_skeletons_of_all_ephemeral_homes_together_leave_the_control_plane_memory() {
+    let node = node();
+    let bytes = |command: &[&str]| -> u64 { node.run(command).must().trim().parse().unwrap() };
+    let unit = "teleport-sessiond.service";
+    let most = bytes(&["systemctl", "show", "-P", "MemoryMax", unit]);
+    let homes = bytes(&["findmnt", "-bno", "SIZE", "/run/teleport-userdb/home"]);
+    assert!(most > homes + homes / 4, "{most} {homes}");
+}
+
 /// A command in the mount namespace of a process, as uid 0 without any capability.
 #[track_caller]
 fn inside(machine: &Machine, pid: &str, command: &[&str]) -> Ran {
