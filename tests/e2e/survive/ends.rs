@@ -74,6 +74,59 @@ fn nobody_else_can_close_a_session_nor_take_its_handle() {
     assert!(!is_known(&node, "edda") && !has_sudo(&node, "edda"));
 }
 
+/// One process that asks what it is given, each method with its parameters, over one connection; an answer a line.
+const ONE_BY_ONE: &str = r#"my $registry = IO::Socket::UNIX->new(Peer => "/run/teleport-userdb/sessions") or die; $/ = "\0"; $\ = "\n";
+    while (my ($method, $parameters) = splice @ARGV, 0, 2) {
+        syswrite $registry, qq({"method":"com.goteleport.Sessions.$method","parameters":$parameters}\0);
+        chomp(my $answer = <$registry>); print $answer;
+    }"#;
+
+#[test]
+fn a_process_that_opens_what_it_has_closed_or_something_else_beside_gets_a_session_of_its_own() {
+    let node = node_alone();
+    let (over, other) = (
+        "6fa459ea-ee8a-4ca4-894e-db77e160355f",
+        "6fa459ea-ee8a-4ca4-894e-db77e1603560",
+    );
+    let asks = |login: &str, handle: &str| {
+        let request = json!({
+            "login": login, "service": "sshd", "undecodable": [], "session": handle,
+            "environment": {
+                "TELEPORT_LOGIN": login, "TELEPORT_USERNAME": "alice", "TELEPORT_ROLES": "admin"
+            },
+        });
+        request.to_string()
+    };
+    let ran = node.run(&[
+        "perl",
+        "-MIO::Socket::UNIX",
+        "-e",
+        ONE_BY_ONE,
+        "Reserve",
+        &asks("ebba", over),
+        "Close",
+        &json!({"session": over}).to_string(),
+        // While the registry still waits for this process to end.
+        "Open",
+        &asks("ebba", over),
+        "Open",
+        &asks("edna", other),
+    ]);
+    let answers: Vec<Value> = ran
+        .must()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_default())
+        .collect();
+    let session = |index: usize| answers[index]["parameters"]["admission"]["session"].as_str();
+    assert_eq!(answers.len(), 4, "{ran}");
+    assert_eq!(session(0), Some(over), "{ran}");
+    assert!(session(2).is_some_and(|handle| handle != over), "{ran}");
+    assert_eq!(session(3), Some(other), "{ran}");
+    node.within(SOON, "both have ended with their process", |node| {
+        !is_known(node, "ebba") && !is_known(node, "edna")
+    });
+}
+
 #[test]
 fn a_forwarding_child_that_its_user_has_stopped_does_not_outlive_its_parent_in_the_registry() {
     let node = node_alone();

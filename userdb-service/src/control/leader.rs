@@ -173,17 +173,18 @@ impl Leader {
         Some(self.parent_then).filter(|pid| *pid > 1)
     }
 
-    /// Something to wait on for its end. At most one per leader: a second is refused by the kernel.
+    /// Something to wait on for its end. Each time another one: a process may lead several sessions.
     ///
     /// # Errors
     /// The descriptor cannot be watched (out of memory or of watches).
     pub fn watch(&self) -> io::Result<Exit> {
-        let pidfd = Arc::clone(&self.pidfd);
-        // SAFETY: the descriptor is owned by an Arc that the AsyncFd keeps, and nothing takes it out:
-        // it stays open, and the same, until the AsyncFd is dropped.
-        unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }
-            .map(Exit)
-            .map_err(io::Error::from)
+        match Exit::of(Arc::clone(&self.pidfd)) {
+            // The kernel watches a descriptor once, but each copy of it.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Exit::of(Arc::new(self.pidfd.try_clone()?))
+            }
+            watched => watched,
+        }
     }
 
     /// Its parent, to be watched beside it; `None` if that is init or nobody, who never ends.
@@ -254,6 +255,14 @@ impl Leader {
 pub struct Exit(AsyncFd<Arc<OwnedFd>>);
 
 impl Exit {
+    fn of(pidfd: Arc<OwnedFd>) -> io::Result<Exit> {
+        // SAFETY: the descriptor is owned by an Arc that the AsyncFd keeps, and nothing takes it out:
+        // it stays open, and the same, until the AsyncFd is dropped.
+        unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }
+            .map(Exit)
+            .map_err(io::Error::from)
+    }
+
     /// Whether the process has ended, now and without waiting.
     ///
     /// # Errors

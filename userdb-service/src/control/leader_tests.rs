@@ -138,6 +138,19 @@ fn its_parent_is_found_and_who_changed_its_uid_is_not_root() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_process_is_told_to_each_of_its_sessions() {
+    let child = sleeper();
+    let leader = Leader::from_pid(pid(&child)).unwrap();
+    let [first, second, third] = [(); 3].map(|()| leader.watch().unwrap());
+    // One that is over takes nothing from the others.
+    drop(first);
+    end(child);
+    let ended = async { tokio::try_join!(second.ended(), third.ended()) };
+    let ended = tokio::time::timeout(Duration::from_secs(30), ended).await;
+    ended.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn the_end_of_a_process_wakes_who_waits_for_it() {
     let mut child = sleeper();
     let exit = Leader::from_pid(pid(&child)).unwrap().watch().unwrap();
