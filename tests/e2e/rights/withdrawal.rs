@@ -160,6 +160,42 @@ fn of_many_who_end_at_once_none_keeps_sudo_on_a_slow_disk() {
     assert!(left.is_empty(), "there after the logout: {left:?}");
 }
 
+#[test]
+fn who_is_granted_a_file_while_an_earlier_one_is_removed_keeps_it_when_others_come() {
+    let node = node_alone();
+    let session = |login: &str, holds: &[&str]| {
+        let login = node.login(login).roles("admin");
+        let mut login = holds.iter().fold(login, |login, at| login.hold(at)).start();
+        login.reach(holds[0]);
+        login
+    };
+    let has_file = || {
+        node.sh("test -e /etc/sudoers.d/teleport-w-again")
+            .succeeded()
+    };
+    // On a loaded machine the grant may come too late to be one.
+    let granted = (0..10).any(|_| {
+        let mut busy = session("w-busy", &["open"]);
+        let mut first = session("w-again", &["open"]);
+        let mut second = session("w-again", &["account", "open"]);
+        let stalled = Stalled::disk_of(&node, Duration::from_millis(150));
+        for login in [&mut busy, &mut first, &mut second] {
+            login.go_on();
+            // The removal of the first is still waited for when the next one opens.
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        let granted = second.try_reach("open") && has_file();
+        drop(stalled);
+        let third = session("w-again", &["account"]);
+        assert!(!granted || has_file(), "taken away by the third");
+        for login in [busy, first, second, third] {
+            login.finish();
+        }
+        granted
+    });
+    assert!(granted);
+}
+
 /// Waits until the daemon has seen that the folder is another one, and another daemon than `before` is there.
 #[track_caller]
 fn must_start_anew(node: &Machine, journal: &Journal, before: &str) {

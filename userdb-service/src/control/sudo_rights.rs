@@ -270,7 +270,10 @@ impl Daemon {
 
     fn removed(&self, login: &Login) {
         let mut rights = self.rights.borrow_mut();
-        rights.on_disk.remove(login);
+        // What has been granted meanwhile is written after it.
+        if !self.registry.borrow().has_sudoers(login) {
+            rights.on_disk.remove(login);
+        }
         // Who begins to wait looks for room by himself.
         if !rights.waiting.is_empty() {
             self.room.notify_one();
