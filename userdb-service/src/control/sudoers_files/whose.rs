@@ -33,6 +33,8 @@ pub(super) struct Mark {
     pub(super) inode: Inode,
     changed: (i64, i64),
     size: i64,
+    /// Before Linux 6.13 a second name given within the same tick is seen by this alone.
+    links: u64,
 }
 
 impl Mark {
@@ -41,6 +43,7 @@ impl Mark {
             inode: Inode::of(stat),
             changed: (stat.st_ctime, stat.st_ctime_nsec),
             size: stat.st_size,
+            links: stat.st_nlink,
         }
     }
 }
