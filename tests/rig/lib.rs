@@ -7,6 +7,7 @@
 mod command;
 mod etc;
 mod hanging;
+mod heir;
 mod image;
 mod journal;
 mod login;
@@ -19,6 +20,7 @@ mod trouble;
 pub use command::Ran;
 pub use etc::Etc;
 pub use hanging::hang;
+pub use heir::takes_pid;
 pub use image::{Suite, image_with};
 pub use journal::Journal;
 pub use login::{Ended, Event, Login, LoginBuilder};

@@ -1,7 +1,7 @@
 //! Ends of a session that take more than a process that closes or dies: handles of others, processes that
 //! change sides, services that stop for good.
 
-use rig::Machine;
+use rig::{Machine, takes_pid};
 use serde_json::{Value, json};
 
 use crate::{SESSIOND, SOON, admin, has_sudo, is_known, listed, main_pid, node_alone};
@@ -257,17 +257,4 @@ fn whoever_has_the_pid_of_a_dead_leader_inherits_nothing() {
         assert_eq!(comm.must(), "sleep", "the heir of the PID lives");
         let _ = node.run(&["kill", "-KILL", &pid]);
     }
-}
-
-/// Starts root's `sleep` under this very PID: the kernel is told which one it gave last.
-#[track_caller]
-fn takes_pid(node: &Machine, pid: &str) {
-    let before: u32 = pid.parse::<u32>().expect("a PID") - 1;
-    // /proc/sys of a container is read-only; a /proc of its own is not.
-    let take = format!(
-        "mount -t proc proc /mnt && until [ \"$!\" = {pid} ]; do \
-         [ -z \"$!\" ] || kill $!; echo {before} >/mnt/sys/kernel/ns_last_pid; sleep 1000 >/dev/null 2>&1 & done"
-    );
-    node.run(&["timeout", "20", "unshare", "--mount", "sh", "-c", &take])
-        .must();
 }

@@ -53,7 +53,7 @@ const OTHER_ROOTS: [(&[&str], &str); 5] = [
 ];
 
 /// What a Teleport child would ask for `login`.
-fn reservation(login: &str) -> Value {
+pub(crate) fn reservation(login: &str) -> Value {
     json!({
         "login": login, "service": "teleport", "undecodable": [],
         "environment": {"TELEPORT_LOGIN": login, "TELEPORT_USERNAME": "mallory", "TELEPORT_ROLES": "warden"},

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use rig::Machine;
+use rig::{Journal, Machine, takes_pid};
 
+use crate::admission::reservation;
 use crate::{answer, call_inside, is_gone, node_alone, sessions};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -108,4 +109,31 @@ fn without_so_peerpidfd_live_sessions_survive_a_restart_of_the_registry() {
     assert_eq!(sessions(&node, "flora").len(), 1);
     login.finish().ran.must();
     assert!(is_gone(&node, "flora"));
+}
+
+/// A caller that asks and ends while nobody answers.
+const ASKS_AND_ENDS: &str = r#"my $registry = IO::Socket::UNIX->new(Peer => "/run/teleport-userdb/sessions") or die;
+    syswrite $registry, qq({"method":"com.goteleport.Sessions.Reserve","parameters":$ARGV[0]}\0); print $$;"#;
+
+#[test]
+fn without_so_peerpidfd_who_has_the_pid_of_a_caller_that_has_ended_leads_nothing() {
+    let node = node_alone();
+    let _old = OldKernel::on(&node);
+    let daemon = node.run(&["systemctl", "show", "-P", "MainPID", "teleport-sessiond"]);
+    let daemon = daemon.must().to_owned();
+    let journal = Journal::now(&node);
+    node.run(&["kill", "-STOP", &daemon]).must();
+    let asks = ["perl", "-MIO::Socket::UNIX", "-e", ASKS_AND_ENDS];
+    let asked = reservation("fabia").to_string();
+    let pid = node.run(&[&asks[..], &[&asked]].concat()).must().to_owned();
+    takes_pid(&node, &pid);
+    node.run(&["kill", "-CONT", &daemon]).must();
+    node.within(SOON, "the caller is refused", |_| {
+        let lines = journal.lines(&["-u", "teleport-sessiond"]);
+        lines.iter().any(|line| line.contains("caller ended"))
+    });
+    assert!(sessions(&node, "fabia").is_empty() && is_gone(&node, "fabia"));
+    let comm = node.sh(&format!("cat /proc/{pid}/comm"));
+    assert_eq!(comm.must(), "sleep", "the heir of the PID lives");
+    let _ = node.run(&["kill", "-KILL", &pid]);
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
 use super::leader;
-use super::proc_files::{self, read_at};
+use super::proc_files;
 
 /// What a user namespace makes of IDs. One that was made with all users mapped to themselves has our `uid_map`; whoever
 /// makes such a one seldom thinks of the others.
@@ -71,25 +71,20 @@ impl From<io::Error> for NotAdmitted {
     }
 }
 
-/// Looks at the peer of a connection: `uid` and `pid` from SO_PEERCRED, `pidfd` from SO_PEERPIDFD
-/// where the kernel has it.
+/// Looks at the peer of a connection: `uid` and `pid` from SO_PEERCRED, and its `pidfd`. Who has none has ended, and its
+/// PID may be another process's by now.
 ///
 /// # Errors
 /// The first condition that the peer fails.
 pub fn admit(uid: u32, pid: Option<i32>, pidfd: Option<&OwnedFd>) -> Result<(), NotAdmitted> {
     let pid = numbers(uid, pid)?;
+    let pidfd = pidfd.ok_or(NotAdmitted::Gone)?;
     let own = own_maps().map_err(NotAdmitted::Unknown)?;
-    let maps = |read: &dyn Fn(&str) -> io::Result<String>| match own {
-        Some(_) => maps(read).map(Some),
-        None => Ok(None),
-    };
-    let Some(pidfd) = pidfd else {
-        let folder = proc_files::folder(pid)?;
-        let read = |file: &str| read_at(&folder, file);
-        return judge(&read("status")?, &maps(&read)?, own);
-    };
     let read = |file: &str| proc_files::read(&format!("/proc/{pid}/{file}"));
-    let maps = maps(&read)?;
+    let maps = match own {
+        Some(_) => Some(maps(&read)?),
+        None => None,
+    };
     let told = proc_files::fdinfo(pidfd.as_fd())?;
     let status = match proc_files::field(&told, PIDS) {
         Some(_) => None,
@@ -208,7 +203,7 @@ mod tests {
     #[test]
     fn this_process_is_admitted_and_one_that_has_ended_is_not() {
         let own = i32::try_from(std::process::id()).unwrap();
-        admit(0, Some(own), None).unwrap();
+        assert!(matches!(admit(0, Some(own), None), Err(NotAdmitted::Gone)));
         let pidfd = pidfd_of(own);
         admit(0, Some(own), Some(&pidfd)).unwrap();
         // Another process than the number says.
@@ -256,13 +251,13 @@ mod tests {
                 .trim()
                 .parse()
                 .unwrap_or(i32::try_from(pid).unwrap());
-            let refusals = [None, Some(&pidfd_of(inside))]
-                .map(|pidfd| admit(0, Some(inside), pidfd).unwrap_err().to_string());
+            let pidfd = pidfd_of(inside);
+            let refusal = admit(0, Some(inside), Some(&pidfd))
+                .unwrap_err()
+                .to_string();
             drop(outer.stdin.take());
             outer.wait().unwrap();
-            for refusal in refusals {
-                assert!(refusal.contains(refused), "{flags:?}: {refusal}");
-            }
+            assert!(refusal.contains(refused), "{flags:?}: {refusal}");
         }
     }
 }

@@ -77,16 +77,12 @@ pub struct Leader {
 }
 
 impl Leader {
-    /// The peer of a connection: by its pidfd where the kernel has given one, else by its PID, which
-    /// [`admit`](super::admission::admit) has compared with that of the pidfd.
+    /// The peer of a connection: by its pidfd, whose PID [`admit`](super::admission::admit) has compared with `pid`.
     ///
     /// # Errors
     /// [`LeaderError::Gone`] if the peer has ended.
     pub fn of_peer(pid: i32, pidfd: Option<&Arc<OwnedFd>>) -> Result<Leader, LeaderError> {
-        match pidfd {
-            Some(pidfd) => Leader::identified(pidfd.clone(), pid),
-            None => Leader::from_pid(pid),
-        }
+        Leader::identified(pidfd.ok_or(LeaderError::Gone)?.clone(), pid)
     }
 
     /// The process that has this PID now.

@@ -3,9 +3,9 @@
 //! What stands in them is read elsewhere.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
@@ -20,16 +20,8 @@ const RECORD: usize = 1 << 10;
 /// # Errors
 /// As the kernel says; ENOENT or ESRCH of a process that is no more.
 pub(super) fn read(path: &str) -> io::Result<String> {
-    read_at(AT_FDCWD, path)
-}
-
-/// The text of the file `name` in `folder`.
-///
-/// # Errors
-/// Those of [`read`].
-pub(super) fn read_at(folder: impl AsFd, name: &str) -> io::Result<String> {
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let file = openat(folder, name, flags, Mode::empty())?;
+    let file = open(path, flags, Mode::empty())?;
     let mut text = Vec::with_capacity(FIRST);
     loop {
         if text.len() == text.capacity() {
@@ -63,21 +55,6 @@ pub(super) fn pid_in_fdinfo(fdinfo: &str) -> io::Result<i32> {
     field(fdinfo, "Pid:")
         .and_then(|pid| pid.trim().parse().ok())
         .ok_or_else(|| io::Error::other("a descriptor that is no pidfd"))
-}
-
-/// The folder of a process. It stays that process's: once opened, a reused PID cannot be meant.
-///
-/// # Errors
-/// Those of [`read`].
-pub(super) fn folder(process: impl std::fmt::Display) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let folder = openat(
-        AT_FDCWD,
-        format!("/proc/{process}").as_str(),
-        flags,
-        Mode::empty(),
-    )?;
-    Ok(folder)
 }
 
 #[cfg(test)]
