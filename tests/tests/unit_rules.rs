@@ -97,6 +97,7 @@ fn no_limit_switches_a_daemon_off_for_good() -> io::Result<()> {
         says(unit, "Service", "RestartSec", "100ms")?;
     }
     for unit in SOCKETS {
+        says(unit, "Unit", "StartLimitIntervalSec", "0")?;
         says(unit, "Socket", "TriggerLimitIntervalSec", "0")?;
         says(unit, "Socket", "RemoveOnStop", "yes")?;
     }
