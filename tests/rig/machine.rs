@@ -229,9 +229,10 @@ impl Machine {
                                 "-a",
                                 "--",
                                 "systemctl",
-                                "--failed",
-                                "--plain",
-                                "--no-legend",
+                                "status",
+                                "--state=failed",
+                                "--no-pager",
+                                "--lines=10",
                             ])
                             .output();
                         let failed =
