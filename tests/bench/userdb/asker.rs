@@ -5,6 +5,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
+
 use crate::Result;
 
 /// A call of a method of the interface, as bytes.
@@ -110,4 +112,9 @@ pub(crate) fn connect(path: &str) -> Result<UnixStream> {
     // A provider that says nothing for so long has lost; nothing here may hang.
     socket.set_read_timeout(Some(Duration::from_secs(20)))?;
     Ok(socket)
+}
+
+/// How long this thread has been running.
+pub(crate) fn ran() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }

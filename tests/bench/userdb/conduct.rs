@@ -8,7 +8,7 @@ use bench::{Rounds, compile, machine_line, write_section};
 use rig::{Machine, Suite};
 
 use crate::goals::{Hostile, Measured, page};
-use crate::{OUR_SOCKET, OURS, Result};
+use crate::{OUR_SOCKET, OURS, Result, lookups};
 
 /// Interleaved rounds of everything that is a ratio, for figures that may be published.
 const ROUNDS: usize = 7;
@@ -31,6 +31,15 @@ pub(crate) const SUBJECTS: [(&str, &str, &str); 4] = [
         "io.systemd.Multiplexer",
         "/run/systemd/userdb/io.systemd.Multiplexer",
     ),
+];
+
+const DYNAMIC_USER: &str = "bench-dynamic";
+const DROPPED_IN: &str = "bench-dropped-in";
+/// Whose names nss-systemd is asked for.
+pub(crate) const LOOKED_UP: [(&str, &str); 3] = [
+    ("a `DynamicUser=`", DYNAMIC_USER),
+    ("somebody dropped in", DROPPED_IN),
+    ("nobody", lookups::NOBODY),
 ];
 
 /// Loads: a word, what is asked, by how many connections, kept or fresh.
@@ -92,7 +101,7 @@ fn measure(rounds: usize) -> Result<String> {
             pss(node, &["systemd-userdbd", "systemd-userwork"])?,
         );
         measured.slowest_ms = slowest(node)?;
-        measured.nss = lookups(node, rounds)?;
+        measured.nss = presence(node, rounds)?;
         measured.hostile = hostile(node, rounds)?;
         Ok(())
     })?;
@@ -189,10 +198,11 @@ fn loads(node: &Machine, into: &mut Rounds, round: usize) -> Result {
                 node,
                 &["load", service, socket, what, connections, pace, "1000"],
             )?;
-            let [rate, p50, p99, max] = told[..] else {
+            let figures = ["rate", "p50", "p99", "max", "own"];
+            if told.len() != figures.len() {
                 return Err(format!("a load told {told:?}").into());
-            };
-            for (figure, value) in [("rate", rate), ("p50", p50), ("p99", p99), ("max", max)] {
+            }
+            for (figure, value) in figures.iter().zip(told) {
                 into.add(&format!("{load}: {figure} {subject}"), value);
             }
         }
@@ -252,13 +262,27 @@ fn slowest(node: &Machine) -> Result<f64> {
     Ok(slowest)
 }
 
-/// A lookup through nss-systemd of a name that nobody has, without userdbd: with our socket there, without, and with the
-/// floor's in its place.
-fn lookups(node: &Machine, rounds: usize) -> Result<Rounds> {
+/// Lookups through nss-systemd of names that are not ours, without userdbd: with our socket there, without, and with the floor's
+/// in its place.
+fn presence(node: &Machine, rounds: usize) -> Result<Rounds> {
     const STOPPED: [&str; 2] = ["systemd-userdbd.socket", "systemd-userdbd.service"];
     node.run(&[&["systemctl", "stop"], &STOPPED[..]].concat())
         .must();
     node.sh("cp /etc/nsswitch.conf /run/nsswitch && sed -i 's/^passwd:.*/passwd: systemd/' /etc/nsswitch.conf").must();
+    node.run(&[
+        "systemd-run",
+        "--unit=bench-dynamic",
+        "-pDynamicUser=yes",
+        &format!("-pUser={DYNAMIC_USER}"),
+        "sleep",
+        "infinity",
+    ])
+    .must();
+    node.run(&["mkdir", "-p", "/etc/userdb"]).must();
+    node.write(
+        &format!("/etc/userdb/{DROPPED_IN}.user"),
+        &format!("{{\"userName\":\"{DROPPED_IN}\",\"uid\":1111111,\"gid\":1111111}}"),
+    );
     let mut taken = Rounds::default();
     let ours = "/run/bench-ours";
     node.run(&["mv", OUR_SOCKET, ours]).must();
@@ -274,14 +298,19 @@ fn lookups(node: &Machine, rounds: usize) -> Result<Rounds> {
             if let Some(socket) = socket {
                 node.run(&["mv", socket, OUR_SOCKET]).must();
             }
-            let told = figures(node, &["lookups", "50000"]);
+            for (_, whose) in LOOKED_UP {
+                let told = figures(node, &["lookups", whose])?;
+                taken.add(&format!("{whose} {subject}"), told[0]);
+                taken.add(&format!("{whose} {subject}, own"), told[1]);
+            }
             if let Some(socket) = socket {
                 node.run(&["mv", OUR_SOCKET, socket]).must();
             }
-            taken.add(subject, told?[0]);
         }
     }
     node.run(&["mv", ours, OUR_SOCKET]).must();
+    node.run(&["systemctl", "stop", "bench-dynamic"]).must();
+    node.run(&["rm", "-r", "/etc/userdb"]).must();
     node.sh("cat /run/nsswitch >/etc/nsswitch.conf").must();
     node.run(&["systemctl", "start", STOPPED[0]]).must();
     Ok(taken)

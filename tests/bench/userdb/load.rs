@@ -10,7 +10,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::unistd::Pid;
 
 use crate::Result;
-use crate::asker::{What, ask, connect};
+use crate::asker::{What, ask, connect, ran};
 use crate::prepare::Changes;
 
 /// How long one sample takes, and each of the spans it is made of.
@@ -27,6 +27,7 @@ struct Sample {
     /// Where to go in turn; nowhere if it stays where it is put.
     processors: Vec<CpuSet>,
     began: Instant,
+    ran_before: Duration,
     span: Instant,
     times: Vec<u64>,
     /// Where the spans end in `times`, and how long they took.
@@ -34,15 +35,16 @@ struct Sample {
 }
 
 impl Sample {
-    fn begin(processors: Vec<CpuSet>) -> Sample {
+    fn begin(processors: Vec<CpuSet>) -> Result<Sample> {
         let now = Instant::now();
-        Sample {
+        Ok(Sample {
             processors,
             began: now,
+            ran_before: ran()?,
             span: now,
             times: Vec::with_capacity(1 << 18),
             spans: Vec::new(),
-        }
+        })
     }
 
     /// Adds the time of a request. False: enough for a sample.
@@ -79,18 +81,21 @@ impl Sample {
         best
     }
 
-    /// `requests/s p50 p99 max`, times in microseconds; the first two of the best span.
-    fn tell(mut self) {
+    /// `requests/s p50 p99 max own`, times in microseconds; the first two of the best span, the last one how long the asker
+    /// itself was running for each, on the average.
+    fn tell(mut self) -> Result {
+        let own = (ran()? - self.ran_before).as_secs_f64() * 1e6 / self.times.len() as f64;
         let Best { rate, middle } = self.best();
         self.times.sort_unstable();
         let at = |part: f64| self.times[((self.times.len() - 1) as f64 * part) as usize];
         let microseconds = |time: u64| time as f64 / 1e3;
         println!(
-            "{rate:.0} {:.2} {:.2} {:.2}",
+            "{rate:.0} {:.2} {:.2} {:.2} {own:.2}",
             microseconds(middle),
             microseconds(at(0.99)),
             microseconds(at(1.0))
         );
+        Ok(())
     }
 }
 
@@ -139,8 +144,7 @@ pub(crate) fn run(
         (many, "kept") => crowd(socket, &questions, what, many)?,
         _ => return Err("many fresh connections are not measured".into()),
     };
-    sample.tell();
-    Ok(())
+    sample.tell()
 }
 
 fn check(what: What, heard: &[u8]) -> Result {
@@ -169,7 +173,7 @@ fn measure(
     mut ask: impl FnMut(&[u8], &mut Vec<u8>) -> Result,
 ) -> Result<Sample> {
     let mut heard = Vec::new();
-    let mut sample = Sample::begin(processors()?);
+    let mut sample = Sample::begin(processors()?)?;
     for question in questions.iter().cycle() {
         let asked = Instant::now();
         ask(question, &mut heard)?;
@@ -193,7 +197,7 @@ fn crowd(path: &str, questions: &[Vec<u8>], what: What, connections: usize) -> R
         epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, at as u64))?;
         all.push((socket, Instant::now()));
     }
-    let mut sample = Sample::begin(Vec::new());
+    let mut sample = Sample::begin(Vec::new())?;
     let mut more = true;
     for (socket, asked) in &mut all {
         *asked = Instant::now();
@@ -238,7 +242,7 @@ pub(crate) fn list(service: &str, socket: &str, what: &str, users: &str, pace: &
     let users: usize = users.parse()?;
     let question = what.about(0, service);
     let mut piece = vec![0; 1 << 16];
-    let mut sample = Sample::begin(processors()?);
+    let mut sample = Sample::begin(processors()?)?;
     let mut more = true;
     while more {
         let mut socket = connect(socket)?;

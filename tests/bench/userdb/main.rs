@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         ["list", service, socket, what, users, pace] => {
             load::list(service, socket, what, users, pace)
         }
-        ["lookups", users] => lookups::run(users),
+        ["lookups", name] => lookups::run(name),
         ["crowd", kind, connections, uids] => crowd::run(kind, connections, uids),
         ["root", milliseconds] => hostile::root(milliseconds),
         _ => Err("usage: bench-userdb [short] (as root)".into()),
