@@ -124,7 +124,7 @@ fn measure(node: &Node, users: usize, form: &Form) -> Result<Measured> {
         for at in 0..SUBJECTS.len() {
             let index = (at + round) % SUBJECTS.len();
             let subject = SUBJECTS[index];
-            let serial = if subject == "script" {
+            let serial = if subject.starts_with("script") {
                 SERIAL_OF_THE_SCRIPT
             } else {
                 SERIAL

@@ -12,28 +12,35 @@ use rig::{Machine, Suite, boot_node};
 
 use crate::Result;
 
-/// Ours without a home, ours with an ephemeral home, useradd and userdel from pam_exec, the floor in C, and the floor that asks
-/// no name service about the login.
-pub(crate) const SUBJECTS: [&str; 5] = [
+/// Ours without a home, ours with an ephemeral home, useradd and userdel from pam_exec with pam_motd as documented and without it,
+/// the floor in C, and the floor that asks no name service about the login.
+pub(crate) const SUBJECTS: [&str; 6] = [
     "ours",
     "ours, with home",
     "script",
+    "script, no motd",
     "floor",
     "floor, asking nobody",
 ];
 
-/// In the manner of the script in Teleport's documentation of PAM, as it would have to be to work: account makes the user,
-/// the end of the session removes it. It does not write a sudoers file.
+/// Teleport's documentation of PAM has it in the account phase; the end of the session, of which that says nothing, removes the user.
+/// It does not write a sudoers file.
 const SCRIPT: &str = r#"#!/bin/sh
 case "$PAM_TYPE" in
 account)
-    id "$PAM_USER" >/dev/null 2>&1 ||
-        useradd -m -s /bin/bash -c "User $TELEPORT_USERNAME with roles $TELEPORT_ROLES created by Teleport." "$PAM_USER"
+    COMMENT="User $TELEPORT_USERNAME with roles $TELEPORT_ROLES created by Teleport."
+    id -u "$TELEPORT_LOGIN" >/dev/null 2>&1 || /sbin/useradd -m -c "$COMMENT" "$TELEPORT_LOGIN" 2>/tmp/pam.error
     ;;
-close_session) userdel -r "$PAM_USER" >/dev/null 2>&1 ;;
+close_session) /sbin/userdel -r "$PAM_USER" >/dev/null 2>&1 ;;
 esac
 exit 0
 "#;
+/// The documented stack, and the end. On Debian pam_motd runs what is in /etc/update-motd.d.
+const SCRIPT_STACK: &str = "account required pam_exec.so /usr/local/bin/useradd-script\n\
+                            session required pam_motd.so\n\
+                            session required pam_permit.so\n\
+                            session required pam_exec.so type=close_session /usr/local/bin/useradd-script\n";
+
 /// Everybody is to have a sudoers file, however many are on.
 const CONFIG: &str = "pam-services = [\"ours\"]\n\
                       [sudo]\nmax-files = 100000\n\
@@ -90,10 +97,10 @@ impl Node {
         let stack =
             |module: &str| format!("account required {module}\nsession required {module}\n");
         machine.write("/etc/pam.d/ours", &stack("pam_teleport.so"));
-        machine.write(
-            "/etc/pam.d/script",
-            &stack("pam_exec.so /usr/local/bin/useradd-script"),
-        );
+        machine.write("/etc/pam.d/script", SCRIPT_STACK);
+        let without_motd = SCRIPT_STACK.lines().filter(|line| !line.contains("motd"));
+        let without_motd: String = without_motd.map(|line| format!("{line}\n")).collect();
+        machine.write("/etc/pam.d/script-no-motd", &without_motd);
         machine.write("/etc/pam.d/floor", &stack("/usr/local/bin/pam_floor.so"));
         machine.write(
             "/etc/pam.d/floor-alone",
@@ -186,6 +193,7 @@ impl Node {
         let service = match subject {
             "ours, with home" => "ours",
             "floor, asking nobody" => "floor-alone",
+            "script, no motd" => "script-no-motd",
             other => other,
         };
         if service == "ours" {
