@@ -1,11 +1,16 @@
 //! What the module takes from the process it is loaded into: one environment variable, once, and the head of nsswitch.conf.
 
-use core::ffi::{CStr, c_int};
+use core::ffi::{CStr, c_char, c_int};
 use core::sync::atomic::{AtomicU8, Ordering};
 
 const SERVICE: &[u8] = b"com.goteleport.DynamicUser";
 /// What systemd-userdbd forbids its workers to ask, because asking it is their own work.
 const NSS_BY_USERDB: &[u8] = b"io.systemd.NameServiceSwitch";
+
+unsafe extern "C" {
+    /// As getenv, but finds nothing under AT_SECURE: a privileged program must not follow its caller's environment.
+    fn secure_getenv(name: *const c_char) -> *const c_char;
+}
 
 const UNKNOWN: u8 = 0;
 const ANSWERING: u8 = 1;
@@ -23,8 +28,7 @@ pub(crate) fn is_userdb_worker() -> bool {
     state() == USERDB_WORKER
 }
 
-/// Decided once: the environment may be changed by another thread while it is read. Not at all under AT_SECURE: a privileged
-/// program must not follow its caller's.
+/// Decided once: the environment may be changed by another thread while it is read.
 fn state() -> u8 {
     static STATE: AtomicU8 = AtomicU8::new(UNKNOWN);
     match STATE.load(Ordering::Relaxed) {
@@ -39,16 +43,12 @@ fn state() -> u8 {
 
 #[cold]
 fn state_by_environment() -> u8 {
-    // SAFETY: getauxval takes a number and reads what the kernel gave the process at its start.
-    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
-        return ANSWERING;
-    }
     // SAFETY: the name is NUL-terminated.
-    let value = unsafe { libc::getenv(c"SYSTEMD_BYPASS_USERDB".as_ptr()) };
+    let value = unsafe { secure_getenv(c"SYSTEMD_BYPASS_USERDB".as_ptr()) };
     if value.is_null() {
         return ANSWERING;
     }
-    // SAFETY: getenv gave a NUL-terminated string.
+    // SAFETY: secure_getenv gave a NUL-terminated string.
     let value = unsafe { CStr::from_ptr(value) };
     let names = |wanted| {
         let mut services = value.to_bytes().split(|&byte| byte == b':');

@@ -32,6 +32,33 @@ fn it_needs_libc_alone_has_glibcs_name_and_stays_loaded() {
         dynamic.contains("NODELETE") && dynamic.contains("BIND_NOW"),
         "{dynamic}"
     );
+    let wanted = tool("nm", &["--dynamic", "--undefined-only"]);
+    let not_of_glibc: Vec<&str> = wanted
+        .lines()
+        .filter(|line| !line.contains("@GLIBC_"))
+        .collect();
+    assert!(not_of_glibc.is_empty(), "{not_of_glibc:?}");
+}
+
+#[test]
+fn it_is_code_and_data_never_both_and_nothing_runs_when_it_is_loaded() {
+    let headers = tool("readelf", &["--program-headers", "--wide"]);
+    let rights = |kind| -> Vec<String> {
+        let words = headers.lines().map(str::split_whitespace);
+        words
+            .map(|words| words.collect::<Vec<_>>())
+            .filter(|words| words.first() == Some(&kind))
+            // Behind a type, an offset, two addresses and two sizes, before the alignment.
+            .map(|words| words[6..words.len() - 1].concat())
+            .collect()
+    };
+    assert_eq!(rights("LOAD"), ["RE", "RW"], "{headers}");
+    assert_eq!(rights("GNU_STACK"), ["RW"], "{headers}");
+    assert_eq!(rights("GNU_RELRO"), ["R"], "{headers}");
+    let dynamic = tool("readelf", &["--dynamic", "--wide"]);
+    for tag in ["INIT", "FINI", "TEXTREL"] {
+        assert!(!dynamic.contains(tag), "{dynamic}");
+    }
 }
 
 #[test]
