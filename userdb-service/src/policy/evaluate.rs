@@ -10,6 +10,7 @@ use super::desk::Desk;
 use super::names::{Alias, Login, MAX_GIVEN, check_given, is_invisible};
 use super::plan::{Grants, Home, Plan, SharedLogins};
 use super::protected::{is_role_group, protection};
+use super::quoting::quoted;
 use super::repair::repair;
 use super::rights::rights;
 use super::trace::Trace;
@@ -48,7 +49,7 @@ fn steps<'a>(
 ) -> Result<Decision, Refusal> {
     if !config.pam_services.contains(&request.service) {
         trace.say("pam-services", || {
-            format!("{} is not one of ours", sentences::quoted(&request.service))
+            format!("{} is not one of ours", quoted(&request.service))
         });
         return Ok(Decision::NotOurs);
     }
@@ -67,9 +68,9 @@ fn steps<'a>(
         trace.say("login exists elsewhere", || {
             format!(
                 "{} is UID {} of {}",
-                sentences::quoted(given),
+                quoted(given),
                 user.uid,
-                sentences::quoted(&user.source)
+                quoted(&user.source)
             )
         });
         return Ok(Decision::Foreign);
@@ -163,7 +164,7 @@ fn login_of(config: &Config, given: &str, trace: &mut Trace) -> Result<Login, Re
     }
     let login = repair(given).map_err(|why| sentences::beyond_repair(given, why))?;
     trace.say("names.invalid", || {
-        format!("{} becomes \"{login}\"", sentences::quoted(given))
+        format!("{} becomes \"{login}\"", quoted(given))
     });
     Ok(login)
 }

@@ -9,7 +9,7 @@ use super::config::Config;
 use super::decide::{Decision, Facts, LoginRequest, Occupancy, Question, Refusal};
 use super::evaluate::evaluate;
 use super::plan::Plan;
-use super::sentences::quoted;
+use super::quoting::quoted;
 use super::trace::{Step, Trace};
 
 /// What [`explain`] comes to.

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod names;
 pub mod plan;
 mod protected;
+mod quoting;
 pub mod repair;
 mod request;
 mod rights;
@@ -30,9 +31,10 @@ pub use decide::{
 pub use ids::{Gid, Uid};
 pub use names::{Alias, GroupName, Login};
 pub use plan::{Plan, combine};
+pub(crate) use quoting::escaped;
 pub(crate) use sentences::{
-    cannot_be_made, configuration_wrong, ended_meanwhile, escaped, lookup_failed, old_rights,
-    remains, waiting, withdrawn_meanwhile,
+    cannot_be_made, configuration_wrong, ended_meanwhile, lookup_failed, old_rights, remains,
+    waiting, withdrawn_meanwhile,
 };
 pub use sudoers::SudoersSpec;
 pub use trace::Step;

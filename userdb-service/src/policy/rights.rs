@@ -9,6 +9,7 @@ use super::plan::{GrantedGroup, GroupOrigin, SudoMode};
 use super::protected::{
     DOAS_GROUP, MARKER, SUDO_GROUP, in_sudoers, is_reserved_group, is_sudoers_id, protection,
 };
+use super::quoting::quoted;
 use super::roles::Matching;
 use super::sentences;
 use super::shortfalls;
@@ -88,7 +89,7 @@ pub(crate) fn rights(
             .filter(|_| name.as_str() != MARKER);
         if let Some(pattern) = denied {
             trace.say("deny-groups", || {
-                format!("{name} is denied by {}", sentences::quoted(pattern))
+                format!("{name} is denied by {}", quoted(pattern))
             });
             // Denied by the administrator: nothing to tell the user, except for a right of its own kind.
             if wish.from == Source::Own {

@@ -4,7 +4,8 @@
 use super::config::{Config, GroupTemplate, HomeMode, Role};
 use super::decide::Refusal;
 use super::plan::Resources;
-use super::sentences::{self, quoted};
+use super::quoting::quoted;
+use super::sentences;
 use super::shortfalls;
 use super::sudoers::SudoersSpec;
 use super::trace::Trace;

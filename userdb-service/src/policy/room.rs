@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::sentences::escaped;
+use super::quoting::escaped;
 
 /// sudo-rs reads so many files and no more, in the order of their names: an administrator's last one would
 /// be without effect.

@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 
 use super::names::{GroupName, Login, NameError};
-use super::sentences::quoted;
+use super::quoting::quoted;
 
 pub(crate) fn request_ignored(
     variable: &str,

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
 use crate::policy::names::is_invisible;
-use crate::policy::sentences::quoted;
+use crate::policy::quoting::quoted;
 
 /// One file of the configuration.
 #[derive(Clone, Copy)]
