@@ -1,5 +1,5 @@
 //! Removes what the kernel keeps of the user besides processes, as the user: IPC objects and keys. The unsafe calls for
-//! it are here: three of SysV IPC, and keyctl.
+//! it are here: those of SysV IPC, one of which removes nothing and tells whether there is anything, and keyctl.
 
 use std::io;
 
@@ -89,6 +89,35 @@ fn keyctl(operation: u32, first: i64, second: i64) -> io::Result<i64> {
     match result {
         -1 => Err(io::Error::last_os_error()),
         result => Ok(result),
+    }
+}
+
+/// `SHM_INFO` of `sys/shm.h`, which the crate libc lacks.
+const SHM_INFO: libc::c_int = 14;
+
+/// Whether this table of `/proc/sysvipc` has an object, anybody's.
+///
+/// # Errors
+/// The kernel does not say.
+pub(in crate::control) fn has_sysv(table: &str) -> io::Result<bool> {
+    // More room than struct shm_info (48 bytes), seminfo (40) and msginfo (32) need, and aligned for each.
+    #[repr(C, align(8))]
+    struct Told([libc::c_int; 32]);
+    let mut told = Told([0; 32]);
+    let to: *mut Told = &mut told;
+    // SAFETY: these operations ignore the ID and write one of the structures above, all of which fit in what `to` points to,
+    // and are made of integers: any bytes are such.
+    let (rc, count) = unsafe {
+        match table.rsplit('/').next() {
+            Some("shm") => (libc::shmctl(0, SHM_INFO, to.cast()), 0),
+            Some("sem") => (libc::semctl(0, 0, libc::SEM_INFO, to), 7),
+            _ => (libc::msgctl(0, libc::MSG_INFO, to.cast()), 0),
+        }
+    };
+    match rc {
+        -1 => Err(io::Error::last_os_error()),
+        // In shm_info used_ids, in seminfo semusz, in msginfo msgpool: how many objects there are.
+        _ => Ok(told.0[count] != 0),
     }
 }
 

@@ -62,8 +62,14 @@ impl LocalFiles {
 
     /// What `files` answers to each. `None`: glibc has to be asked.
     pub(super) fn ask_all(&mut self, questions: &[&Question]) -> Vec<Option<Reply>> {
-        self.passwd.read();
-        self.group.read();
+        let is_of_users = |one: &&Question| matches!(one, Question::User(_) | Question::UserId(_));
+        // A file that no question is about need not be looked at.
+        if questions.iter().any(is_of_users) {
+            self.passwd.read();
+        }
+        if !questions.iter().all(is_of_users) {
+            self.group.read();
+        }
         questions.iter().map(|one| self.answer(one)).collect()
     }
 

@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
+use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::process::{Uid, getpriority_user};
 
+use crate::control::janitor::has_sysv;
 use crate::control::look::{is_there, look};
+use crate::control::proc_files;
 
 /// Where the host shows SysV IPC objects, a table each.
 pub(crate) const SYSV_TABLES: [&str; 3] = [
@@ -62,14 +65,10 @@ fn is_zombie(status: &str, uid: u32) -> Option<bool> {
     Some(matches!(first("State:"), Some("Z" | "X")) && first("Threads:") == Some("1"))
 }
 
-/// Whether logind (or what a restarted logind has forgotten) still holds something of the UID.
+/// Whether logind still holds something of the UID. What a restarted logind has forgotten in `/run/user` is out of a worker's
+/// sight.
 pub fn known_to_logind(uid: u32) -> bool {
-    [
-        format!("/run/systemd/users/{uid}"),
-        format!("/run/user/{uid}"),
-    ]
-    .iter()
-    .any(|path| is_there(Path::new(path)))
+    is_there(Path::new(&format!("/run/systemd/users/{uid}")))
 }
 
 /// Those of `candidates` that something of the host still belongs to.
@@ -79,7 +78,11 @@ pub(super) fn busy(candidates: &BTreeSet<u32>) -> io::Result<BTreeSet<u32>> {
     }
     let mut owners = BTreeSet::new();
     for table in SYSV_TABLES {
-        match std::fs::read_to_string(table) {
+        // Nearly always there is none; a table costs three calls and what it takes to make it.
+        if let Ok(false) = has_sysv(table) {
+            continue;
+        }
+        match proc_files::read(table) {
             Ok(text) => owners.extend(sysv_objects(&text).map(|object| object.creator)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {} // a kernel without SysV IPC
             Err(e) => return Err(io::Error::new(e.kind(), format!("{table}: {e}"))),
@@ -129,21 +132,26 @@ pub(crate) fn sysv_objects(table: &str) -> impl Iterator<Item = SysvObject> {
 }
 
 fn owners_of_entries(folder: &Path) -> io::Result<BTreeSet<u32>> {
-    let held = match std::fs::File::open(folder) {
-        Ok(held) => held,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-        Err(e) => {
-            return Err(io::Error::new(
-                e.kind(),
-                format!("{}: {e}", folder.display()),
-            ));
-        }
+    let named = |e: rustix::io::Errno| {
+        let e = io::Error::from(e);
+        io::Error::new(e.kind(), format!("{}: {e}", folder.display()))
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut entries = match openat(CWD, folder, flags, Mode::empty()) {
+        Ok(held) => Dir::new(held).map_err(named)?,
+        Err(rustix::io::Errno::NOENT) => return Ok(BTreeSet::new()),
+        Err(e) => return Err(named(e)),
     };
     let mut owners = BTreeSet::new();
-    for entry in std::fs::read_dir(folder)? {
+    while let Some(entry) = entries.read() {
+        let entry = entry.map_err(named)?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
         // What vanishes meanwhile is nobody's.
         // Whoever serves a mounted file system says what he likes of its owner.
-        if let Ok(Some(seen)) = look(&held, entry?.file_name().as_os_str())
+        if let Ok(Some(seen)) = look(entries.fd().map_err(named)?, name)
             && !seen.is_mount
         {
             owners.insert(seen.uid);
@@ -236,5 +244,28 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert_eq!(found.unwrap(), BTreeSet::from([uid]));
         assert_eq!(busy(&BTreeSet::from([uid])).unwrap(), BTreeSet::new());
+    }
+
+    #[test]
+    fn an_object_of_sysv_ipc_left_behind_makes_an_id_busy() {
+        for (nth, (make, remove)) in [
+            (["-M", "1"], "-m"),
+            (["-S", "1"], "-s"),
+            (["-Q", "-p0600"], "-q"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let uid = 0x7000_00b0 + u32::try_from(nth).unwrap();
+            let made = Command::new("ipcmk").args(make).uid(uid).output();
+            let made = made.expect("this test needs root, and ipcmk").stdout;
+            let found = busy(&BTreeSet::from([uid]));
+            let text = String::from_utf8(made).unwrap();
+            let id = text.split_ascii_whitespace().next_back();
+            let removed = Command::new("ipcrm").args([remove, id.unwrap()]).status();
+            assert!(removed.unwrap().success());
+            assert_eq!(found.unwrap(), BTreeSet::from([uid]), "{make:?}");
+            assert_eq!(busy(&BTreeSet::from([uid])).unwrap(), BTreeSet::new());
+        }
     }
 }
