@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
+use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use serde_json::json;
 use varlink::{Reply, Request};
@@ -43,6 +44,9 @@ const DROP_INS: &str = "io.systemd.DropIn";
 /// Services of systemd's own take many questions on one connection. Of others it is not known; its clients have a
 /// connection for each.
 const SYSTEMD: &str = "io.systemd.";
+/// PID 1, which never ends: the connection to it is kept from one login to the next. Others may want to end when nobody is
+/// connected.
+const MANAGER: &str = "io.systemd.DynamicUser";
 
 /// Errors that mean "nobody", be it because the service has nobody of this kind.
 const NOBODY: [&str; 8] = [
@@ -73,12 +77,32 @@ const MADE_UP_IDS: [u32; 2] = [0, 65534];
 pub(super) struct UserDatabase {
     services: PathBuf,
     folders: Vec<Folder>,
+    /// To [`MANAGER`].
+    kept: Option<Kept>,
 }
 
-/// A connection on which some of the questions were put, by their places.
-struct Put {
+/// A connection on which everything that was asked has been answered.
+#[derive(Debug)]
+struct Kept {
     stream: UnixStream,
+    /// Inode of the socket that it was made to.
+    socket: u64,
+}
+
+/// A connection on which some of the questions were put.
+struct Put {
+    to: Service,
+    stream: UnixStream,
+    is_new: bool,
+    /// By their places.
     questions: Vec<usize>,
+}
+
+/// An entry of the folder of services.
+#[derive(Clone)]
+struct Service {
+    name: String,
+    inode: u64,
 }
 
 impl UserDatabase {
@@ -96,6 +120,7 @@ impl UserDatabase {
                 .into_iter()
                 .map(|path| Folder::new(path.into()))
                 .collect(),
+            kept: None,
         }
     }
 
@@ -127,7 +152,7 @@ impl UserDatabase {
 
     /// Puts those questions that are still `nobody` to every service. Whether there was one.
     fn ask(
-        &self,
+        &mut self,
         questions: &[&Question],
         nobody: &mut [bool],
         meanwhile: &mut dyn FnMut(),
@@ -135,27 +160,21 @@ impl UserDatabase {
         let open: Vec<usize> = (0..questions.len()).filter(|at| nobody[*at]).collect();
         let mut put: Vec<Put> = Vec::new();
         let mut is_any = false;
-        for entry in std::fs::read_dir(&self.services)? {
-            let name = entry?.file_name();
-            let Some(service) = name.to_str() else {
-                continue;
-            };
-            if service.starts_with('.') || service == DROP_INS || REPEATERS.contains(&service) {
-                continue;
-            }
-            let at_once = match service.starts_with(SYSTEMD) {
+        for service in services(&self.services)? {
+            let at_once = match service.name.starts_with(SYSTEMD) {
                 true => open.len(),
                 false => 1,
             };
             for some in open.chunks(at_once) {
-                let mut tried = self.put(service, questions, some);
+                let mut tried = self.put(&service, questions, some);
                 // Full: some let in one after the other, the next one when we have hung up. So nobody is waited for before
                 // that is done.
                 if tried.as_ref().is_err_and(is_full) {
-                    put.drain(..).try_for_each(|one| one.hear(nobody))?;
+                    put.drain(..)
+                        .try_for_each(|one| self.hear(one, questions, nobody))?;
                     while tried.as_ref().is_err_and(is_full) {
                         sleep(AGAIN);
-                        tried = self.put(service, questions, some);
+                        tried = self.put(&service, questions, some);
                     }
                 }
                 match tried {
@@ -170,30 +189,63 @@ impl UserDatabase {
             }
         }
         meanwhile();
-        put.into_iter().try_for_each(|one| one.hear(nobody))?;
+        put.into_iter()
+            .try_for_each(|one| self.hear(one, questions, nobody))?;
         Ok(is_any)
     }
 
-    fn put(&self, service: &str, questions: &[&Question], places: &[usize]) -> io::Result<Put> {
-        let mut stream = connected(&self.services.join(service))?;
+    fn put(&mut self, to: &Service, questions: &[&Question], places: &[usize]) -> io::Result<Put> {
         let mut text = Vec::new();
         for place in places {
-            serde_json::to_writer(&mut text, &call(service, questions[*place]))?;
+            serde_json::to_writer(&mut text, &call(&to.name, questions[*place]))?;
             text.push(0);
         }
-        stream.write_all(&text)?;
-        Ok(Put {
+        let put = |stream, is_new| Put {
+            to: to.clone(),
             stream,
+            is_new,
             questions: places.to_vec(),
-        })
+        };
+        let kept = match to.name == MANAGER {
+            true => self.kept.take().filter(|kept| kept.socket == to.inode),
+            false => None,
+        };
+        if let Some(Kept { mut stream, .. }) = kept
+            && stream.write_all(&text).is_ok()
+        {
+            return Ok(put(stream, false));
+        }
+        let mut stream = connected(&self.services.join(&to.name))?;
+        stream.write_all(&text)?;
+        Ok(put(stream, true))
+    }
+
+    fn hear(&mut self, put: Put, questions: &[&Question], nobody: &mut [bool]) -> io::Result<()> {
+        let is_at_end = match put.hear(nobody) {
+            Ok(is_at_end) => is_at_end,
+            // PID 1 hangs up when it is executed anew.
+            Err(_) if !put.is_new => {
+                let again = self.put(&put.to, questions, &put.questions)?;
+                return self.hear(again, questions, nobody);
+            }
+            Err(error) => return Err(error),
+        };
+        if is_at_end && put.to.name == MANAGER {
+            self.kept = Some(Kept {
+                stream: put.stream,
+                socket: put.to.inode,
+            });
+        }
+        Ok(())
     }
 }
 
 impl Put {
-    fn hear(self, nobody: &mut [bool]) -> io::Result<()> {
-        let mut replies = BufReader::new(self.stream);
+    /// Whether nothing more has come than what was asked for.
+    fn hear(&self, nobody: &mut [bool]) -> io::Result<bool> {
+        let mut replies = BufReader::new(&self.stream);
         let mut message = Vec::new();
-        for place in self.questions {
+        for place in &self.questions {
             loop {
                 message.clear();
                 (&mut replies).take(LONGEST).read_until(0, &mut message)?;
@@ -201,14 +253,35 @@ impl Put {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 };
                 let reply: Reply = serde_json::from_slice(text)?;
-                nobody[place] &= reply.error.is_some_and(|error| NOBODY.contains(&&*error));
+                nobody[*place] &= reply.error.is_some_and(|error| NOBODY.contains(&&*error));
                 if reply.continues != Some(true) {
                     break;
                 }
             }
         }
-        Ok(())
+        Ok(replies.buffer().is_empty())
     }
+}
+
+/// Those of a folder that are worth asking.
+fn services(folder: &Path) -> io::Result<Vec<Service>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut entries = Dir::new(openat(CWD, folder, flags, Mode::empty())?)?;
+    let mut services = Vec::new();
+    while let Some(entry) = entries.read() {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else {
+            continue;
+        };
+        if name.starts_with('.') || name == DROP_INS || REPEATERS.contains(&name) {
+            continue;
+        }
+        services.push(Service {
+            name: name.to_owned(),
+            inode: entry.ino(),
+        });
+    }
+    Ok(services)
 }
 
 fn is_made_up(question: &Question) -> bool {

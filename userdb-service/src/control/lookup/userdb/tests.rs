@@ -101,6 +101,31 @@ fn nobody_is_who_is_unknown_to_every_service() {
 }
 
 #[test]
+fn the_connection_to_pid_1_is_kept_until_it_hangs_up_or_has_another_socket() {
+    let world = World::new("kept");
+    // Hangs up on the first question of the third login.
+    world.serves("io.systemd.DynamicUser", [NO, NO, NO, NO, NO, NO, ""]);
+    world.serves("com.example.People", [NO]);
+    let mut database = world.database();
+    for _ in 0..3 {
+        assert_eq!(nobody(&mut database), [true; 3]);
+    }
+    std::fs::remove_file(world.root.join("services/io.systemd.DynamicUser")).unwrap();
+    world.serves("io.systemd.DynamicUser", [NO, YES, NO]);
+    assert_eq!(nobody(&mut database), [true, false, true]);
+    drop(database);
+    let until = std::time::Instant::now() + Duration::from_secs(30);
+    while world.heard.lock().unwrap().len() < 4 * 3 + 3 {
+        assert!(std::time::Instant::now() < until);
+        sleep(AGAIN);
+    }
+    let mut heard = world.heard.lock().unwrap().clone();
+    heard.retain(|calls| *calls > 1);
+    heard.sort_unstable();
+    assert_eq!(heard, [3, 3, 7]);
+}
+
+#[test]
 fn whom_one_service_knows_is_not_nobody_and_the_others_are() {
     let world = World::new("somebody");
     world.serves("io.systemd.DynamicUser", [NO]);
