@@ -9,7 +9,7 @@ pub mod notify;
 pub mod peer;
 pub mod stop;
 pub mod transport;
-mod watched;
+pub(crate) mod watched;
 
 use std::io;
 

@@ -10,13 +10,13 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// A descriptor under watch.
-pub(super) type Watched = AsyncFd<Rc<OwnedFd>>;
+pub(crate) type Watched = AsyncFd<Rc<OwnedFd>>;
 
 /// Watches `descriptor` for `interest`. It must be non-blocking, or only be used by calls that do not wait.
 ///
 /// # Errors
 /// The event loop cannot take it: memory, or the limit on watches.
-pub(super) fn watch(descriptor: Rc<OwnedFd>, interest: Interest) -> io::Result<Watched> {
+pub(crate) fn watch(descriptor: Rc<OwnedFd>, interest: Interest) -> io::Result<Watched> {
     // SAFETY: an OwnedFd is one open descriptor until it is dropped, which the Rc inside `Watched` puts off, and
     // `Watched` gives no way to put another in its place: it is only ever used by shared reference.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)

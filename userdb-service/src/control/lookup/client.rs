@@ -11,11 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::lines::Lines;
 use super::local_users;
 use super::wire::{LONGEST_LINE, Reply, Request, Results};
 use crate::policy::decide::{Answer, Facts, HostFacts, HostFailure, Question};
@@ -251,8 +250,8 @@ impl Lookups {
 
     async fn connect(&self, heard: &Heard) -> Result<Worker, LookupFailed> {
         let socket = &self.settings.socket;
-        match UnixStream::connect(socket).await {
-            Ok(stream) => Ok(Worker(BufReader::new(stream))),
+        match Lines::connect(socket).await {
+            Ok(lines) => Ok(Worker { lines, first: None }),
             Err(e) => Err(LookupFailed {
                 source: heard.asking.clone(),
                 why: format!("cannot connect to {}: {e}", socket.display()),
@@ -375,22 +374,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// One worker. Dropping it ends the worker, whatever that is doing.
 #[derive(Debug)]
-struct Worker(BufReader<UnixStream>);
+struct Worker {
+    lines: Lines,
+    /// Whom it asks first, unless it says so.
+    first: Option<String>,
+}
 
 impl Worker {
     async fn exchange(&mut self, request: &[u8], heard: &mut Heard) -> io::Result<Results> {
-        self.0.write_all(request).await?;
+        self.lines.send(request).await?;
+        if let Some(first) = &self.first {
+            heard.asking.clone_from(first);
+        }
         loop {
-            let mut line = Vec::new();
-            let mut bounded = (&mut self.0).take(LONGEST_LINE as u64);
-            bounded.read_until(b'\n', &mut line).await?;
-            if line.last() != Some(&b'\n') {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            match serde_json::from_slice(&line)? {
+            match serde_json::from_slice(&self.lines.next(LONGEST_LINE).await?)? {
                 Reply::Asking(source) => heard.asking = source,
                 Reply::Answers(answers) => heard.answers = Some(answers),
-                Reply::Done(results) => return Ok(*results),
+                Reply::Done(results) => {
+                    self.first.clone_from(&results.first);
+                    return Ok(*results);
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ mod asking;
 pub mod client;
 mod glibc;
 pub mod host_facts;
+mod lines;
 mod local_files;
 mod local_users;
 pub mod named;

@@ -39,6 +39,9 @@ pub(super) struct Results {
     pub(super) sudoers_version: u64,
     /// Services in nsswitch.conf whose library is not installed.
     pub(super) not_installed: BTreeSet<String>,
+    /// Who is being asked from the beginning of the next request on, until [`Reply::Asking`] names somebody else.
+    #[serde(default)]
+    pub(super) first: Option<String>,
 }
 
 /// [`HostFacts`] in transit.

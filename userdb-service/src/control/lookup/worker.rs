@@ -26,6 +26,8 @@ use crate::policy::decide::{Answer, HostFailure, Question};
 const IDLE: Duration = Duration::from_secs(60);
 /// After this long the worker ends between two questions: what modules of others leak, goes with it.
 const LIFETIME: Duration = Duration::from_secs(300);
+/// Who is asked, and nearly always first, once the host is known to be quick: only our own code and services of systemd's.
+const SYSTEMD_OR_HOST: &str = "systemd or the host";
 /// From the hang-up to SIGKILL. Whoever is not in a module sees the hang-up at once and ends by itself.
 const GRACE: Duration = Duration::from_millis(200);
 
@@ -111,6 +113,8 @@ impl Replies {
 struct Worker {
     asker: Asker,
     host: Host,
+    /// As the daemon was told with the last results: see there.
+    first: Option<String>,
 }
 
 /// What is asked of the host itself.
@@ -140,6 +144,7 @@ impl Worker {
                 passwd: LocalUsers::new(local_users::PASSWD),
                 is_quick: false,
             },
+            first: None,
         }
     }
 
@@ -148,7 +153,19 @@ impl Worker {
         request: &Request,
         progress: &mut dyn FnMut(&Reply) -> io::Result<()>,
     ) -> io::Result<Results> {
-        let Worker { asker, host } = self;
+        let Worker { asker, host, first } = self;
+        // What the daemon takes for granted need not be said: each line wakes it.
+        let mut expected = first.take();
+        let mut asked_first = None;
+        let mut progress = |reply: &Reply| {
+            if let Reply::Asking(source) = reply {
+                asked_first.get_or_insert_with(|| source.clone());
+                if expected.take().is_some_and(|expected| expected == *source) {
+                    return Ok(());
+                }
+            }
+            progress(reply)
+        };
         let candidates = Candidates::of(&request.questions);
         let mut results = Results::default();
         // What is quickly read, read while others think of their answers. What sudoers includes may be on a disk that hangs,
@@ -163,7 +180,7 @@ impl Worker {
                     &request.questions,
                     &mut |service| match blamed.insert(service.to_owned()) {
                         true => progress(&Reply::Asking(match service {
-                            "systemd" if is_quick => "systemd or the host".to_owned(),
+                            "systemd" if is_quick => SYSTEMD_OR_HOST.to_owned(),
                             _ => service.to_owned(),
                         })),
                         false => Ok(()),
@@ -239,6 +256,8 @@ impl Worker {
                 Err(failure) => drop(results.host.failure.get_or_insert(failure)),
             }
         }
+        *first = asked_first.filter(|first| first == SYSTEMD_OR_HOST);
+        results.first.clone_from(first);
         Ok(results)
     }
 }
@@ -263,11 +282,11 @@ impl<'r> Candidates<'r> {
 impl Host {
     /// Everything but homes.
     fn local(&mut self, request: &Request, about: &Candidates<'_>) -> io::Result<Results> {
-        let named = self.sudoers.read()?.clone();
-        let known = request.sudoers_seen == Some(named.version);
-        let (sudoers_names, sudoers_ids) = match known {
+        let named = self.sudoers.read()?;
+        let sudoers_version = named.version;
+        let (sudoers_names, sudoers_ids) = match request.sudoers_seen == Some(sudoers_version) {
             true => Default::default(),
-            false => (named.names, named.ids),
+            false => (named.names.clone(), named.ids.clone()),
         };
         let passwd = self.passwd.read()?;
         Ok(Results {
@@ -280,7 +299,7 @@ impl Host {
                 primary_gids: passwd.primary_gids(&about.uids),
                 ..HostReport::default()
             },
-            sudoers_version: named.version,
+            sudoers_version,
             ..Results::default()
         })
     }
