@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         ["conduct", root, modules] => conduct::run(root.as_ref(), modules.as_ref()),
         ["worker", subject, users] => worker::run(subject, users),
         ["publish", users] => worker::publish(users),
+        ["warm-up", users] => worker::warm_up(users),
         _ => Err("usage: bench-lookups (without arguments, as root)".into()),
     };
     match outcome {

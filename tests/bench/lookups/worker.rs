@@ -54,6 +54,24 @@ pub(crate) fn publish(users: &str) -> Result {
     Ok(())
 }
 
+/// `bench-lookups warm-up USERS`
+pub(crate) fn warm_up(users: &str) -> Result {
+    Ok(Caller::new(users.parse()?).warm_up()?)
+}
+
+/// Has another process ask nscd for everybody. Whoever asks for nscd's memory in the moment in which that grows goes without it
+/// for good, and would measure nscd's socket.
+fn warm_up_in_a_child(users: u32) -> Result {
+    let status = Command::new("/proc/self/exe")
+        .args(["warm-up", &users.to_string()])
+        .status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("filling nscd's cache: {status}").into())
+    }
+}
+
 /// `bench-lookups worker SUBJECT USERS`: enters the subject's world, says `ready`, then answers each line with a number.
 pub(crate) fn run(subject: &str, users: &str) -> Result {
     let subject = Subject {
@@ -73,6 +91,9 @@ pub(crate) fn run(subject: &str, users: &str) -> Result {
         use_only(subject.kind.service())?;
     }
     let mut caller = Caller::new(subject.users);
+    if subject.kind == Kind::Nscd {
+        warm_up_in_a_child(subject.users)?;
+    }
     if matches!(subject.kind, Kind::Nscd | Kind::Sss) {
         caller.warm_up()?;
     }

@@ -15,8 +15,6 @@ use crate::Result;
 use crate::population;
 use crate::subject::{Kind, Subject};
 
-const NSCD_CONF: &str =
-    "paranoia no\nenable-cache hosts no\nenable-cache services no\nenable-cache netgroup no\n";
 const SSSD_CONF: &str = "[sssd]\nservices = nss\ndomains = floor\n\
 [nss]\nfilter_users = root\nfilter_groups = root\nmemcache_timeout = 86400\nentry_negative_timeout = 86400\n\
 [domain/floor]\nid_provider = proxy\nproxy_lib_name = files\nauth_provider = none\naccess_provider = permit\n\
@@ -170,19 +168,24 @@ fn userdbd() -> Result {
     until("systemd-userdbd's socket", || socket.exists())
 }
 
-/// As Debian configures it, but that nothing expires while it is measured. What its clients in glibc do is the same with or
-/// without that: they look into its memory, as long as it is there.
+/// By Debian's own configuration, but that users and groups do not expire while they are measured.
 fn nscd() -> Result {
     fs::create_dir("/run/nscd")?;
-    let mut conf = NSCD_CONF.to_owned();
-    for database in ["passwd", "group"] {
-        conf.push_str(&format!(
-            "enable-cache {database} yes\npositive-time-to-live {database} 86400\n\
-             negative-time-to-live {database} 86400\nsuggested-size {database} 211\n\
-             check-files {database} no\npersistent {database} no\nshared {database} yes\n\
-             max-db-size {database} 33554432\nauto-propagate {database} no\n"
-        ));
-    }
+    // What it keeps on disk, for this world.
+    tmpfs("/var/cache/nscd", "mode=0755")?;
+    let conf: String = fs::read_to_string("/etc/nscd.conf")?
+        .lines()
+        .map(
+            |line| match line.split_whitespace().collect::<Vec<_>>()[..] {
+                [
+                    time @ ("positive-time-to-live" | "negative-time-to-live"),
+                    database @ ("passwd" | "group"),
+                    _,
+                ] => format!("{time} {database} 86400\n"),
+                _ => format!("{line}\n"),
+            },
+        )
+        .collect();
     replace("/etc/nscd.conf", &conf)?;
     daemon("/usr/sbin/nscd", &["--foreground"])?;
     until("nscd's socket", || Path::new("/run/nscd/socket").exists())
