@@ -26,8 +26,8 @@ fn main() -> io::Result<()> {
 }
 
 /// Leaves out what gcc puts at both ends of every library (constructors for C++, transactional memory and profilers, and four weak
-/// symbols to be looked for in vain in every process), and std's constructor, which only keeps the command line for
-/// `std::env::args`.
+/// symbols to be looked for in vain in every process), and std's constructors: one keeps the command line for `std::env::args`,
+/// another, on arm64, picks atomics that newer processors have; without it those that all have are used.
 fn run_nothing_when_loaded(folder: &Path) -> io::Result<()> {
     println!("cargo:rustc-cdylib-link-arg=-nostartfiles");
     let script = folder.join("no-constructors.ld");
