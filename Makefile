@@ -78,7 +78,7 @@ bench-hostile: setup ## how long a lookup takes of things in the table's place a
 check-stress: setup ## a minute of lookups by eight threads while the table's writer is killed every second
 	STRESS_SECONDS=60 $(CARGO) test --locked -p nss-module --test module killed -- --nocapture
 
-check-model: setup ## writer and readers of the table in every order the memory model allows, by loom (some minutes)
+check-model: setup ## writer and readers of the table in every order the memory model allows, by loom (a minute)
 	RUSTFLAGS="--cfg loom" $(CARGO) test --release --manifest-path account-table/model-check/Cargo.toml --target-dir $(TARGET)/loom model_check -- --nocapture
 
 check-machines: deb ## the package in booted containers (TELEPORT_USERDB_SUITE= picks the Debian release, default trixie)
