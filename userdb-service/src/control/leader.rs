@@ -196,6 +196,15 @@ impl Leader {
                 return Ok(None);
             }
             let found = Leader::from_pid(before);
+            // Who has taken over the PID since it was looked at is younger than the leader. Who is older is the parent that was
+            // seen then, and lives, so it still is the parent.
+            if found.as_ref().is_ok_and(|found| found.is_older_than(self)) {
+                return match self.has_exited()? {
+                    true => Err(LeaderError::Gone),
+                    false => found.map(Some),
+                };
+            }
+            // Started in the same tick of the clock, or not there any more.
             let now = self.stat()?.parent;
             match found {
                 Ok(parent) if now == before => return Ok(Some(parent)),
@@ -228,6 +237,11 @@ impl Leader {
         parse_uids(&status)
             .map(|[real, effective, saved, _]| real != 0 && effective != 0 && saved != 0)
             .ok_or_else(|| io::Error::other("its status has no UIDs").into())
+    }
+
+    /// Certainly: not in the same tick of the clock.
+    fn is_older_than(&self, other: &Leader) -> bool {
+        self.id.start_time < other.id.start_time
     }
 
     fn stat(&self) -> Result<Stat, LeaderError> {
