@@ -6,7 +6,9 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, Uid, statat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, Uid};
+
+use crate::pam;
 
 /// Major numbers of the slave sides of pseudo terminals (Documentation/admin-guide/devices.txt).
 const PTY_SLAVES: std::ops::RangeInclusive<u32> = 136..=143;
@@ -19,6 +21,13 @@ const MODE: Mode = Mode::from_raw_mode(0o620);
 
 /// What it has when nobody is logged in on it.
 const FREE: Mode = Mode::from_raw_mode(0o600);
+
+/// Where the kernel shows what is open in this process.
+const DESCRIPTORS: &str = "/proc/self/fd";
+
+/// So many numbers are tried together, and so many at most before the kernel is asked for a list.
+const BLOCK: i32 = 64;
+const MOST: i32 = 4 * BLOCK;
 
 /// A terminal that was given.
 #[derive(Debug)]
@@ -112,28 +121,17 @@ fn named_terminal(name: &[u8], owner: u32) -> io::Result<Option<(OwnedFd, Stat)>
 /// are several, those beyond standard error are looked at (the standard streams may be an administrator's);
 /// if there are several then, it cannot be known which, and none is given.
 fn only_terminal() -> io::Result<Option<(OwnedFd, Stat)>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut folder = Dir::new(rustix::fs::open("/proc/self/fd", flags, Mode::empty())?)?;
-    let mut numbers = Vec::new();
-    while let Some(entry) = folder.read() {
-        let entry = entry?;
-        let number = entry.file_name().to_str().ok();
-        numbers.extend(number.and_then(|number| number.parse::<i32>().ok()));
-    }
-    let folder = folder.fd()?;
     let mut own = None;
     let mut found = BTreeMap::new();
-    for number in numbers {
-        let name = number.to_string();
-        // Most are none, and told apart by a look.
-        let looks_like_one = |stat: Stat| is_slave_of_root(&stat);
-        if !statat(folder, &name, AtFlags::empty()).is_ok_and(looks_like_one) {
-            continue;
-        }
+    // Most are none, and told apart by a look.
+    let looks_like_one =
+        |(_, stat): &(i32, libc::stat64)| is_slave(stat.st_mode, stat.st_uid, stat.st_rdev);
+    for (number, _) in descriptors()?.into_iter().filter(looks_like_one) {
         // O_PATH on the link gives the same file without opening the device; threads of the program may
         // have closed it meanwhile.
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let Ok(file) = rustix::fs::openat(folder, &name, flags, Mode::empty()) else {
+        let name = format!("{DESCRIPTORS}/{number}");
+        let Ok(file) = rustix::fs::open(name, flags, Mode::empty()) else {
             continue;
         };
         let stat = rustix::fs::fstat(&file)?;
@@ -160,8 +158,54 @@ fn only_terminal() -> io::Result<Option<(OwnedFd, Stat)>> {
     })
 }
 
+/// What is open in this process.
+fn descriptors() -> io::Result<Vec<(i32, libc::stat64)>> {
+    // So many there are, as kernels from 6.2 on say.
+    let count = rustix::fs::stat(DESCRIPTORS)?.st_size;
+    if let Some(open) = tried(count, pam::look) {
+        return Ok(open);
+    }
+    let look = |number| Some((number, pam::look(number)?));
+    Ok(listed()?.into_iter().filter_map(look).collect())
+}
+
+/// All `count` descriptors, where they have low numbers, as a rule: to try these costs a quarter of a list.
+fn tried<T>(count: i64, look: impl Fn(i32) -> Option<T>) -> Option<Vec<(i32, T)>> {
+    let look = |number| Some((number, look(number)?));
+    let mut open = Vec::new();
+    let mut block = 0..BLOCK;
+    while count > 0 && block.start < MOST {
+        // To its end: what a thread opens meanwhile must not stand for another.
+        open.extend(block.clone().filter_map(look));
+        if i64::try_from(open.len()).is_ok_and(|seen| seen >= count) {
+            return Some(open);
+        }
+        block = block.end..block.end + BLOCK;
+    }
+    None
+}
+
+/// The numbers of all that is open in this process.
+fn listed() -> io::Result<Vec<i32>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut folder = Dir::new(rustix::fs::open(DESCRIPTORS, flags, Mode::empty())?)?;
+    let mut numbers = Vec::new();
+    while let Some(entry) = folder.read() {
+        let entry = entry?;
+        let number = entry.file_name().to_str().ok();
+        numbers.extend(number.and_then(|number| number.parse::<i32>().ok()));
+    }
+    Ok(numbers)
+}
+
 fn is_slave_of_root(stat: &Stat) -> bool {
-    is_device_of(stat, 0) && PTY_SLAVES.contains(&device(stat).0)
+    is_slave(stat.st_mode, stat.st_uid, stat.st_rdev)
+}
+
+/// Whether this `mode`, owner and device number are those of the slave side of a pseudo terminal of root's.
+fn is_slave(mode: u32, owner: u32, number: u64) -> bool {
+    let is_device = FileType::from_raw_mode(mode) == FileType::CharacterDevice;
+    is_device && owner == 0 && PTY_SLAVES.contains(&rustix::fs::major(number))
 }
 
 fn is_device_of(stat: &Stat, owner: u32) -> bool {
@@ -204,6 +248,31 @@ mod tests {
         assert_eq!(tty_number("7 (a) 9 (b)) S 1 7 7 34817 -1 0"), Some(34817));
         assert_eq!(tty_number("7 (sh) S 1 7 7 0 -1 0"), Some(0));
         assert_eq!(tty_number("7 (sh"), None);
+    }
+
+    #[test]
+    fn low_numbers_are_tried_and_others_are_left_to_a_list() {
+        let tried = |numbers: &[i32], count| {
+            let look = |number| numbers.contains(&number).then_some(());
+            let open = tried(count, look)?.into_iter();
+            Some(open.map(|(number, ())| number).collect::<Vec<_>>())
+        };
+        let low = [0, 1, 2, 7, BLOCK, MOST - 1];
+        assert_eq!(tried(&low, 6).as_deref(), Some(&low[..]));
+        // More than were counted: one of the first may have been opened since.
+        assert_eq!(tried(&low, 3).as_deref(), Some(&low[..4]));
+        for (numbers, count) in [(&low[..], 7), (&[0, 1, MOST], 3), (&low, 0), (&low, -1)] {
+            assert_eq!(tried(numbers, count), None, "{numbers:?} of {count}");
+        }
+    }
+
+    #[test]
+    fn what_is_open_is_found_by_trying_and_in_the_list() {
+        let file = fs::File::open("/dev/null").unwrap();
+        let number = file.as_raw_fd();
+        let mut open = descriptors().unwrap().into_iter();
+        assert!(open.any(|(open, stat)| open == number && stat.st_rdev == libc::makedev(1, 3)));
+        assert!(listed().unwrap().contains(&number));
     }
 
     #[test]

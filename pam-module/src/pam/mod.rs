@@ -1,12 +1,14 @@
-//! Everything that is unsafe: libpam's handle, its module data, the guard around the entry points, passwd.
+//! Everything that is unsafe: libpam's handle, its module data, the guard around the entry points, passwd, descriptors by number.
 //! Raw pointers end in this folder; what is decided about logins must not enter it.
 
 mod data;
+mod descriptor;
 mod guard;
 mod handle;
 mod passwd;
 
 pub(crate) use data::{Ending, ModuleData};
+pub(crate) use descriptor::look;
 pub(crate) use handle::{Handle, Priority, Style};
 pub(crate) use passwd::user_exists;
 
