@@ -10,7 +10,7 @@ use super::leader::{Exit, Leader, LeaderId};
 /// How many there may be before it is looked whether somebody still waits for each.
 const FEW: usize = 16;
 
-/// The parents that somebody waits for.
+/// The parents that somebody waits for, and the last one.
 #[derive(Debug, Default)]
 pub(super) struct Parents {
     watched: HashMap<LeaderId, Weak<Exit>>,
@@ -18,16 +18,23 @@ pub(super) struct Parents {
     of_pid: HashMap<i32, (u64, Weak<Exit>)>,
     /// How many were waited for when last looked.
     living: usize,
+    /// The one of the last leader, kept for the next: Teleport's, as a rule, when nobody else is in.
+    last: Option<Rc<Exit>>,
 }
 
 impl Parents {
     /// The same for the parent of `leader`, if it is watched already and lives. As long as it does, its PID is nobody else's, and
     /// nobody takes over whom it has started: it still is the parent. (Who has the PID since the leader was looked at is younger than he.)
-    pub(super) fn watched_of(&self, leader: &Leader) -> Option<Rc<Exit>> {
+    pub(super) fn watched_of(&mut self, leader: &Leader) -> Option<Rc<Exit>> {
         let (started, exit) = self.of_pid.get(&leader.parent_then()?)?;
         let exit = exit.upgrade()?;
         let is_it = *started < leader.id().start_time && matches!(exit.has_come(), Ok(false));
-        is_it.then_some(exit)
+        is_it.then(|| self.kept(exit))
+    }
+
+    fn kept(&mut self, exit: Rc<Exit>) -> Rc<Exit> {
+        self.last = Some(Rc::clone(&exit));
+        exit
     }
 
     /// Something to wait on for the end of `parent`, shared with everybody who has asked for the same one.
@@ -36,7 +43,7 @@ impl Parents {
     /// The descriptor cannot be watched (out of memory or of watches).
     pub(super) fn watch(&mut self, parent: &Leader) -> io::Result<Rc<Exit>> {
         if let Some(exit) = self.watched.get(parent.id()).and_then(Weak::upgrade) {
-            return Ok(exit);
+            return Ok(self.kept(exit));
         }
         let exit = Rc::new(parent.watch()?);
         // Seldom: a look at all of them for each new one would make logins dearer the more sessions there are.
@@ -51,7 +58,7 @@ impl Parents {
         self.of_pid.insert(pid, (start_time, Rc::downgrade(&exit)));
         self.watched
             .insert(parent.id().clone(), Rc::downgrade(&exit));
-        Ok(exit)
+        Ok(self.kept(exit))
     }
 }
 
@@ -103,6 +110,13 @@ mod tests {
         let watched = parents.watch(&leader.parent().unwrap().unwrap()).unwrap();
         let known = parents.watched_of(&leader).unwrap();
         assert!(Rc::ptr_eq(&watched, &known));
+        // Also when nobody has waited for it in between.
+        let same = Rc::as_ptr(&watched);
+        drop((watched, known));
+        assert_eq!(
+            parents.watched_of(&leader).as_ref().map(Rc::as_ptr),
+            Some(same)
+        );
         parent.kill().unwrap();
         parent.wait().unwrap();
         assert!(parents.watched_of(&leader).is_none());
