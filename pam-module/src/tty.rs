@@ -26,8 +26,8 @@ const FREE: Mode = Mode::from_raw_mode(0o600);
 const DESCRIPTORS: &str = "/proc/self/fd";
 
 /// So many numbers are tried together, and so many at most before the kernel is asked for a list.
-const BLOCK: i32 = 64;
-const MOST: i32 = 4 * BLOCK;
+const BLOCK: i32 = 32;
+const MOST: i32 = 8 * BLOCK;
 
 /// A terminal that was given.
 #[derive(Debug)]
