@@ -256,7 +256,7 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            let uid = 0x7000_00b0 + u32::try_from(nth).unwrap();
+            let uid = 0x7000_00c0 + u32::try_from(nth).unwrap();
             let made = Command::new("ipcmk").args(make).uid(uid).output();
             let made = made.expect("this test needs root, and ipcmk").stdout;
             let found = busy(&BTreeSet::from([uid]));
