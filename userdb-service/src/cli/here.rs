@@ -97,6 +97,7 @@ impl Node for Here {
             loaded.standings,
             loaded.sessions,
             loaded.quarantine,
+            &BTreeSet::new(),
             |_| true,
         );
         Ok(registry.occupancy().clone())

@@ -43,7 +43,13 @@ impl Daemon {
         }
         let damaged = loaded.damaged.len();
         self.keep_used_ids_used(&loaded);
-        let strays = stranded::strays(&loaded.standings, &loaded.sessions);
+        let published = stranded::published();
+        // Whose last session is over has been withdrawn.
+        let in_doubt = match loaded.lacks_sessions {
+            true => published.keys().cloned().collect(),
+            false => BTreeSet::new(),
+        };
+        let strays = stranded::strays(published, &loaded.standings, &loaded.sessions);
         loaded.standings.extend(strays);
         let logins = loaded.standings.iter().map(|standing| &standing.login);
         let logins = logins.chain(loaded.sessions.iter().map(Session::login));
@@ -54,6 +60,7 @@ impl Daemon {
             loaded.standings,
             loaded.sessions,
             loaded.quarantine,
+            &in_doubt,
             |session| self.find_leader_again(session),
         );
         let disk = Instant::now() + DISK;

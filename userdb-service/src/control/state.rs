@@ -44,6 +44,8 @@ pub struct StateDir {
 pub struct Loaded {
     /// Sessions, in no order.
     pub sessions: Vec<Session>,
+    /// There are others, which cannot be read.
+    pub lacks_sessions: bool,
     /// Logins of which anything was left.
     pub standings: Vec<Standing>,
     /// IDs that go to no other name before the next boot.
@@ -104,6 +106,7 @@ impl StateDir {
         let (departed, damaged) = self.read_files(SESSIONS, is_departed)?;
         loaded.sessions.extend(departed.into_iter().map(over));
         loaded.damaged.extend(damaged);
+        loaded.lacks_sessions = !loaded.damaged.is_empty();
         let (standings, damaged) = self.read_folder(LOGINS)?;
         loaded.standings = standings;
         loaded.damaged.extend(damaged);

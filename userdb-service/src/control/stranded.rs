@@ -21,15 +21,19 @@ use crate::policy::{Gid, Login, Uid};
 /// How often a user is looked at whose processes are waited for.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Standings for published users of whom nothing is written down: neither a session nor how far their end
+/// Standings for `published` users of whom nothing is written down: neither a session nor how far their end
 /// has come.
-pub(super) fn strays(standings: &[Standing], sessions: &[Session]) -> Vec<Standing> {
+pub(super) fn strays(
+    published: BTreeMap<Login, Account>,
+    standings: &[Standing],
+    sessions: &[Session],
+) -> Vec<Standing> {
     let known: BTreeSet<&Login> = standings
         .iter()
         .map(|standing| &standing.login)
         .chain(sessions.iter().map(Session::login))
         .collect();
-    published()
+    published
         .into_iter()
         .filter(|(login, _)| !known.contains(login))
         .filter_map(|(login, account)| {
@@ -56,7 +60,7 @@ pub(super) fn strays(standings: &[Standing], sessions: &[Session]) -> Vec<Standi
 }
 
 /// What the daemon before this one has published. Nobody writes now, so nothing is ever busy.
-fn published() -> BTreeMap<Login, Account> {
+pub(super) fn published() -> BTreeMap<Login, Account> {
     let mut found = BTreeMap::new();
     let Some(table) = Table::open(DEFAULT_PATH, Trust::Root) else {
         return found;

@@ -22,13 +22,15 @@ pub struct Quarantine {
 impl Registry {
     /// Takes back what was written down before a restart. `alive` tells which leaders still live;
     /// sessions of the others end as if their leaders had exited now. A login that had sessions of which
-    /// none is written down any more lingers: nobody can say which of them live.
+    /// none is written down any more lingers: nobody can say which of them live. So does one `in_doubt` of which all that are
+    /// written down are over: what cannot be read may be its.
     pub fn restore(
         &mut self,
         now: Boottime,
         standings: Vec<Standing>,
         mut sessions: Vec<Session>,
         quarantine: Quarantine,
+        in_doubt: &BTreeSet<Login>,
         mut alive: impl FnMut(&Session) -> bool,
     ) -> Vec<Effect> {
         let uids = quarantine.uids.into_iter();
@@ -47,20 +49,6 @@ impl Registry {
         sessions.sort_by_key(|session| session.order);
         let mut gone = Vec::new();
         let mut effects = Vec::new();
-        let accounted: BTreeSet<Login> = sessions
-            .iter()
-            .map(|session| session.login().clone())
-            .collect();
-        for (login, entry) in &mut self.logins {
-            let standing = &mut entry.standing;
-            if standing.phase == Phase::Live
-                && standing.may_have_remains
-                && !accounted.contains(login)
-            {
-                standing.strand();
-                effects.push(Effect::RememberLogin(login.clone()));
-            }
-        }
         for session in sessions {
             let (id, order) = (session.id, session.order);
             self.arrivals = self.arrivals.max(order);
@@ -107,6 +95,15 @@ impl Registry {
                 gone.push(id);
             }
             self.sessions.insert(id, session);
+        }
+        for (login, entry) in &mut self.logins {
+            let accounted = !entry.sessions.is_empty()
+                || !entry.departed.is_empty() && !in_doubt.contains(login);
+            let standing = &mut entry.standing;
+            if standing.phase == Phase::Live && standing.may_have_remains && !accounted {
+                standing.strand();
+                effects.push(Effect::RememberLogin(login.clone()));
+            }
         }
         for id in gone {
             effects.extend(self.leader_gone(now, id));

@@ -126,6 +126,36 @@ fn a_login_of_which_one_session_can_be_read_goes_on_with_that_one() {
 }
 
 #[test]
+fn a_login_of_which_only_sessions_can_be_read_that_are_over_is_not_ended_for_them_while_another_may_live()
+ {
+    for lacks_sessions in [true, false] {
+        let mut world = World::new();
+        let over = world.reserve(plan("dev", "alice", false), 10);
+        world.open(over);
+        let lost = world.reserve(plan("dev", "alice", true), 11);
+        world.open(lost);
+        world.close(over);
+        let gone = world.reserve(plan("eve", "alice", true), 12);
+        world.open(gone);
+        world.close(gone);
+        world.written.remove(&lost);
+        world.lacks_sessions = lacks_sessions;
+        world.restart(&BTreeSet::new());
+        assert!(!world.has_sudo("dev"));
+        world.leader_gone(over);
+        world.leader_gone(gone);
+        world.pass(Duration::from_secs(700));
+        let left = world.login("dev");
+        assert_eq!(left.is_some(), lacks_sessions);
+        assert!(left.is_none_or(|dev| dev.plan.groups.is_empty() && dev.sessions == 0));
+        // Nobody is known to be in it, or it had no other.
+        let ending: Vec<&str> = world.ending.iter().map(AsRef::as_ref).collect();
+        assert_eq!(ending.contains(&"dev"), !lacks_sessions);
+        assert!(ending.contains(&"eve") && world.login("eve").is_none());
+    }
+}
+
+#[test]
 fn a_reservation_is_published_without_rights_and_its_session_with_them() {
     let mut world = World::new();
     let id = world.reserve(plan("dev", "alice", true), 10);

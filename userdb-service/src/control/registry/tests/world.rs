@@ -11,6 +11,8 @@ pub(super) struct World {
     pub(super) published: BTreeMap<Login, Published>,
     pub(super) sudoers: BTreeSet<Login>,
     pub(super) written: BTreeMap<SessionId, Session>,
+    /// A session that was written down cannot be read any more.
+    pub(super) lacks_sessions: bool,
     pub(super) standings: BTreeMap<Login, Standing>,
     pub(super) quarantine: BTreeMap<Uid, String>,
     pub(super) group_ids: BTreeMap<Gid, String>,
@@ -27,6 +29,7 @@ impl World {
             published: BTreeMap::new(),
             sudoers: BTreeSet::new(),
             written: BTreeMap::new(),
+            lacks_sessions: false,
             standings: BTreeMap::new(),
             quarantine: BTreeMap::new(),
             group_ids: BTreeMap::new(),
@@ -156,6 +159,10 @@ impl World {
     pub(super) fn restart(&mut self, dead: &BTreeSet<SessionId>) {
         self.registry = Registry::new(terms(SharedLogins::Union));
         self.watched.clear();
+        let in_doubt = match self.lacks_sessions {
+            true => self.published.keys().cloned().collect(),
+            false => BTreeSet::new(),
+        };
         let effects = self.registry.restore(
             self.now,
             self.standings.values().cloned().collect(),
@@ -164,6 +171,7 @@ impl World {
                 uids: self.quarantine.clone().into_iter().collect(),
                 gids: self.group_ids.clone().into_iter().collect(),
             },
+            &in_doubt,
             |session| !dead.contains(&session.id),
         );
         self.believe(effects);
