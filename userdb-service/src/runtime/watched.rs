@@ -1,7 +1,7 @@
 //! Descriptors that the event loop watches for one thing only: something to read, or room to write.
 //! tokio's own sockets are watched for both, and then each reply that a client takes wakes us for nothing.
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -27,14 +27,14 @@ pub(crate) fn watch(descriptor: Rc<OwnedFd>, interest: Interest) -> io::Result<W
 #[derive(Debug)]
 pub(super) struct Lazy {
     descriptor: Rc<OwnedFd>,
-    watched: OnceCell<Watched>,
+    watched: RefCell<Option<Rc<Watched>>>,
 }
 
 impl Lazy {
     pub(super) fn new(descriptor: OwnedFd) -> Lazy {
         Lazy {
             descriptor: Rc::new(descriptor),
-            watched: OnceCell::new(),
+            watched: RefCell::default(),
         }
     }
 
@@ -46,11 +46,17 @@ impl Lazy {
     ///
     /// # Errors
     /// As for [`watch`].
-    pub(super) fn watched(&self, interest: Interest) -> io::Result<&Watched> {
-        if let Some(watched) = self.watched.get() {
-            return Ok(watched);
+    pub(super) fn watched(&self, interest: Interest) -> io::Result<Rc<Watched>> {
+        if let Some(watched) = &*self.watched.borrow() {
+            return Ok(watched.clone());
         }
-        let watched = watch(Rc::clone(&self.descriptor), interest)?;
-        Ok(self.watched.get_or_init(|| watched))
+        let watched = Rc::new(watch(Rc::clone(&self.descriptor), interest)?);
+        *self.watched.borrow_mut() = Some(watched.clone());
+        Ok(watched)
+    }
+
+    /// Watches no longer, until somebody has to wait again.
+    pub(super) fn unwatch(&self) {
+        self.watched.take();
     }
 }

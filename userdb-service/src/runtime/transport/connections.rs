@@ -77,14 +77,15 @@ impl Connection {
     /// Waits until there may be something to read.
     pub(super) async fn readable(&self) -> Result<(), Disconnect> {
         // The guard is not what tells that all has been read: `try_io` does.
-        let ready = self.watched()?.readable().await.map_err(|_| Disconnect)?;
+        let watched = self.watched()?;
+        let ready = watched.readable().await.map_err(|_| Disconnect)?;
         drop(ready);
         Ok(())
     }
 
     /// Watched for something to read only: to be told of room as well would wake us once more for
     /// each reply that is taken.
-    pub(super) fn watched(&self) -> Result<&Watched, Disconnect> {
+    pub(super) fn watched(&self) -> Result<Rc<Watched>, Disconnect> {
         let watched = self.socket.watched(Interest::READABLE);
         watched.map_err(dropped)
     }

@@ -170,6 +170,10 @@ impl Link {
         }
         let connection = &*self.connection;
         connection.enter(Phase::Busy);
+        if self.among.limits.brief {
+            // Who had to be waited for hangs up once it is answered: to be told of that would take its time.
+            connection.socket.unwatch();
+        }
         if let Some(answer) = service.recall(message) {
             write(connection, &answer).await?;
             return Ok(());
