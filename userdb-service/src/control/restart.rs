@@ -146,14 +146,14 @@ impl Daemon {
             .sudoers
             .sweep(self.registry.borrow().sudoers().cloned().collect());
         spawn_local(async {
-            match swept.await {
-                Ok(Ok(swept)) => {
+            match swept.come().await {
+                Some(Ok(swept)) => {
                     for doubt in swept.doubtful {
                         error!(MESSAGE_ID = messages::SUDO_LEFT, "{doubt}");
                     }
                 }
-                Ok(Err(error)) => error!(%error, "cannot remove stale sudoers files"),
-                Err(_) => error!("nobody works in {SUDOERS} any more"),
+                Some(Err(error)) => error!(%error, "cannot remove stale sudoers files"),
+                None => error!("nobody works in {SUDOERS} any more"),
             }
         })
     }

@@ -13,7 +13,7 @@ use tracing::{error, warn};
 use super::daemon::{Daemon, SUDOERS};
 use super::messages;
 use super::sudoers_files::{Removal, SudoersError};
-use super::sudoers_thread::{Answer, come};
+use super::sudoers_thread::Answer;
 use crate::policy::{Login, SudoersSpec};
 
 /// How long who is given sudo waits for its file. Later it is a session without sudo.
@@ -109,43 +109,26 @@ impl Daemon {
 
     /// What has come of an order that was the last one, if it was carried out in a moment; otherwise it is still to be
     /// settled.
-    pub(super) fn settled_soon(&self, ordered: Ordered) -> Result<Settled, Ordered> {
-        let again = match ordered {
-            Ordered::Grant {
-                login,
-                answer,
-                older,
-            } => match self.sudoers.soon(answer) {
-                Ok(Ok(())) => return Ok(Settled::default()),
-                Ok(Err(error)) => Ordered::Grant {
-                    login,
-                    answer: come(Err(error)),
-                    older,
-                },
-                Err(answer) => Ordered::Grant {
-                    login,
-                    answer,
-                    older,
-                },
-            },
-            Ordered::Removal { login, answer } => match self.sudoers.soon(answer) {
-                Ok(Ok(_)) => {
-                    self.removed(&login);
-                    self.not_stale_any_more(&login, &mut true);
-                    if !self.rights.borrow().stale.contains_key(&login) {
+    pub(super) fn settled_soon(&self, mut ordered: Ordered) -> Result<Settled, Ordered> {
+        match &mut ordered {
+            Ordered::Grant { answer, .. } => {
+                if let Some(Ok(())) = self.sudoers.soon(answer) {
+                    return Ok(Settled::default());
+                }
+            }
+            Ordered::Removal { login, answer } => {
+                if let Some(Ok(_)) = self.sudoers.soon(answer) {
+                    self.removed(login);
+                    self.not_stale_any_more(login, &mut true);
+                    if !self.rights.borrow().stale.contains_key(login) {
                         return Ok(Settled::default());
                     }
-                    Ordered::Removed(login)
+                    ordered = Ordered::Removed(login.clone());
                 }
-                Ok(Err(error)) => Ordered::Removal {
-                    login,
-                    answer: come(Err(error)),
-                },
-                Err(answer) => Ordered::Removal { login, answer },
-            },
-            other => other,
-        };
-        Err(again)
+            }
+            Ordered::Removed(_) | Ordered::NoRoom(..) => {}
+        }
+        Err(ordered)
     }
 
     /// Nobody waits for an order any more. A removal is carried out all the same.
@@ -178,17 +161,17 @@ impl Daemon {
                 answer,
                 older,
             } => {
-                let error = match timeout(GRANT, answer).await {
-                    Ok(Ok(Ok(()))) => return settled,
-                    Ok(Ok(Err(error @ SudoersError::Replaced(_)))) => {
+                let error = match timeout(GRANT, answer.come()).await {
+                    Ok(Some(Ok(()))) => return settled,
+                    Ok(Some(Err(error @ SudoersError::Replaced(_)))) => {
                         // The daemon ends now; the next one writes what living sessions have.
                         settled.message = Some(format!(
                             "The sudo rights of this session will come in a few seconds ({error})."
                         ));
                         return settled;
                     }
-                    Ok(Ok(Err(error))) => error,
-                    Ok(Err(_)) | Err(_) => SudoersError::Late(SUDOERS.into()),
+                    Ok(Some(Err(error))) => error,
+                    Ok(None) | Err(_) => SudoersError::Late(SUDOERS.into()),
                 };
                 warn!(
                     MESSAGE_ID = messages::NO_SUDO,
@@ -234,12 +217,12 @@ impl Daemon {
         spawn_local(async move {
             let (mut stale, mut pause, mut said) = (stale, PAUSE, String::new());
             loop {
-                match answer.await {
-                    Ok(Ok(_)) => {
+                match answer.come().await {
+                    Some(Ok(_)) => {
                         daemon.removed(&login);
                         break;
                     }
-                    Ok(Err(error)) => {
+                    Some(Err(error)) => {
                         // Nobody knows any more that we have written it: perhaps we have not.
                         if matches!(error, SudoersError::Linked { .. }) {
                             daemon.not_stale_any_more(&login, &mut stale);
@@ -255,7 +238,7 @@ impl Daemon {
                         }
                     }
                     // The thread has ended, and so does the daemon.
-                    Err(_) => break,
+                    None => break,
                 }
                 sleep(pause).await;
                 pause = LONGEST_PAUSE.min(pause * 2);

@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle, Thread, park_timeout};
+use std::thread::{self, Thread, park_timeout};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot::error::TryRecvError;
@@ -24,18 +24,47 @@ use crate::policy::{Login, SudoersSpec};
 /// How often it is looked whether the folder is still the same, without an order.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// What an order takes at most that does not have to wait for anything.
+/// What an order takes at most that does not have to wait for anything. Who waits for that wakes with the next tick of the kernel
+/// only, by the timer slack of our unit.
 const MOMENT: Duration = Duration::from_micros(150);
 
-/// What comes of an order. An error of the receiver: the thread has ended.
-pub(super) type Answer<T> = oneshot::Receiver<Result<T, SudoersError>>;
 type Reply<T> = oneshot::Sender<Result<T, SudoersError>>;
 
-/// An answer that has come.
-pub(super) fn come<T>(result: Result<T, SudoersError>) -> Answer<T> {
-    let (reply, answer) = oneshot::channel();
-    let _ = reply.send(result);
-    answer
+/// What comes of an order.
+#[derive(Debug)]
+pub(super) enum Answer<T> {
+    Awaited(oneshot::Receiver<Result<T, SudoersError>>),
+    Come(Result<T, SudoersError>),
+    /// The thread has ended.
+    Never,
+}
+
+impl<T> Answer<T> {
+    fn to_come() -> (Reply<T>, Self) {
+        let (reply, answer) = oneshot::channel();
+        (reply, Answer::Awaited(answer))
+    }
+
+    /// Waits for it. `None`: it never comes.
+    pub(super) async fn come(self) -> Option<Result<T, SudoersError>> {
+        match self {
+            Answer::Awaited(answer) => answer.await.ok(),
+            Answer::Come(result) => Some(result),
+            Answer::Never => None,
+        }
+    }
+
+    /// Whether it is still to come, by now.
+    fn is_awaited(&mut self) -> bool {
+        if let Answer::Awaited(answer) = self {
+            *self = match answer.try_recv() {
+                Ok(result) => Answer::Come(result),
+                Err(TryRecvError::Closed) => Answer::Never,
+                Err(TryRecvError::Empty) => return true,
+            };
+        }
+        false
+    }
 }
 
 #[derive(Debug)]
@@ -60,18 +89,42 @@ struct Waiting {
 /// What the thread and who gives it orders have in common. It sleeps parked: who wakes it holds nothing that it needs at once.
 #[derive(Debug)]
 struct Desk {
-    orders: Mutex<Vec<Order>>,
+    /// `None`: the thread has ended, and carries out no more.
+    orders: Mutex<Option<Vec<Order>>>,
     /// Who gives them, and may be waiting for an answer.
     giver: Thread,
     /// It has nothing to do.
     rests: AtomicBool,
+    /// The last grant took longer than a moment: so long does the disk take.
+    grants_take_long: AtomicBool,
     /// Nobody gives orders any more.
     closed: AtomicBool,
 }
 
 impl Desk {
-    fn orders(&self) -> MutexGuard<'_, Vec<Order>> {
+    fn orders(&self) -> MutexGuard<'_, Option<Vec<Order>>> {
         self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.orders().as_ref().is_none_or(Vec::is_empty)
+    }
+
+    fn take_orders(&self) -> Vec<Order> {
+        self.orders()
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+}
+
+/// The thread's side of the desk. With it go all orders that it has not answered, and who waits for one hears that.
+struct Seat(Arc<Desk>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.orders().take();
+        self.0.giver.unpark();
     }
 }
 
@@ -79,58 +132,58 @@ impl Desk {
 #[derive(Debug)]
 pub(super) struct SudoersThread {
     desk: Arc<Desk>,
-    thread: JoinHandle<()>,
+    thread: Thread,
     look: SudoersFiles,
     replaced: Arc<Notify>,
-    /// It had nothing to do when it was given its last order.
-    rested: Cell<bool>,
+    /// Its last order may be carried out in a moment: it had nothing else to do, and the like of it does not take longer.
+    is_quick: Cell<bool>,
 }
 
 impl SudoersThread {
     /// Starts the thread for the folder at `path`. It ends with the last who can give it orders.
     pub(super) fn start(path: &Path) -> io::Result<Self> {
         let desk = Arc::new(Desk {
-            orders: Mutex::default(),
+            orders: Mutex::new(Some(Vec::new())),
             giver: thread::current(),
             rests: AtomicBool::new(false),
+            grants_take_long: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         });
         let replaced = Arc::new(Notify::new());
         let files = SudoersFiles::new(path);
-        let (bell, its_own) = (replaced.clone(), desk.clone());
+        let (bell, seat) = (replaced.clone(), Seat(desk.clone()));
         let thread = thread::Builder::new()
             .name("sudoers".to_owned())
-            .spawn(move || work(&files, &its_own, &bell))?;
+            .spawn(move || work(&files, &seat, &bell))?;
         Ok(Self {
             desk,
-            thread,
+            thread: thread.thread().clone(),
             look: SudoersFiles::new(path),
             replaced,
-            rested: Cell::new(false),
+            is_quick: Cell::new(false),
         })
     }
 
     /// Grants `specs`, unless nobody waits for the answer any more when its turn has come.
     pub(super) fn write(&self, login: &Login, specs: &[SudoersSpec]) -> Answer<()> {
-        let (reply, answer) = oneshot::channel();
-        self.give(Order::Other(Work::Write(
-            login.clone(),
-            specs.to_vec(),
-            reply,
-        )));
+        let (reply, answer) = Answer::to_come();
+        let order = Work::Write(login.clone(), specs.to_vec(), reply);
+        self.give(Order::Other(order));
+        let takes_long = self.desk.grants_take_long.load(Ordering::Relaxed);
+        self.is_quick.set(self.is_quick.get() && !takes_long);
         answer
     }
 
     /// Takes away what was granted.
     pub(super) fn remove(&self, login: &Login) -> Answer<Removal> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Answer::to_come();
         self.give(Order::Remove(login.clone(), reply));
         answer
     }
 
     /// Removes every file of ours but those of `keep`.
     pub(super) fn sweep(&self, keep: BTreeSet<Login>) -> Answer<Swept> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Answer::to_come();
         self.give(Order::Other(Work::Sweep(keep, reply)));
         answer
     }
@@ -161,48 +214,48 @@ impl SudoersThread {
 
     /// What has come of the last order, if that is known in a moment. To be woken by the event loop takes longer than a file does
     /// that nothing holds up; and what does is found out before anybody has missed us.
-    pub(super) fn soon<T>(&self, answer: Answer<T>) -> Result<Result<T, SudoersError>, Answer<T>> {
-        let mut answer = answer;
+    pub(super) fn soon<'a, T>(
+        &self,
+        answer: &'a mut Answer<T>,
+    ) -> Option<&'a Result<T, SudoersError>> {
         let until = Instant::now() + MOMENT;
-        loop {
-            match answer.try_recv() {
-                Ok(come) => return Ok(come),
-                Err(TryRecvError::Empty) => {}
-                // The thread has ended.
-                Err(TryRecvError::Closed) => return Err(oneshot::channel().1),
-            }
+        while answer.is_awaited() {
             let left = until.saturating_duration_since(Instant::now());
-            if !self.rested.get() || left.is_zero() {
-                return Err(answer);
+            if !self.is_quick.get() || left.is_zero() {
+                return None;
             }
             park_timeout(left);
+        }
+        match answer {
+            Answer::Come(result) => Some(result),
+            Answer::Awaited(_) | Answer::Never => None,
         }
     }
 
     fn give(&self, order: Order) {
-        self.rested.set(self.desk.rests.load(Ordering::Relaxed));
-        // With the order goes the reply, which says that the thread has ended.
-        if !self.thread.is_finished() {
-            self.desk.orders().push(order);
-            self.thread.thread().unpark();
+        self.is_quick.set(self.desk.rests.load(Ordering::Relaxed));
+        // Without a thread the order goes here, and with it the reply, which says so.
+        if let Some(orders) = &mut *self.desk.orders() {
+            orders.push(order);
         }
+        self.thread.unpark();
     }
 }
 
 impl Drop for SudoersThread {
     fn drop(&mut self) {
         self.desk.closed.store(true, Ordering::Release);
-        self.thread.thread().unpark();
+        self.thread.unpark();
     }
 }
 
-fn work(files: &SudoersFiles, desk: &Desk, bell: &Notify) {
+fn work(files: &SudoersFiles, Seat(desk): &Seat, bell: &Notify) {
     // Whoever replaced it between the making of the sandbox and now replaced it before we knew it.
     let at_start = files.folder().filter(|_| !files.is_beside_the_sandbox());
     let held = File::open(files.as_ref());
     let mut waiting = Waiting::default();
     loop {
-        if waiting.works.is_empty() && desk.orders().is_empty() {
+        if waiting.works.is_empty() && desk.is_empty() {
             if desk.closed.load(Ordering::Acquire) {
                 return;
             }
@@ -210,9 +263,10 @@ fn work(files: &SudoersFiles, desk: &Desk, bell: &Notify) {
             park_timeout(LOOK);
             desk.rests.store(false, Ordering::Relaxed);
         }
-        let orders = std::mem::take(&mut *desk.orders());
+        let orders = desk.take_orders();
         orders.into_iter().for_each(|order| waiting.add(order));
-        let replaced = is_another(at_start, files.folder());
+        let mut folder = Folder::default();
+        let replaced = is_another(at_start, files.enter(&mut folder));
         if replaced {
             // The old one may be put back some day.
             if let Ok(held) = &held {
@@ -222,7 +276,6 @@ fn work(files: &SudoersFiles, desk: &Desk, bell: &Notify) {
             bell.notify_one();
         }
         let other = || SudoersError::Replaced(files.as_ref().to_owned());
-        let mut folder = Folder::default();
         for (login, reply) in waiting.removals.drain(..) {
             let _ = reply.send(match replaced {
                 true => Err(other()),
@@ -231,7 +284,7 @@ fn work(files: &SudoersFiles, desk: &Desk, bell: &Notify) {
             desk.giver.unpark();
         }
         // Nobody has the right any more: sudo sees names, not disks. A power cut in between is undone by the sweep at boot.
-        if let Err(error) = files.keep_removed(folder) {
+        if let Err(error) = files.keep_removed(&mut folder) {
             warn!("{error}; after a power cut the sweep at boot removes what comes back");
         }
         // One, and then whatever is to be removed by now.
@@ -240,7 +293,11 @@ fn work(files: &SudoersFiles, desk: &Desk, bell: &Notify) {
             Some(Work::Write(_, _, reply)) if reply.is_closed() => {}
             Some(Work::Write(_, _, reply)) if replaced => drop(reply.send(Err(other()))),
             Some(Work::Write(login, specs, reply)) => {
-                let _ = reply.send(files.write(&login, &specs));
+                let began = Instant::now();
+                let written = files.write_in(&mut folder, &login, &specs);
+                let takes_long = began.elapsed() > MOMENT;
+                desk.grants_take_long.store(takes_long, Ordering::Relaxed);
+                let _ = reply.send(written);
                 desk.giver.unpark();
             }
             Some(Work::Sweep(keep, reply)) => {
@@ -295,7 +352,7 @@ mod tests {
         let zed = Login::try_from("zed").unwrap();
         let yan = Login::try_from("yan").unwrap();
         let full = [SudoersSpec::full()];
-        thread.write(&zed, &full).await.unwrap().unwrap();
+        thread.write(&zed, &full).come().await.unwrap().unwrap();
         let removed = thread.remove(&zed);
         let again = thread.write(&zed, &full);
         // A folder of many files keeps the thread busy until the next order has lost its giver.
@@ -304,10 +361,13 @@ mod tests {
         }
         let swept = thread.sweep(BTreeSet::from([zed.clone()]));
         drop(thread.write(&yan, &full));
-        assert_eq!(removed.await.unwrap().unwrap(), Removal::Removed);
-        again.await.unwrap().unwrap();
-        swept.await.unwrap().unwrap();
-        assert_eq!(thread.remove(&yan).await.unwrap().unwrap(), Removal::Absent);
+        assert_eq!(removed.come().await.unwrap().unwrap(), Removal::Removed);
+        again.come().await.unwrap().unwrap();
+        swept.come().await.unwrap().unwrap();
+        assert_eq!(
+            thread.remove(&yan).come().await.unwrap().unwrap(),
+            Removal::Absent
+        );
         assert!(thread.is_taken(&zed) && !thread.is_taken(&yan));
         std::fs::remove_dir_all(path).unwrap();
     }
@@ -337,21 +397,43 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whoever_orders_something_of_a_thread_that_has_ended_does_not_wait_for_it() {
+        let path = folder("ended");
+        let thread = SudoersThread::start(&path).unwrap();
+        thread.desk.closed.store(true, Ordering::Release);
+        thread.thread.unpark();
+        while thread.desk.orders().is_some() {
+            thread::yield_now();
+        }
+        let mut answer = thread.remove(&Login::try_from("zed").unwrap());
+        assert!(thread.soon(&mut answer).is_none() && answer.come().await.is_none());
+        std::fs::remove_dir_all(path).unwrap();
+    }
+
+    #[tokio::test]
     async fn a_folder_that_was_replaced_is_left_alone_and_rings() {
         let path = folder("replaced");
         let thread = SudoersThread::start(&path).unwrap();
         let zed = Login::try_from("zed").unwrap();
         thread
             .write(&zed, &[SudoersSpec::full()])
+            .come()
             .await
             .unwrap()
             .unwrap();
         let away = path.with_extension("away");
         std::fs::rename(&path, &away).unwrap();
         // Gone is not replaced.
-        assert_eq!(thread.remove(&zed).await.unwrap().unwrap(), Removal::Absent);
+        assert_eq!(
+            thread.remove(&zed).come().await.unwrap().unwrap(),
+            Removal::Absent
+        );
         std::fs::create_dir(&path).unwrap();
-        let refused = thread.write(&zed, &[SudoersSpec::full()]).await.unwrap();
+        let refused = thread
+            .write(&zed, &[SudoersSpec::full()])
+            .come()
+            .await
+            .unwrap();
         assert!(matches!(refused, Err(SudoersError::Replaced(_))));
         thread.replaced().notified().await;
         assert!(!thread.is_taken(&zed));

@@ -1,4 +1,4 @@
-//! What is put off until those who have just been answered have gone on: about a millisecond, and all of it together.
+//! What is put off until those who have just been answered have gone on: a millisecond or some, and all of it together.
 //! Where there is one processor for all, whatever is done after an answer is done before the one who waits for it.
 
 use std::cell::Cell;

@@ -2,8 +2,8 @@
 //! What stands in them is decided by the policy; who has one by the registry.
 //!
 //! Every call that changes something blocks on fsync, but `remove_from`, which leaves that to its caller. The folder is
-//! opened anew each time, because packages and administrators replace it; what is kept is only which files we have
-//! written.
+//! opened anew each time, because packages and administrators replace it, or by who has just looked which one it is; what is
+//! kept is only which files we have written.
 
 mod error;
 mod reach;
@@ -81,6 +81,18 @@ impl SudoersFiles {
         Some(FolderId(seen.dev(), seen.ino()))
     }
 
+    /// The same, opened for what is to be done in it.
+    pub fn enter(&self, folder: &mut Folder) -> Option<FolderId> {
+        match self.open() {
+            Ok((open, id)) => {
+                *folder = Folder::of(open);
+                Some(id)
+            }
+            // It may be there all the same.
+            Err(_) => self.folder(),
+        }
+    }
+
     /// Whether the folder has come after our sandbox was made, so that only a new start can write to it.
     pub fn is_beside_the_sandbox(&self) -> bool {
         reach::is_beside_the_sandbox(&self.path).unwrap_or_default()
@@ -96,29 +108,42 @@ impl SudoersFiles {
     /// # Errors
     /// On any error what was granted before still is, and nothing else.
     pub fn write(&self, login: &Login, specs: &[SudoersSpec]) -> Result<(), SudoersError> {
+        self.write_in(&mut Folder::default(), login, specs)
+    }
+
+    /// The same in a folder that may be open already.
+    ///
+    /// # Errors
+    /// Those of [`Self::write`].
+    pub fn write_in(
+        &self,
+        folder: &mut Folder,
+        login: &Login,
+        specs: &[SudoersSpec],
+    ) -> Result<(), SudoersError> {
         let name = file_name(login);
         let text = render(login, specs);
-        let folder = self.open()?;
-        match self.inspect(&folder, &name)? {
+        let folder = folder.opened(self)?;
+        match self.inspect(folder, &name)? {
             // A new name that a power cut takes away is a grant less, and the boot ends every grant anyway.
             Found::Absent => {
-                self.create(&folder, &name, &text)?;
-                self.remember(&folder, &name);
+                self.create(folder, &name, &text)?;
+                self.remember(folder, &name);
                 return Ok(());
             }
             Found::Ours(present) if present == text => {
-                self.remember(&folder, &name);
+                self.remember(folder, &name);
                 return Ok(());
             }
-            Found::Untouched | Found::Ours(_) => self.replace(&folder, &name, &text)?,
+            Found::Untouched | Found::Ours(_) => self.replace(folder, &name, &text)?,
             Found::Linked { links, .. } => {
                 let path = self.path.join(name);
                 return Err(SudoersError::Linked { path, links });
             }
             Found::Foreign(_) => return Err(SudoersError::NotOurs(self.path.join(name))),
         }
-        self.remember(&folder, &name);
-        self.sync(&folder)
+        self.remember(folder, &name);
+        self.sync(folder)
     }
 
     /// Whether there is a file of ours for `login`. One that cannot be looked at counts as none.
@@ -339,16 +364,10 @@ impl SudoersFiles {
     }
 
     fn open_if_present(&self) -> Result<Option<OwnedFd>, SudoersError> {
-        match self.open() {
-            Ok(folder) => Ok(Some(folder)),
-            Err(SudoersError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(None)
-            }
-            Err(e) => Err(e),
-        }
+        present(self.open().map(|(folder, _)| folder))
     }
 
-    fn open(&self) -> Result<OwnedFd, SudoersError> {
+    fn open(&self) -> Result<(OwnedFd, FolderId), SudoersError> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let folder =
             open(&self.path, flags, Mode::empty()).map_err(|e| self.io("opening", ".", e))?;
@@ -359,7 +378,7 @@ impl SudoersFiles {
                 why: "must belong to root and be writable by nobody else",
             });
         }
-        Ok(folder)
+        Ok((folder, FolderId(stat.st_dev, stat.st_ino)))
     }
 
     fn sync(&self, folder: &OwnedFd) -> Result<(), SudoersError> {
@@ -376,6 +395,15 @@ impl SudoersFiles {
             what: format!("{doing} {}", path.display()),
             error: error.into(),
         }
+    }
+}
+
+/// `None`: there is no such folder.
+fn present<T>(opened: Result<T, SudoersError>) -> Result<Option<T>, SudoersError> {
+    match opened {
+        Ok(folder) => Ok(Some(folder)),
+        Err(SudoersError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
     }
 }
 

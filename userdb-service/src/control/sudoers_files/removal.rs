@@ -9,7 +9,7 @@ use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
 use nix::unistd::{UnlinkatFlags, fsync, ftruncate, unlinkat};
 
 use super::whose::Found;
-use super::{MODE, SudoersError, SudoersFiles};
+use super::{MODE, SudoersError, SudoersFiles, present};
 use crate::policy::names::Login;
 use crate::policy::sudoers::file_name;
 
@@ -25,11 +25,27 @@ pub enum Removal {
     NotOurs,
 }
 
-/// The folder while files are removed from it, opened for the first.
+/// The folder while something is done in it, opened for the first of that.
 #[derive(Debug, Default)]
 pub struct Folder {
     open: Option<OwnedFd>,
     has_changed: bool,
+}
+
+impl Folder {
+    pub(super) fn of(open: OwnedFd) -> Folder {
+        Folder {
+            open: Some(open),
+            has_changed: false,
+        }
+    }
+
+    pub(super) fn opened(&mut self, files: &SudoersFiles) -> Result<&OwnedFd, SudoersError> {
+        match &mut self.open {
+            Some(open) => Ok(open),
+            none => Ok(none.insert(files.open()?.0)),
+        }
+    }
 }
 
 impl SudoersFiles {
@@ -41,7 +57,7 @@ impl SudoersFiles {
     pub fn remove(&self, login: &Login) -> Result<Removal, SudoersError> {
         let mut folder = Folder::default();
         let removal = self.remove_from(&mut folder, login)?;
-        self.keep_removed(folder)?;
+        self.keep_removed(&mut folder)?;
         Ok(removal)
     }
 
@@ -51,10 +67,7 @@ impl SudoersFiles {
     /// # Errors
     /// Those of [`Self::remove`].
     pub fn remove_from(&self, folder: &mut Folder, login: &Login) -> Result<Removal, SudoersError> {
-        if folder.open.is_none() {
-            folder.open = self.open_if_present()?;
-        }
-        let Some(open) = &folder.open else {
+        let Some(open) = present(folder.opened(self))? else {
             return Ok(Removal::Absent);
         };
         let removal = self.remove_name(open, &file_name(login))?;
@@ -66,9 +79,9 @@ impl SudoersFiles {
     ///
     /// # Errors
     /// It may come back after a power cut.
-    pub fn keep_removed(&self, folder: Folder) -> Result<(), SudoersError> {
-        match folder.open {
-            Some(open) if folder.has_changed => self.sync(&open),
+    pub fn keep_removed(&self, folder: &mut Folder) -> Result<(), SudoersError> {
+        match &folder.open {
+            Some(open) if std::mem::take(&mut folder.has_changed) => self.sync(open),
             _ => Ok(()),
         }
     }
