@@ -12,8 +12,8 @@ use tracing::{error, warn};
 
 use super::daemon::{Daemon, SUDOERS};
 use super::messages;
+use super::sudoers_answer::Answer;
 use super::sudoers_files::{Removal, SudoersError};
-use super::sudoers_thread::Answer;
 use crate::policy::{Login, SudoersSpec};
 
 /// How long who is given sudo waits for its file. Later it is a session without sudo.

@@ -14,58 +14,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread, park_timeout};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot::error::TryRecvError;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tracing::warn;
 
+use super::sudoers_answer::{Answer, MOMENT, Reply};
 use super::sudoers_files::{Folder, FolderId, Removal, SudoersError, SudoersFiles, Swept};
 use crate::policy::{Login, SudoersSpec};
 
 /// How often it is looked whether the folder is still the same, without an order.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// What an order takes at most that does not have to wait for anything. Who waits for that wakes with the next tick of the kernel
-/// only, by the timer slack of our unit.
-const MOMENT: Duration = Duration::from_micros(150);
-
-type Reply<T> = oneshot::Sender<Result<T, SudoersError>>;
-
-/// What comes of an order.
-#[derive(Debug)]
-pub(super) enum Answer<T> {
-    Awaited(oneshot::Receiver<Result<T, SudoersError>>),
-    Come(Result<T, SudoersError>),
-    /// The thread has ended.
-    Never,
-}
-
-impl<T> Answer<T> {
-    fn to_come() -> (Reply<T>, Self) {
-        let (reply, answer) = oneshot::channel();
-        (reply, Answer::Awaited(answer))
-    }
-
-    /// Waits for it. `None`: it never comes.
-    pub(super) async fn come(self) -> Option<Result<T, SudoersError>> {
-        match self {
-            Answer::Awaited(answer) => answer.await.ok(),
-            Answer::Come(result) => Some(result),
-            Answer::Never => None,
-        }
-    }
-
-    /// Whether it is still to come, by now.
-    fn is_awaited(&mut self) -> bool {
-        if let Answer::Awaited(answer) = self {
-            *self = match answer.try_recv() {
-                Ok(result) => Answer::Come(result),
-                Err(TryRecvError::Closed) => Answer::Never,
-                Err(TryRecvError::Empty) => return true,
-            };
-        }
-        false
-    }
-}
 
 #[derive(Debug)]
 enum Order {
@@ -95,8 +52,9 @@ struct Desk {
     giver: Thread,
     /// It has nothing to do.
     rests: AtomicBool,
-    /// The last grant took longer than a moment: so long does the disk take.
+    /// The last grant took long, and so did the last removal: who gives the next one does other things meanwhile.
     grants_take_long: AtomicBool,
+    removals_take_long: AtomicBool,
     /// Nobody gives orders any more.
     closed: AtomicBool,
 }
@@ -147,6 +105,7 @@ impl SudoersThread {
             giver: thread::current(),
             rests: AtomicBool::new(false),
             grants_take_long: AtomicBool::new(false),
+            removals_take_long: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         });
         let replaced = Arc::new(Notify::new());
@@ -169,8 +128,7 @@ impl SudoersThread {
         let (reply, answer) = Answer::to_come();
         let order = Work::Write(login.clone(), specs.to_vec(), reply);
         self.give(Order::Other(order));
-        let takes_long = self.desk.grants_take_long.load(Ordering::Relaxed);
-        self.is_quick.set(self.is_quick.get() && !takes_long);
+        self.wait_unless(&self.desk.grants_take_long);
         answer
     }
 
@@ -178,6 +136,7 @@ impl SudoersThread {
     pub(super) fn remove(&self, login: &Login) -> Answer<Removal> {
         let (reply, answer) = Answer::to_come();
         self.give(Order::Remove(login.clone(), reply));
+        self.wait_unless(&self.desk.removals_take_long);
         answer
     }
 
@@ -242,6 +201,13 @@ impl SudoersThread {
     }
 }
 
+impl SudoersThread {
+    fn wait_unless(&self, takes_long: &AtomicBool) {
+        let is_quick = self.is_quick.get() && !takes_long.load(Ordering::Relaxed);
+        self.is_quick.set(is_quick);
+    }
+}
+
 impl Drop for SudoersThread {
     fn drop(&mut self) {
         self.desk.closed.store(true, Ordering::Release);
@@ -277,10 +243,13 @@ fn work(files: &SudoersFiles, Seat(desk): &Seat, bell: &Notify) {
         }
         let other = || SudoersError::Replaced(files.as_ref().to_owned());
         for (login, reply) in waiting.removals.drain(..) {
-            let _ = reply.send(match replaced {
+            let removed = match replaced {
                 true => Err(other()),
                 false => files.remove_from(&mut folder, &login),
-            });
+            };
+            let takes_long = &desk.removals_take_long;
+            takes_long.store(reply.takes_long(), Ordering::Relaxed);
+            reply.send(removed);
             desk.giver.unpark();
         }
         // Nobody has the right any more: sudo sees names, not disks. A power cut in between is undone by the sweep at boot.
@@ -291,18 +260,15 @@ fn work(files: &SudoersFiles, Seat(desk): &Seat, bell: &Notify) {
         match waiting.next() {
             None => {}
             Some(Work::Write(_, _, reply)) if reply.is_closed() => {}
-            Some(Work::Write(_, _, reply)) if replaced => drop(reply.send(Err(other()))),
+            Some(Work::Write(_, _, reply)) if replaced => reply.send(Err(other())),
             Some(Work::Write(login, specs, reply)) => {
-                let began = Instant::now();
                 let written = files.write_in(&mut folder, &login, &specs);
-                let takes_long = began.elapsed() > MOMENT;
-                desk.grants_take_long.store(takes_long, Ordering::Relaxed);
-                let _ = reply.send(written);
+                let takes_long = &desk.grants_take_long;
+                takes_long.store(reply.takes_long(), Ordering::Relaxed);
+                reply.send(written);
                 desk.giver.unpark();
             }
-            Some(Work::Sweep(keep, reply)) => {
-                let _ = reply.send(files.sweep(&keep));
-            }
+            Some(Work::Sweep(keep, reply)) => reply.send(files.sweep(&keep)),
         }
     }
 }
@@ -316,7 +282,7 @@ impl Waiting {
                 let undone = |work: &mut Work| matches!(work, Work::Write(of, ..) if *of == login);
                 for work in self.works.extract_if(.., undone) {
                     if let Work::Write(_, _, reply) = work {
-                        let _ = reply.send(Ok(()));
+                        reply.send(Ok(()));
                     }
                 }
                 self.removals.push((login, reply));
@@ -377,17 +343,17 @@ mod tests {
         let [zed, yan] = ["zed", "yan"].map(|name| Login::try_from(name).unwrap());
         let mut waiting = Waiting::default();
         let write = |waiting: &mut Waiting, login: &Login| {
-            let (reply, answer) = oneshot::channel();
+            let (reply, answer) = Answer::to_come();
             waiting.add(Order::Other(Work::Write(login.clone(), Vec::new(), reply)));
             answer
         };
         let mut undone = write(&mut waiting, &zed);
         let mut other = write(&mut waiting, &yan);
-        let (reply, _removed) = oneshot::channel();
+        let (reply, _removed) = Answer::to_come();
         waiting.add(Order::Remove(zed.clone(), reply));
         let mut later = write(&mut waiting, &zed);
-        assert!(matches!(undone.try_recv(), Ok(Ok(()))));
-        assert!(other.try_recv().is_err() && later.try_recv().is_err());
+        assert!(!undone.is_awaited() && matches!(undone, Answer::Come(Ok(()))));
+        assert!(other.is_awaited() && later.is_awaited());
         assert_eq!(waiting.removals.len(), 1);
         let left = std::iter::from_fn(|| waiting.next()).map(|work| match work {
             Work::Write(login, ..) => login,
