@@ -15,7 +15,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, socket_with,
+};
 use serde_json::json;
 use varlink::{Reply, Request};
 
@@ -211,6 +214,7 @@ impl UserDatabase {
             false => None,
         };
         if let Some(Kept { mut stream, .. }) = kept
+            && is_silent(&stream)
             && stream.write_all(&text).is_ok()
         {
             return Ok(put(stream, false));
@@ -318,6 +322,13 @@ fn connected(path: &Path) -> io::Result<UnixStream> {
     let stream = UnixStream::from(socket);
     stream.set_nonblocking(false)?;
     Ok(stream)
+}
+
+/// Whether it is there and has said nothing that was not asked for: replies name no question, so that one too many would
+/// be taken for the next one's, and each after it for another's.
+fn is_silent(stream: &UnixStream) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    matches!(recv(stream, &mut [0; 1], flags), Err(Errno::AGAIN))
 }
 
 fn is_full(error: &io::Error) -> bool {

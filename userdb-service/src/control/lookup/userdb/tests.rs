@@ -126,6 +126,35 @@ fn the_connection_to_pid_1_is_kept_until_it_hangs_up_or_has_another_socket() {
 }
 
 #[test]
+fn what_was_said_between_two_logins_is_no_answer_to_the_second() {
+    let world = World::new("unasked");
+    let path = world.root.join("services/io.systemd.DynamicUser");
+    let listener = UnixListener::bind(path).unwrap();
+    let (heard, all_heard) = std::sync::mpsc::channel();
+    let (said, all_said) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let say = |mut stream: &UnixStream, replies: [&str; 3]| {
+            let replies = replies.join("\0") + "\0";
+            stream.write_all(replies.as_bytes()).unwrap();
+        };
+        let (kept, _) = listener.accept().unwrap();
+        say(&kept, [NO; 3]);
+        all_heard.recv().unwrap();
+        say(&kept, [NO; 3]);
+        said.send(()).unwrap();
+        let (another, _) = listener.accept().unwrap();
+        say(&another, [YES, NO, YES]);
+        // Who hangs up on a question has not answered it.
+        let _ = all_heard.recv();
+    });
+    let mut database = world.database();
+    assert_eq!(nobody(&mut database), [true; 3]);
+    heard.send(()).unwrap();
+    all_said.recv().unwrap();
+    assert_eq!(nobody(&mut database), [false, true, false]);
+}
+
+#[test]
 fn whom_one_service_knows_is_not_nobody_and_the_others_are() {
     let world = World::new("somebody");
     world.serves("io.systemd.DynamicUser", [NO]);
