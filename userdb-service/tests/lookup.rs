@@ -275,6 +275,12 @@ async fn a_hanging_service_is_named_and_given_up_and_the_next_question_is_answer
     assert!(begun.elapsed() < Duration::from_secs(2));
     let facts = lookups.ask(&[user("toy")], None).await.unwrap();
     assert_eq!(facts.answers[&user("toy")], toy_user("toy"));
+    // Also when it has answered before, and others since.
+    let lines = "passwd: files toy compat\ngroup: files toy\n";
+    std::fs::write(bench.dir.join("etc/nsswitch.conf"), lines).unwrap();
+    let questions = [user("stranger"), groups_of("hang")];
+    let failed = lookups.ask(&questions, None).await.unwrap_err();
+    assert_eq!(failed.source, "toy", "{failed}");
 }
 
 #[tokio::test]

@@ -173,17 +173,21 @@ impl Worker {
         // when they have their answers.
         let is_quick = host.is_quick;
         let mut local = None;
-        let mut blamed = BTreeSet::from(["files".to_owned()]);
+        // Who was asked before may be asked again, and hang only then.
+        let mut blamed = String::new();
         let answers = match asker.read_services() {
             Ok(()) => {
                 let heard = asker.ask(
                     &request.questions,
-                    &mut |service| match blamed.insert(service.to_owned()) {
-                        true => progress(&Reply::Asking(match service {
+                    &mut |service| {
+                        if service == "files" || service == blamed {
+                            return Ok(());
+                        }
+                        service.clone_into(&mut blamed);
+                        progress(&Reply::Asking(match service {
                             "systemd" if is_quick => SYSTEMD_OR_HOST.to_owned(),
                             _ => service.to_owned(),
-                        })),
-                        false => Ok(()),
+                        }))
                     },
                     &mut || {
                         if is_quick && local.is_none() {
