@@ -72,6 +72,9 @@ pub struct Logind {
     run: PathBuf,
     cgroups: PathBuf,
     connection: Mutex<Option<Connection>>,
+    /// Held by who connects. Others use what comes of it: the bus has room for 256 connections of root's programs, and more users
+    /// than that may end at once.
+    connecting: tokio::sync::Mutex<()>,
 }
 
 impl Default for Logind {
@@ -87,6 +90,7 @@ impl Logind {
             run: run.into(),
             cgroups: cgroups.into(),
             connection: Mutex::new(None),
+            connecting: tokio::sync::Mutex::default(),
         }
     }
 
@@ -288,20 +292,25 @@ impl Logind {
         &self,
         call: impl AsyncFnOnce(&Connection) -> zbus::Result<T>,
     ) -> Result<T, Failure> {
-        let kept = self.kept().clone();
-        let connection = match kept {
-            Some(connection) => connection,
-            None => {
-                let connection = within(Builder::address(self.address.as_str()).build()).await?;
-                *self.kept() = Some(connection.clone());
-                connection
-            }
-        };
+        let connection = within(self.connected()).await?;
         let outcome = within(call(&connection)).await;
         if matches!(outcome, Err(Failure::Other(_))) {
-            *self.kept() = None;
+            // Others whose calls failed on it may have connected anew since.
+            let is_it = |kept: &mut Connection| kept.unique_name() == connection.unique_name();
+            self.kept().take_if(is_it);
         }
         outcome
+    }
+
+    async fn connected(&self) -> zbus::Result<Connection> {
+        let _turn = self.connecting.lock().await;
+        let kept = self.kept().clone();
+        if let Some(connection) = kept {
+            return Ok(connection);
+        }
+        let connection = Builder::address(self.address.as_str()).build().await?;
+        *self.kept() = Some(connection.clone());
+        Ok(connection)
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {

@@ -218,14 +218,26 @@ async fn what_a_restarted_logind_has_forgotten_is_stopped_through_systemd() {
 #[tokio::test]
 async fn a_logind_that_hangs_holds_nobody_up() {
     let bench = Bench::new("hangs");
-    let _served = bench.serve(Manner::Hangs).await;
+    let served = bench.serve(Manner::Hangs).await;
     let begun = Instant::now();
-    let outcome = bench.logind().end_user(UID, SHORT, || false).await;
-    assert!(
-        matches!(&outcome, Outcome::Unavailable(why) if why.contains("no answer")),
-        "{outcome:?}"
-    );
+    let logind = bench.logind();
+    let end = || logind.end_user(UID, SHORT, || false);
+    let on_the_bus = async {
+        sleep(SHORT).await;
+        let bus = zbus::fdo::DBusProxy::new(&served).await.unwrap();
+        let names = bus.list_names().await.unwrap();
+        names.iter().filter(|name| name.starts_with(':')).count()
+    };
+    let (first, second, third, on_the_bus) = tokio::join!(end(), end(), end(), on_the_bus);
+    for outcome in [first, second, third] {
+        assert!(
+            matches!(&outcome, Outcome::Unavailable(why) if why.contains("no answer")),
+            "{outcome:?}"
+        );
+    }
     assert!(begun.elapsed() < CALL + Duration::from_secs(1));
+    // The stand-in, and one for all who wait.
+    assert!(on_the_bus <= 2, "{on_the_bus} are connected");
 }
 
 #[tokio::test]
