@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use zbus::connection::Builder;
 use zbus::{Connection, OwnedObjectPath, proxy};
@@ -19,6 +20,9 @@ use super::look::is_there;
 const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
 /// How long any one call, connecting included, may take.
 const CALL: Duration = Duration::from_secs(2);
+/// How many calls may be under way. The bus refuses more than 128 that one connection has no answer to, and more users than that
+/// may end at once.
+const AT_ONCE: usize = 100;
 /// How long what has been sent SIGKILL may take to be gone.
 const KILLED: Duration = Duration::from_secs(5);
 /// Between two looks at whether a user is gone.
@@ -75,6 +79,7 @@ pub struct Logind {
     /// Held by who connects. Others use what comes of it: the bus has room for 256 connections of root's programs, and more users
     /// than that may end at once.
     connecting: tokio::sync::Mutex<()>,
+    calls: Semaphore,
 }
 
 impl Default for Logind {
@@ -91,6 +96,7 @@ impl Logind {
             cgroups: cgroups.into(),
             connection: Mutex::new(None),
             connecting: tokio::sync::Mutex::default(),
+            calls: Semaphore::new(AT_ONCE),
         }
     }
 
@@ -287,12 +293,14 @@ impl Logind {
         }
     }
 
-    /// One call, connecting first if need be. A connection that failed is not used again.
+    /// One call when its turn has come, connecting first if need be. A connection that failed is not used again.
     async fn bounded<T>(
         &self,
         call: impl AsyncFnOnce(&Connection) -> zbus::Result<T>,
     ) -> Result<T, Failure> {
-        let connection = within(self.connected()).await?;
+        // Never closed, so there is always one.
+        let ready = async { Ok((self.calls.acquire().await.ok(), self.connected().await?)) };
+        let (_turn, connection) = within(ready).await?;
         let outcome = within(call(&connection)).await;
         if matches!(outcome, Err(Failure::Other(_))) {
             // Others whose calls failed on it may have connected anew since.

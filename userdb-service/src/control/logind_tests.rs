@@ -3,6 +3,9 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
 
 use super::*;
 
@@ -33,6 +36,7 @@ enum LoginError {
 struct FakeLogin {
     manner: Manner,
     run: PathBuf,
+    asked: Arc<Mutex<Vec<Instant>>>,
 }
 
 impl FakeLogin {
@@ -61,6 +65,7 @@ impl FakeLogin {
     async fn terminate_user(&self, uid: u32) -> Result<(), LoginError> {
         assert_eq!(uid, UID);
         if self.manner == Manner::Hangs {
+            self.asked.lock().unwrap().push(Instant::now());
             std::future::pending::<()>().await;
         }
         self.known()?;
@@ -111,6 +116,8 @@ impl FakeSystemd {
 
 struct Bench {
     dir: PathBuf,
+    /// When a stand-in that hangs was asked.
+    asked: Arc<Mutex<Vec<Instant>>>,
     bus: Child,
     address: String,
 }
@@ -134,7 +141,12 @@ impl Bench {
         while std::os::unix::net::UnixStream::connect(&socket).is_err() {
             std::thread::sleep(Duration::from_millis(5));
         }
-        Bench { dir, bus, address }
+        Bench {
+            dir,
+            asked: Arc::default(),
+            bus,
+            address,
+        }
     }
 
     fn logind(&self) -> Logind {
@@ -155,8 +167,10 @@ impl Bench {
             run: run.clone(),
             cgroups,
         };
+        let asked = self.asked.clone();
+        let login = FakeLogin { manner, run, asked };
         Builder::address(self.address.as_str())
-            .serve_at("/org/freedesktop/login1", FakeLogin { manner, run })
+            .serve_at("/org/freedesktop/login1", login)
             .serve_at("/org/freedesktop/systemd1", systemd)
             .name("org.freedesktop.login1")
             .name("org.freedesktop.systemd1")
@@ -238,6 +252,28 @@ async fn a_logind_that_hangs_holds_nobody_up() {
     assert!(begun.elapsed() < CALL + Duration::from_secs(1));
     // The stand-in, and one for all who wait.
     assert!(on_the_bus <= 2, "{on_the_bus} are connected");
+}
+
+#[tokio::test]
+async fn however_many_end_at_once_the_bus_has_no_more_of_their_calls_than_it_takes() {
+    let bench = Bench::new("many");
+    let _served = bench.serve(Manner::Hangs).await;
+    let logind = Arc::new(bench.logind());
+    let mut ends = JoinSet::new();
+    let begun = Instant::now();
+    for _ in 0..AT_ONCE + 10 {
+        let logind = logind.clone();
+        ends.spawn(async move { logind.end_user(UID, SHORT, || false).await });
+    }
+    while bench.asked.lock().unwrap().len() < AT_ONCE {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        sleep(Duration::from_millis(5)).await;
+    }
+    sleep(SHORT).await;
+    let asked = bench.asked.lock().unwrap().clone();
+    // None has been given up before, which would make room for another.
+    let together = asked.iter().filter(|at| **at < begun + CALL);
+    assert!(together.count() <= AT_ONCE);
 }
 
 #[tokio::test]
