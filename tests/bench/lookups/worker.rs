@@ -62,14 +62,7 @@ pub(crate) fn warm_up(users: &str) -> Result {
 /// Has another process ask nscd for everybody. Whoever asks for nscd's memory in the moment in which that grows goes without it
 /// for good, and would measure nscd's socket.
 fn warm_up_in_a_child(users: u32) -> Result {
-    let status = Command::new("/proc/self/exe")
-        .args(["warm-up", &users.to_string()])
-        .status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("filling nscd's cache: {status}").into())
-    }
+    world::in_a_child("warm-up", users)
 }
 
 /// `bench-lookups worker SUBJECT USERS`: enters the subject's world, says `ready`, then answers each line with a number.

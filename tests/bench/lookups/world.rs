@@ -39,7 +39,7 @@ pub(crate) fn enter(subject: Subject) -> Result {
         Kind::Null => (),
         Kind::Teleport | Kind::Publisher => {
             fs::create_dir("/run/teleport-userdb")?;
-            publish_in_a_child(users)?;
+            in_a_child("publish", users)?;
         }
         Kind::Shm => floor(users)?,
         Kind::Files => with_users_in_etc(users)?,
@@ -89,14 +89,15 @@ fn replace(path: &str, content: &str) -> Result {
     Ok(())
 }
 
-fn publish_in_a_child(users: u32) -> Result {
+/// Runs one of our own commands for so many users in another process, to its end.
+pub(crate) fn in_a_child(command: &str, users: u32) -> Result {
     let status = Command::new("/proc/self/exe")
-        .args(["publish", &users.to_string()])
+        .args([command, &users.to_string()])
         .status()?;
     if status.success() {
         Ok(())
     } else {
-        Err(format!("publishing {users} users: {status}").into())
+        Err(format!("{command} for {users} users: {status}").into())
     }
 }
 
