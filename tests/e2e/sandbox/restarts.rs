@@ -104,6 +104,28 @@ fn a_user_database_that_cannot_start_holds_up_no_lookup_and_comes_back_by_itself
 }
 
 #[test]
+fn why_a_daemon_has_ended_is_told_under_its_unit_though_the_journal_reads_it_later() {
+    let node = node_alone();
+    let journal = Journal::now(&node);
+    node.run(&["systemctl", "kill", "-s", "STOP", "systemd-journald"])
+        .must();
+    for program in ["teleport-sessiond", "teleport-userdbd"] {
+        node.sh(&format!(
+            "! systemd-run -q --wait --unit by-hand-{program} /usr/libexec/{program}"
+        ))
+        .must();
+    }
+    node.run(&["systemctl", "kill", "-s", "CONT", "systemd-journald"])
+        .must();
+    for program in ["teleport-sessiond", "teleport-userdbd"] {
+        let unit = format!("by-hand-{program}");
+        let told = journal.lines(&["-u", &unit, "-p", "err"]);
+        let why = |line: &String| line.starts_with(program) && line.contains("socket");
+        assert!(told.iter().any(why), "{program}: {told:?}");
+    }
+}
+
+#[test]
 fn a_sweep_takes_stale_rights_only_while_no_daemon_looks_after_them() {
     let node = node_alone();
     let stale = "/etc/sudoers.d/teleport-nobody-now";

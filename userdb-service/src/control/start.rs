@@ -53,7 +53,7 @@ pub fn main() -> ExitCode {
             match daemon::run() {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
-                    tracing::error!("{error}");
+                    journal::last_words(&error);
                     ExitCode::FAILURE
                 }
             }

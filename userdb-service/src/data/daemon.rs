@@ -26,7 +26,7 @@ pub fn run() -> ExitCode {
     match run_with(privileges) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("teleport-userdbd cannot run: {error}");
+            journal::last_words(&format_args!("teleport-userdbd cannot run: {error}"));
             ExitCode::FAILURE
         }
     }

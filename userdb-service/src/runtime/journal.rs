@@ -10,7 +10,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::{self, Write};
+use std::os::fd::AsFd;
 
+use nix::sys::stat::fstat;
 use tracing::dispatcher;
 use tracing::field::{DisplayValue, Field, Value, Visit, display};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -45,6 +47,30 @@ pub fn start() {
         .with(journal.with_filter(filter::filter_fn(|line| line.is_event())))
         .with(stderr.with_filter(filter::filter_fn(|line| line.is_event())))
         .try_init();
+}
+
+/// Tells why this process is about to end, as an error. It goes to stderr, which systemd has connected to the journal in the name of
+/// our unit. Trap: of what comes over its own socket the journal finds out the unit when it reads it. Who has ended by then
+/// has none, and `journalctl -u` would not show why.
+pub fn last_words(why: &dyn fmt::Display) {
+    tell_what_waits();
+    // How a line for the journal says that it is an error (sd-daemon(3)).
+    let level = match is_journal(std::io::stderr(), std::env::var("JOURNAL_STREAM").ok()) {
+        true => "<3>",
+        false => "",
+    };
+    eprintln!("{level}{}", clean(&why.to_string(), MESSAGE));
+}
+
+/// Whether `stream` is what systemd says the journal is connected to: `device:inode`.
+fn is_journal(stream: impl AsFd, named: Option<String>) -> bool {
+    let named = named.as_deref().and_then(|named| named.split_once(':'));
+    match (named, fstat(stream)) {
+        (Some((device, inode)), Ok(stat)) => {
+            device.parse() == Ok(stat.st_dev) && inode.parse() == Ok(stat.st_ino)
+        }
+        _ => false,
+    }
 }
 
 /// So many lines wait at most.
@@ -278,6 +304,23 @@ mod tests {
             tracing::info!("after");
             assert_eq!(told()[told().len() - 2..], ["last", "after"]);
         });
+    }
+
+    #[test]
+    fn the_journal_is_known_by_what_systemd_says_of_it() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let stat = fstat(&file).unwrap();
+        let told = |named: &str| is_journal(&file, Some(named.to_owned()));
+        assert!(told(&format!("{}:{}", stat.st_dev, stat.st_ino)));
+        for other in [
+            format!("{}:{}", stat.st_dev, stat.st_ino + 1),
+            format!("{}:{}", stat.st_dev + 1, stat.st_ino),
+            stat.st_ino.to_string(),
+            String::new(),
+        ] {
+            assert!(!told(&other), "{other}");
+        }
+        assert!(!is_journal(&file, None));
     }
 
     #[test]
