@@ -281,6 +281,9 @@ async fn a_hanging_service_is_named_and_given_up_and_the_next_question_is_answer
     let questions = [user("stranger"), groups_of("hang")];
     let failed = lookups.ask(&questions, None).await.unwrap_err();
     assert_eq!(failed.source, "toy", "{failed}");
+    // Or when it is asked for another spelling of the name.
+    let failed = lookups.ask(&[user("hush")], None).await.unwrap_err();
+    assert_eq!(failed.source, "toy", "{failed}");
 }
 
 #[tokio::test]

@@ -118,7 +118,7 @@ impl Asker {
             if let Question::User(name) = question
                 && answers.get(question) == Some(&Answer::User(None))
             {
-                let answer = self.in_another_case(name, &mut heard.case_twins);
+                let answer = self.in_another_case(name, asking, &mut heard.case_twins)?;
                 answers.insert(question, answer);
             }
         }
@@ -276,7 +276,12 @@ impl Asker {
 
     /// The answer to whether there is a user `name`, of whom nobody knows, once others than files were
     /// asked for its other spellings: a user found so goes into `twins`, and who fails has not answered.
-    fn in_another_case(&mut self, name: &str, twins: &mut BTreeMap<String, String>) -> Answer {
+    fn in_another_case(
+        &mut self,
+        name: &str,
+        asking: Asking<'_>,
+        twins: &mut BTreeMap<String, String>,
+    ) -> io::Result<Answer> {
         // Files are read as a whole; names in systemd's user database are in lower case.
         let elsewhere = |service: &String| !["files", "teleport", "systemd"].contains(&&**service);
         let spellings: Vec<Question> = twins::spellings(name)
@@ -288,6 +293,7 @@ impl Asker {
             if self.presence(&service) != Presence::Usable {
                 continue;
             }
+            asking(&service)?;
             for (spelling, reply) in spellings.iter().zip(several(&service, &spellings)) {
                 match (spelling, reply) {
                     (Question::User(spelling), Reply::User { .. }) => {
@@ -297,13 +303,13 @@ impl Asker {
                     }
                     (_, Reply::Failed(why)) => {
                         let source = service;
-                        return Answer::Failed { source, why };
+                        return Ok(Answer::Failed { source, why });
                     }
                     _ => {}
                 }
             }
         }
-        Answer::User(None)
+        Ok(Answer::User(None))
     }
 
     /// The users asked for who are in a netgroup that sudoers names.
