@@ -147,11 +147,14 @@ impl Registry {
         let Some(session) = self.sessions.get(&id) else {
             return;
         };
-        if !matches!(session.state, State::Departed { .. }) {
+        let State::Departed { at } = session.state else {
             return;
-        }
+        };
         let login = session.login().clone();
         self.sessions.remove(&id);
+        // Left until its time, ten thousand of them would outlast the giving back of a burst's memory, and each keep the page it is in.
+        self.timers
+            .remove(&(at + DEPARTURE, Timer::DepartureOverdue(id)));
         effects.push(Effect::Unwatch(id));
         // Where nothing is written down of its sessions, nobody knows which of them live.
         if self.logins.contains_key(&login) {

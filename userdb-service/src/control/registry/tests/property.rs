@@ -223,6 +223,16 @@ fn check_counts(registry: &Registry) -> Result<(), TestCaseError> {
 }
 
 fn check(world: &World) -> Result<(), TestCaseError> {
+    // Nothing is waited for that cannot come any more.
+    for (_, timer) in &world.registry.timers {
+        let state = |id: &SessionId| world.registry.session(*id).map(|session| session.state);
+        let may_come = match timer {
+            Timer::ReservationExpires(id) => matches!(state(id), Some(State::Reserved { .. })),
+            Timer::DepartureOverdue(id) => matches!(state(id), Some(State::Departed { .. })),
+            Timer::RetireDelayOver(_) => true,
+        };
+        prop_assert!(may_come, "{timer:?}");
+    }
     let live = world.registry.list();
     let logins: BTreeSet<&Login> = live.iter().map(|session| session.login()).collect();
     prop_assert_eq!(world.published.keys().collect::<BTreeSet<_>>(), logins);
