@@ -70,10 +70,12 @@ fn a_login_that_a_group_of_the_node_lists_is_refused_and_gets_none_of_its_rights
 #[test]
 fn who_is_in_systemds_user_database_is_somebody_elses_as_soon_as_it_is_there() {
     let node = rig::node_alone();
-    let unit = "systemd-run -q -p DynamicUser=yes --unit=dyno sleep infinity && until id dyno; do sleep 0.1; done";
+    let unit = "systemd-run -q -p DynamicUser=yes -p Group=dynag --unit=dyno sleep infinity && until id dyno; do sleep 0.1; done";
     node.sh(unit).must();
-    // To pam_unix its account has expired; what becomes of it is not ours to say.
-    node.login("dyno").run();
+    // To pam_unix its account has expired; what becomes of it is not ours to say. The group is half of a pair, too.
+    for login in ["dyno", "dynag"] {
+        node.login(login).run();
+    }
     node.run(&["systemctl", "stop", "dyno"]).must();
 
     let files = [
@@ -105,7 +107,7 @@ fn who_is_in_systemds_user_database_is_somebody_elses_as_soon_as_it_is_there() {
     node.run(&["systemctl", "start", "systemd-userdbd.socket"])
         .must();
     node.sh("rm -r /run/userdb").must();
-    for login in ["dyno", "iris"] {
+    for login in ["dyno", "dynag", "iris"] {
         let said = format!("{login} exists already and is left alone");
         node.within(Duration::from_secs(30), &said, |node| {
             let unit = "--unit=teleport-sessiond";

@@ -97,9 +97,12 @@ struct Put {
     to: Service,
     stream: UnixStream,
     is_new: bool,
-    /// By their places.
-    questions: Vec<usize>,
+    questions: Vec<Places>,
 }
+
+/// The place of a question, and that of one which has the same answer.
+#[derive(Clone, Copy)]
+struct Places(usize, Option<usize>);
 
 /// An entry of the folder of services.
 #[derive(Clone)]
@@ -136,17 +139,22 @@ impl UserDatabase {
         meanwhile: &mut dyn FnMut(),
     ) -> Vec<bool> {
         let mut nobody: Vec<bool> = questions.iter().map(|one| !is_made_up(one)).collect();
-        for folder in &mut self.folders {
-            // What cannot be listed may have anybody.
-            let listed = folder.read().is_ok();
-            for (nobody, question) in nobody.iter_mut().zip(questions) {
-                *nobody &= listed && !folder.has(question);
-            }
-        }
         if !nobody.contains(&true) {
             return nobody;
         }
-        match self.ask(questions, &mut nobody, meanwhile) {
+        let mut folders = std::mem::take(&mut self.folders);
+        // What cannot be listed may have anybody.
+        let mut all_listed = false;
+        let asked = self.ask(questions, &mut nobody, &mut || {
+            let listed: Vec<bool> = folders.iter_mut().map(|one| one.read().is_ok()).collect();
+            all_listed = !listed.contains(&false);
+            meanwhile();
+        });
+        self.folders = folders;
+        for (nobody, question) in nobody.iter_mut().zip(questions) {
+            *nobody &= all_listed && !self.folders.iter().any(|folder| folder.has(question));
+        }
+        match asked {
             Ok(true) => nobody,
             // Without anybody to ask, what that means is nss-systemd's to say.
             Ok(false) | Err(_) => vec![false; questions.len()],
@@ -164,11 +172,15 @@ impl UserDatabase {
         let mut put: Vec<Put> = Vec::new();
         let mut is_any = false;
         for service in services(&self.services)? {
+            let to_put = match service.name == MANAGER {
+                true => in_pairs(questions, &open),
+                false => open.iter().map(|place| Places(*place, None)).collect(),
+            };
             let at_once = match service.name.starts_with(SYSTEMD) {
                 true => open.len(),
                 false => 1,
             };
-            for some in open.chunks(at_once) {
+            for some in to_put.chunks(at_once) {
                 let mut tried = self.put(&service, questions, some);
                 // Full: some let in one after the other, the next one when we have hung up. So nobody is waited for before
                 // that is done.
@@ -197,9 +209,9 @@ impl UserDatabase {
         Ok(is_any)
     }
 
-    fn put(&mut self, to: &Service, questions: &[&Question], places: &[usize]) -> io::Result<Put> {
+    fn put(&mut self, to: &Service, questions: &[&Question], some: &[Places]) -> io::Result<Put> {
         let mut text = Vec::new();
-        for place in places {
+        for Places(place, _) in some {
             serde_json::to_writer(&mut text, &call(&to.name, questions[*place]))?;
             text.push(0);
         }
@@ -207,7 +219,7 @@ impl UserDatabase {
             to: to.clone(),
             stream,
             is_new,
-            questions: places.to_vec(),
+            questions: some.to_vec(),
         };
         let kept = match to.name == MANAGER {
             true => self.kept.take().filter(|kept| kept.socket == to.inode),
@@ -249,7 +261,7 @@ impl Put {
     fn hear(&self, nobody: &mut [bool]) -> io::Result<bool> {
         let mut replies = BufReader::new(&self.stream);
         let mut message = Vec::new();
-        for place in &self.questions {
+        for Places(place, other) in &self.questions {
             loop {
                 message.clear();
                 (&mut replies).take(LONGEST).read_until(0, &mut message)?;
@@ -257,7 +269,11 @@ impl Put {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 };
                 let reply: Reply = serde_json::from_slice(text)?;
-                nobody[*place] &= reply.error.is_some_and(|error| NOBODY.contains(&&*error));
+                let has_nobody = reply.error.is_some_and(|error| NOBODY.contains(&&*error));
+                nobody[*place] &= has_nobody;
+                if let Some(other) = other {
+                    nobody[*other] &= has_nobody;
+                }
                 if reply.continues != Some(true) {
                     break;
                 }
@@ -265,6 +281,26 @@ impl Put {
         }
         Ok(replies.buffer().is_empty())
     }
+}
+
+/// What PID 1 need be asked of these: its users and groups come in pairs of one name and one number (`DynamicUser=` in
+/// systemd.exec(5)), so whoever is no user of its is no group either. It takes 15 µs for each answer, and a login waits for it.
+fn in_pairs(questions: &[&Question], places: &[usize]) -> Vec<Places> {
+    let place_of = |question| places.iter().find(|place| *questions[**place] == question);
+    let is_asked = |question| place_of(question).is_some();
+    let places = places.iter().filter_map(|place| match questions[*place] {
+        Question::User(name) => Some(Places(
+            *place,
+            place_of(Question::Group(name.clone())).copied(),
+        )),
+        Question::UserId(id) => Some(Places(*place, place_of(Question::GroupId(*id)).copied())),
+        Question::Group(name) if is_asked(Question::User(name.clone())) => None,
+        Question::GroupId(id) if is_asked(Question::UserId(*id)) => None,
+        Question::Group(_) | Question::GroupId(_) | Question::GroupsOf(_) => {
+            Some(Places(*place, None))
+        }
+    });
+    places.collect()
 }
 
 /// Those of a folder that are worth asking.

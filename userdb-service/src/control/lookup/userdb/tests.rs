@@ -163,6 +163,42 @@ fn whom_one_service_knows_is_not_nobody_and_the_others_are() {
 }
 
 #[test]
+fn pid_1_is_asked_for_one_half_of_a_pair_which_tells_of_the_other_and_nobody_else_is() {
+    let [ann, bea] = ["ann", "bea"].map(str::to_owned);
+    let questions = [
+        Question::Group(ann.clone()),
+        Question::User(ann),
+        Question::UserId(7),
+        Question::GroupId(7),
+        Question::GroupId(8),
+        Question::Group(bea.clone()),
+        Question::GroupsOf(bea),
+    ];
+    let questions: Vec<&Question> = questions.iter().collect();
+    let cases = [
+        ([NO; 5], [true; 7]),
+        (
+            [YES, NO, NO, NO, NO],
+            [false, false, true, true, true, true, true],
+        ),
+        (
+            [NO, YES, NO, YES, NO],
+            [true, true, false, false, true, false, true],
+        ),
+    ];
+    for (case, (replies, expected)) in cases.into_iter().enumerate() {
+        let world = World::new(&format!("pairs-{case}"));
+        world.serves("io.systemd.DynamicUser", replies);
+        let nobody = world.database().has_nobody(&questions, &mut || {});
+        assert_eq!(nobody, expected);
+    }
+    let world = World::new("pairs-of-others");
+    world.serves("io.systemd.Home", [YES, NO, NO]);
+    let nobody = world.database().has_nobody(&questions, &mut || {});
+    assert_eq!(nobody, [false, true, true, true, true, true, true]);
+}
+
+#[test]
 fn of_several_replies_to_one_question_none_is_taken_for_the_next_ones() {
     let world = World::new("several");
     let some = "{\"parameters\":{\"userName\":\"ann\",\"groupName\":\"a\"},\"continues\":true}\0\
