@@ -11,9 +11,11 @@ use crate::layout::{Geometry, Head, Index, LINE_WORDS, MAGIC, Place, VERSION, he
 use crate::memory::WritableMapping;
 
 /// Slot numbers: the lowest free one first, so that enumerations stay short.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Slots {
+    /// Those from here on are free.
     high: u32,
+    /// And these below, of which none is the last: when all are free, nothing is kept of any.
     freed: BTreeSet<u32>,
 }
 
@@ -39,7 +41,15 @@ impl Slots {
     }
 
     fn give_back(&mut self, slot: u32) {
-        self.freed.insert(slot);
+        if slot + 1 < self.high {
+            self.freed.insert(slot);
+            return;
+        }
+        self.high = slot;
+        while self.freed.last().is_some_and(|last| last + 1 == self.high) {
+            self.freed.pop_last();
+            self.high -= 1;
+        }
     }
 
     fn shrink(&mut self) {

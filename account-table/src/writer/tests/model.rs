@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::writer::state::Slots;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -156,6 +157,9 @@ proptest! {
                 Step::Shrink => writer.shrink(),
             }
             check(&scratch.table(), &model);
+            // Whoever has gone has left nothing in the writer's memory.
+            let slots = &writer.state.user_slots;
+            prop_assert!(!model.is_empty() || *slots == Slots::default(), "{slots:?}");
         }
     }
 }
