@@ -123,6 +123,19 @@ fn why_a_daemon_has_ended_is_told_under_its_unit_though_the_journal_reads_it_lat
         let why = |line: &String| line.starts_with(program) && line.contains("socket");
         assert!(told.iter().any(why), "{program}: {told:?}");
     }
+    // Where stderr is no journal's, or nobody reads it any more.
+    for program in ["teleport-sessiond", "teleport-userdbd"] {
+        let journal = Journal::now(&node);
+        let unread = format!("exec 2> >(:); wait $!; /usr/libexec/{program}");
+        assert_eq!(node.run(&["bash", "-c", &unread]).status, 1, "{program}");
+        let by_hand = node.run(&[&format!("/usr/libexec/{program}")]);
+        assert_eq!(by_hand.status, 1, "{by_hand}");
+        assert!(!by_hand.stderr.starts_with('<'), "{by_hand}");
+        assert!(by_hand.stderr.contains("socket"), "{by_hand}");
+        let told = journal.lines(&["-t", program, "-p", "err"]);
+        let why = told.iter().filter(|line| line.contains("socket"));
+        assert_eq!(why.count(), 2, "{program}: {told:?}");
+    }
 }
 
 #[test]

@@ -9,7 +9,8 @@
 //! found by `journalctl TELEPORT_LOGIN=…`. No value should name a secret: nothing is left out.
 
 use std::cell::{Cell, RefCell};
-use std::fmt::{self, Write};
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
 use std::os::fd::AsFd;
 
 use nix::sys::stat::fstat;
@@ -54,12 +55,19 @@ pub fn start() {
 /// has none, and `journalctl -u` would not show why.
 pub fn last_words(why: &dyn fmt::Display) {
     tell_what_waits();
-    // How a line for the journal says that it is an error (sd-daemon(3)).
-    let level = match is_journal(std::io::stderr(), std::env::var("JOURNAL_STREAM").ok()) {
-        true => "<3>",
-        false => "",
-    };
-    eprintln!("{level}{}", clean(&why.to_string(), MESSAGE));
+    let words = clean(&why.to_string(), MESSAGE);
+    let mut stderr = std::io::stderr();
+    let named = std::env::var("JOURNAL_STREAM").ok();
+    // `<3>`: how a line for the journal says that it is an error (sd-daemon(3)).
+    if is_journal(&stderr, named) && writeln!(stderr, "<3>{words}").is_ok() {
+        return;
+    }
+    // A journal that was stopped and started has hung up, and not everybody has its stderr in the journal. Trap: eprintln
+    // would panic where nobody reads any more.
+    tracing::error!("{words}");
+    if tracing_journald::layer().is_ok() {
+        let _ = writeln!(stderr, "{words}");
+    }
 }
 
 /// Whether `stream` is what systemd says the journal is connected to: `device:inode`.
