@@ -22,7 +22,7 @@ BENCHES  := lookups userdb sessions
 MEASURED := env -u CARGO_PROFILE_RELEASE_LTO -u CARGO_PROFILE_RELEASE_OPT_LEVEL -u CARGO_PROFILE_RELEASE_CODEGEN_UNITS \
             -u CARGO_PROFILE_RELEASE_INCREMENTAL -u CARGO_PROFILE_RELEASE_DEBUG
 
-.PHONY: help setup build install deb check check-units check-policy check-machines check-suites check-end check-all faults soak demo fmt lint ci clean \
+.PHONY: help setup build install deb check check-units check-policy check-machines check-suites check-end check-all faults soak demo fmt lint lint-arm64 ci clean \
         bench bench-build bench-userdb-short $(addprefix bench-,$(BENCHES))
 
 help: ## what there is to make
@@ -134,6 +134,12 @@ fmt: ## formats the source
 lint: ## formatting and clippy, warnings are errors
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+# Numbers of the C library have other widths there: what compiles on x86-64 need not.
+ARM64 := aarch64-unknown-linux-gnu
+lint-arm64: ## clippy for arm64, of which many nodes are; fetches Rust's library for it
+	rustup target add $(ARM64)
+	$(CARGO) clippy --locked --workspace --all-targets --target $(ARM64) -- -D warnings
 
 ci: ## what continuous integration runs
 	.ci/run

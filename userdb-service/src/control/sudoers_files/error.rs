@@ -16,7 +16,7 @@ pub enum SudoersError {
         /// The file.
         path: PathBuf,
         /// How many names it has.
-        links: u64,
+        links: libc::nlink_t,
     },
     /// The very file that we have written lacks our header line by now. It was left alone.
     Disowned(PathBuf),

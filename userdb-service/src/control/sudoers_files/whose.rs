@@ -34,7 +34,7 @@ pub(super) struct Mark {
     changed: (i64, i64),
     size: i64,
     /// Before Linux 6.13 a second name given within the same tick is seen by this alone.
-    links: u64,
+    links: libc::nlink_t,
 }
 
 impl Mark {
@@ -58,7 +58,7 @@ pub(super) enum Found {
     /// Root's, with our header line, and with more names than ours have.
     Linked {
         inode: Inode,
-        links: u64,
+        links: libc::nlink_t,
     },
     /// Anything else; which file, if it is a regular one of root's.
     Foreign(Option<Inode>),
