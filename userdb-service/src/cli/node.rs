@@ -69,8 +69,6 @@ impl<T> Seen<T> {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TableSeen {
-    /// Changes since it was made.
-    pub changes: u64,
     /// Published logins, in order.
     pub logins: Vec<String>,
     /// Shared groups with a member of ours.
@@ -284,7 +282,6 @@ fn table() -> Seen<TableSeen> {
         groups += 1;
     }
     Seen::Known(TableSeen {
-        changes: table.changes(),
         groups,
         latest_usec: users.iter().map(|user| user.since_usec).max().unwrap_or(0),
         logins: users.into_iter().map(|user| user.login).collect(),

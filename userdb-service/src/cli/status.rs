@@ -30,10 +30,7 @@ pub fn render(node: &Node, findings: &[Finding]) -> String {
     line(
         "Table",
         word(&node.table, |table| {
-            format!(
-                "trusted, {} changes, {} shared groups",
-                table.changes, table.groups
-            )
+            format!("trusted, {} shared groups", table.groups)
         }),
     );
     line(
