@@ -170,7 +170,7 @@ fn a_server_that_never_answers_costs_the_timeout_and_no_more() {
     });
     let began = Instant::now();
     assert_eq!(server.registry().close("s1"), Err(Failure::TimedOut));
-    assert!((TIMEOUT..TIMEOUT * 2).contains(&began.elapsed()));
+    assert!((TIMEOUT..TIMEOUT * 4).contains(&began.elapsed()));
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_server_that_dribbles_does_not_prolong_the_call() {
     });
     let began = Instant::now();
     assert_eq!(server.registry().close("s1"), Err(Failure::TimedOut));
-    assert!(began.elapsed() < TIMEOUT * 2);
+    assert!(began.elapsed() < TIMEOUT * 4);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_full_queue_is_waited_for_until_the_deadline() {
     let _queued = UnixStream::connect(&server.socket).expect("fill the queue");
     let began = Instant::now();
     assert_eq!(server.registry().close("s1"), Err(Failure::TimedOut));
-    assert!((TIMEOUT..TIMEOUT * 2).contains(&began.elapsed()));
+    assert!((TIMEOUT..TIMEOUT * 4).contains(&began.elapsed()));
 
     // Room that comes in time is used.
     let accepting = thread::spawn(move || {

@@ -166,7 +166,7 @@ fn a_wrong_configuration_at_start_ends_nobody_sooner_than_they_came_under() {
     assert_eq!(record["stopDelayUSec"], 9_000_000, "{record}");
     live.finish().ran.must();
     // Longer than what holds where nothing is configured.
-    std::thread::sleep(std::time::Duration::from_secs(6));
+    std::thread::sleep(std::time::Duration::from_secs(5));
     node.run(&["pgrep", "-U", &uid, "sleep"]).must();
     node.within(
         std::time::Duration::from_secs(40),

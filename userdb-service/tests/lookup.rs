@@ -76,7 +76,7 @@ impl Bench {
                 return ended;
             }
             assert!(
-                begun.elapsed() < Duration::from_secs(5),
+                begun.elapsed() < Duration::from_secs(30),
                 "a worker is left behind"
             );
             std::thread::sleep(Duration::from_millis(10));
@@ -272,7 +272,7 @@ async fn a_hanging_service_is_named_and_given_up_and_the_next_question_is_answer
     let begun = Instant::now();
     let failed = lookups.ask(&[user("hang")], None).await.unwrap_err();
     assert_eq!(failed.source, "toy", "{failed}");
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(begun.elapsed() < Duration::from_secs(10));
     let facts = lookups.ask(&[user("toy")], None).await.unwrap();
     assert_eq!(facts.answers[&user("toy")], toy_user("toy"));
     // Also when it has answered before, and others since.

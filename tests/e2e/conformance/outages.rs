@@ -12,8 +12,8 @@ use crate::{OURS, session};
 const UNIT: &str = "teleport-userdbd.service";
 /// `WatchdogSec=` of the unit.
 const WATCHDOG: Duration = Duration::from_secs(10);
-/// Ending the hung process, `RestartSec=`, starting, and a lookup.
-const REPLACED: Duration = Duration::from_secs(2);
+/// Ending the hung process, `RestartSec=`, starting, and a lookup, on a busy machine. Whoever waited for good would wait 45 s.
+const REPLACED: Duration = Duration::from_secs(8);
 
 /// Processes that are stopped until this is dropped.
 struct Frozen<'m> {

@@ -41,7 +41,7 @@ fn withdrawn_at_once(login: &str, away: &str, back: &str) {
         node.sh(away).must();
         took.push(withdrawal(&node, &name, &uid));
         // Its processes end without anybody's help.
-        node.within(Duration::from_secs(25), "what it left is dead", |node| {
+        node.within(Duration::from_secs(60), "what it left is dead", |node| {
             !node.run(&["pgrep", "-u", &uid]).succeeded()
         });
         node.sh(back).must();

@@ -28,7 +28,9 @@ fn leave(node: &Machine, login: &str) -> String {
 
 #[track_caller]
 fn lives(node: &Machine, login: &str) {
-    let look = format!("rm -f /var/tmp/{login}.*; sleep 1.5; ls /var/tmp/{login}.*");
+    let look = format!(
+        "rm -f /var/tmp/{login}.*; sleep 1.5; timeout 30 sh -c 'until test -e /var/tmp/{login}.alive; do sleep 0.1; done'; ls /var/tmp/{login}.*"
+    );
     assert_eq!(
         node.sh(&look).must(),
         format!("/var/tmp/{login}.alive"),

@@ -23,7 +23,7 @@ fn ends_with_a_mount(login: &str, folder: &str) {
     // Others come and go meanwhile, also while this one is ended.
     let other = node.login("bystander").command("true").run();
     other.ran.must();
-    assert!(other.ran.elapsed < Duration::from_secs(4), "{other:?}");
+    assert!(other.ran.elapsed < Duration::from_secs(10), "{other:?}");
     session.go_on();
     session.reach("close");
     let closed = std::time::Instant::now();
@@ -31,7 +31,7 @@ fn ends_with_a_mount(login: &str, folder: &str) {
     for _ in 0..5 {
         let other = node.login("bystander").command("true").run();
         other.ran.must();
-        assert!(other.ran.elapsed < Duration::from_secs(4), "{other:?}");
+        assert!(other.ran.elapsed < Duration::from_secs(10), "{other:?}");
     }
     ends(&node, login, &uid, closed, IN_THE_END);
     let _ = server.wait();

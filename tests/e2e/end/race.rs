@@ -83,7 +83,7 @@ fn a_home_of_very_many_files_goes_while_somebody_rearranges_it() {
         "emptied after {:.1?}; slowest login meanwhile {slowest:.1?}",
         began.elapsed()
     );
-    assert!(slowest < Duration::from_secs(4), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(10), "{slowest:?}");
     assert!(node.run(&["pkill", "-KILL", "-u", "4242"]).succeeded());
     assert_eq!(node.sh("cat /srv/precious").must(), "kept");
     etc.must_equal(&Etc::of(&node));

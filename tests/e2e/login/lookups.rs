@@ -265,6 +265,6 @@ fn names_and_ids_that_nobody_has_are_unknown_at_once() {
     ] {
         let ran = node.run(&command);
         ran.must_end_with(status);
-        assert!(ran.elapsed.as_secs() < 2, "{ran}");
+        assert!(ran.elapsed.as_secs() < 10, "{ran}");
     }
 }

@@ -302,7 +302,8 @@ fn while_the_skeleton_does_not_answer_homes_go_without_and_neither_logins_nor_a_
     node.sh("sed -i 's/ timeout=30//' /etc/pam.d/sshd").must();
     assert_eq!(ended.must_write(), "hubert 700");
     assert_eq!(present.must_write(), "/home/horst", "{present:?}");
-    let told = journal.lines(&["-u", "teleport-sessiond"]);
+    // Not by its unit: who has told it has ended, and the journal may not have known its unit any more.
+    let told = journal.lines(&["-t", "teleport-sessiond"]);
     let lacks = |line: &&String| line.contains("hubert lacks all of /etc/skel");
     assert_eq!(told.iter().filter(lacks).count(), 1, "{told:?}");
     let next = node.login("hulda").command("ls -A").run();

@@ -72,7 +72,7 @@ fn nobody_elses_terminal_is_given_away() {
         .spawn()
         .expect("started");
     node.within(
-        std::time::Duration::from_secs(5),
+        std::time::Duration::from_secs(30),
         "the other terminal is there",
         |node| node.sh("test -s /tmp/other").succeeded(),
     );

@@ -8,8 +8,8 @@ use std::time::Duration;
 use rig::{Ended, LOCAL_USER, Machine, node_alone};
 
 const SOURCE: &str = "userdb-service/tests/toys/libnss_toy.c";
-/// The daemon gives a lookup 3 s; the PAM module gives up after 5 s.
-const IN_TIME: Duration = Duration::from_secs(5);
+/// The daemon gives a lookup 3 s; the PAM module gives up after 5 s. Either has its say on a busy machine.
+const IN_TIME: Duration = Duration::from_secs(15);
 /// How many there are.
 const WORKERS: usize = 4;
 
@@ -123,7 +123,7 @@ fn a_hanging_module_harms_the_login_that_met_it_and_leaves_no_process() {
     });
     // One was enough for the others.
     node.within(
-        Duration::from_secs(2),
+        Duration::from_secs(30),
         "the hung workers are killed",
         |node| workers(node).len() <= 1,
     );

@@ -43,7 +43,7 @@ fn no_lookup_waits_while_a_service_restarts() {
             "{unit}: only {} lookups were made",
             told.len()
         );
-        assert!(longest < 2000, "{unit}: a lookup took {longest} ms");
+        assert!(longest < 8000, "{unit}: a lookup took {longest} ms");
     }
     node.run(&["getent", "passwd", LOCAL_USER]).must();
     node.login("rikard").command("true").run().ran.must();
@@ -79,7 +79,7 @@ fn a_user_database_that_cannot_start_holds_up_no_lookup_and_comes_back_by_itself
             "{how}: closed after {took:?}, then a lookup took {:?}",
             lookup.elapsed
         );
-        assert!(lookup.elapsed < Duration::from_secs(2), "{how}: {lookup}");
+        assert!(lookup.elapsed < Duration::from_secs(8), "{how}: {lookup}");
         // Who needs no systemd is let in.
         node.login("ruth")
             .service("sshd")

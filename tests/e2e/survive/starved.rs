@@ -19,7 +19,7 @@ fn pause() -> Duration {
 fn must_be_refused(ended: &Ended) {
     assert_ne!(ended.code("open"), Some("SUCCESS"), "{ended:?}");
     assert_eq!(ended.messages().len(), 1, "{ended:?}");
-    assert!(ended.ran.elapsed < Duration::from_secs(8), "{ended:?}");
+    assert!(ended.ran.elapsed < Duration::from_secs(15), "{ended:?}");
 }
 
 /// A login as it should be, by the same daemon.
@@ -75,10 +75,11 @@ fn while_sessiond_dbus_or_logind_is_stopped_lookups_are_as_ever_and_calls_end_in
         );
         let expected = usual * pause().as_secs() / 3;
         assert!(
-            count > expected / 3,
+            count > expected / 10,
             "{unit}: {count} lookups, {expected} expected"
         );
-        assert!(slowest < 100_000, "{unit}: a lookup took {slowest} us");
+        // Whoever waits for what is stopped waits for seconds; a busy machine alone makes nobody wait for one.
+        assert!(slowest < 1_000_000, "{unit}: a lookup took {slowest} us");
         node.within(SOON, "logins are made again", |node| {
             node.login("signe").service("sshd").run().ran.succeeded()
         });

@@ -125,7 +125,7 @@ fn with_the_daemon_away_locals_succeed_and_users_to_be_made_and_of_ours_are_unav
     let local = PHASES.map(|phase| reserved_local.code(phase));
     assert_eq!(local, [Some("SUCCESS"); 3], "{reserved_local:?}");
     node.within(
-        Duration::from_secs(5),
+        Duration::from_secs(30),
         "who left while the daemon was away is gone",
         |node| is_gone(node, "hedwig") && is_gone(node, "hilde"),
     );
@@ -157,10 +157,10 @@ fn a_daemon_that_hangs_is_as_one_that_is_away_after_the_timeout() {
     assert_eq!(local.unwrap(), ["SUCCESS"; 3]);
     assert_eq!(new.unwrap()[..2], ["AUTHINFO_UNAVAIL", "SESSION_ERR"]);
     // Two phases that ask, five seconds each; Teleport waits longer than that.
-    assert!(took < Duration::from_secs(14), "{took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
     // What the daemon finds in its queue when it goes on is of callers that are gone.
     node.within(
-        Duration::from_secs(5),
+        Duration::from_secs(30),
         "nobody is made for who has left",
         |node| sessions(node, "hella").is_empty() && is_gone(node, "hella"),
     );

@@ -201,7 +201,7 @@ async fn a_user_that_obeys_is_ended_at_once() {
             .await,
         Outcome::Ended
     );
-    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert!(begun.elapsed() < Duration::from_secs(10));
     assert!(!logind.holds(UID));
 }
 
@@ -249,7 +249,7 @@ async fn a_logind_that_hangs_holds_nobody_up() {
             "{outcome:?}"
         );
     }
-    assert!(begun.elapsed() < CALL + Duration::from_secs(1));
+    assert!(begun.elapsed() < CALL * 2);
     // The stand-in, and one for all who wait.
     assert!(on_the_bus <= 2, "{on_the_bus} are connected");
 }
@@ -294,7 +294,7 @@ async fn a_masked_logind_an_absent_bus_and_a_dead_one_are_unavailable() {
         .end_user(UID, SHORT, || false)
         .await;
     assert!(matches!(dead, Outcome::Unavailable(_)), "{dead:?}");
-    assert!(begun.elapsed() < CALL + Duration::from_secs(1));
+    assert!(begun.elapsed() < CALL * 2);
 }
 
 #[tokio::test]
@@ -332,7 +332,7 @@ async fn a_user_without_processes_is_left_to_the_stop_delay() {
     let begun = Instant::now();
     let outcome = logind.end_user(UID, Duration::from_secs(20), || true).await;
     assert_eq!(outcome, Outcome::Idle);
-    assert!(begun.elapsed() < Duration::from_secs(2) && bench.user().exists());
+    assert!(begun.elapsed() < Duration::from_secs(10) && bench.user().exists());
     assert!(!logind.dropped(UID, SHORT).await);
     std::fs::remove_file(bench.user()).unwrap();
     std::fs::remove_dir(bench.dir.join(format!("run/user/{UID}"))).unwrap();

@@ -113,7 +113,7 @@ fn half_a_message_is_waited_for_only_so_long_however_often_more_comes() {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             other => panic!("{other:?}"),
         }
-        assert!(begin.elapsed() < Duration::from_secs(5), "never closed");
+        assert!(begin.elapsed() < Duration::from_secs(30), "never closed");
     }
     assert!(begin.elapsed() >= Duration::from_millis(250));
 }
@@ -156,16 +156,18 @@ fn an_idle_connection_is_closed_after_its_time_and_not_before() {
     let mut client = server.connect();
     let begin = Instant::now();
     for _ in 0..3 {
-        std::thread::sleep(Duration::from_millis(800));
+        std::thread::sleep(Duration::from_millis(500));
         echo(&mut client, "busy");
     }
     assert!(client.closed());
-    assert!(begin.elapsed() > Duration::from_millis(3 * 800 + 1400));
+    assert!(begin.elapsed() > Duration::from_millis(3 * 500 + 1400));
 }
 
 #[test]
 fn who_does_not_read_is_cut_off_and_holds_up_nobody() {
-    let server = Server::start(limits(), || Echo);
+    let write = Duration::from_secs(1);
+    let limits = Limits { write, ..limits() };
+    let server = Server::start(limits, || Echo);
     let mut deaf = server.connect();
     let many =
         json!({"method": "org.example.Echo.Many", "parameters": {"count": 100_000}, "more": true});
@@ -173,12 +175,12 @@ fn who_does_not_read_is_cut_off_and_holds_up_nobody() {
     let mut client = server.connect();
     let mut slowest = Duration::ZERO;
     let begin = Instant::now();
-    while begin.elapsed() < Duration::from_millis(600) {
+    while begin.elapsed() < Duration::from_secs(2) {
         let asked = Instant::now();
         echo(&mut client, "meanwhile");
         slowest = slowest.max(asked.elapsed());
     }
-    assert!(slowest < Duration::from_millis(100), "{slowest:?}");
+    assert!(slowest < write / 2, "{slowest:?}");
     let mut heard = Vec::new();
     let cut = deaf.stream.read_to_end(&mut heard);
     assert!(cut.is_ok() || cut.unwrap_err().kind() == std::io::ErrorKind::ConnectionReset);
@@ -263,7 +265,7 @@ fn the_end_does_not_wait_for_half_messages_or_deaf_readers() {
     server.wish_to_stop();
     server.stopped();
     assert!(
-        begin.elapsed() < Duration::from_secs(3),
+        begin.elapsed() < Duration::from_secs(8),
         "{:?}",
         begin.elapsed()
     );
