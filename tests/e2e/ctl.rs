@@ -91,6 +91,12 @@ fn anybody_may_list_users_and_nobody_but_root_sessions() {
     let checked = unprivileged(&node, &["check"]);
     checked.must_end_with(0);
     assert!(checked.stdout.contains("Only root can see"), "{checked}");
+    // They are read by root alone: that there are none would be a guess.
+    let status = unprivileged(&node, &["status"]);
+    assert!(
+        status.must().contains("Sudoers files: only root can see"),
+        "{status}"
+    );
     let explained = unprivileged(
         &node,
         &["explain", "--user", "u", "--login", "l", "--roles", "r"],

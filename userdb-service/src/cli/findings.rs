@@ -90,7 +90,7 @@ pub fn judge(node: &Node) -> Vec<Finding> {
         seen(
             "sudoers files",
             &node.stale_sudoers,
-            "The folder is root's.",
+            "Only root can read them.",
             |stale| {
                 if stale.is_empty() {
                     return Ok("Each sudoers file of ours belongs to a live user.".to_owned());
