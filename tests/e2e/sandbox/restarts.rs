@@ -104,6 +104,31 @@ fn a_user_database_that_cannot_start_holds_up_no_lookup_and_comes_back_by_itself
 }
 
 #[test]
+fn a_journal_that_hangs_keeps_nobody_out_and_no_right_in_place() {
+    let node = node_alone();
+    let journald = |signal: &str| {
+        node.run(&["systemctl", "kill", "-s", signal, "systemd-journald"])
+            .must();
+    };
+    journald("STOP");
+    // More lines than its socket takes.
+    let storm = ["teleport-child", "storm", "--logins=64", "--rounds=1"];
+    let storm = node.run(&storm);
+    let late = node.login("rosina").service("sshd").command("true").run();
+    let limit = Duration::from_secs(30);
+    let told = node.sh("teleport-userdbctl list --no-legend | grep -q storm");
+    let left = (0..300).any(|_| {
+        std::thread::sleep(limit / 300);
+        !node
+            .sh("teleport-userdbctl list --no-legend | grep -q .")
+            .succeeded()
+    });
+    journald("CONT");
+    assert!(left, "{told}{storm}");
+    assert_eq!(late.code("open"), Some("SUCCESS"), "{late:?}");
+}
+
+#[test]
 fn why_a_daemon_has_ended_is_told_under_its_unit_though_the_journal_reads_it_later() {
     let node = node_alone();
     let journal = Journal::now(&node);

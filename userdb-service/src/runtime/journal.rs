@@ -10,10 +10,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::{self, Write as _};
-use std::io::Write as _;
-use std::os::fd::AsFd;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use nix::sys::socket::{SockType, getsockopt, setsockopt, sockopt};
 use nix::sys::stat::fstat;
+use nix::sys::time::TimeVal;
 use tracing::dispatcher;
 use tracing::field::{DisplayValue, Field, Value, Visit, display};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -36,7 +38,7 @@ const FIELDS: usize = 32;
 pub fn start() {
     let filter =
         EnvFilter::try_from_env("TELEPORT_USERDB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let journal = tracing_journald::layer()
+    let journal = with_patience(tracing_journald::layer)
         .ok()
         .map(|layer| Clean(layer.with_field_prefix(None)));
     let stderr = journal
@@ -48,6 +50,23 @@ pub fn start() {
         .with(journal.with_filter(filter::filter_fn(|line| line.is_event())))
         .with(stderr.with_filter(filter::filter_fn(|line| line.is_event())))
         .try_init();
+}
+
+/// How long a line waits for a journal that takes no more. Then it is lost: rights are taken away meanwhile, on the thread that tells.
+const PATIENCE: TimeVal = TimeVal::new(0, 100_000);
+
+/// What `connect` returns, with [`PATIENCE`] for the socket that it makes. Trap: it is to be had by its number alone, the lowest
+/// that is free, so nobody else may open anything meanwhile.
+fn with_patience<L>(connect: impl FnOnce() -> io::Result<L>) -> io::Result<L> {
+    let lowest = std::fs::File::open("/dev/null")?.as_raw_fd();
+    let connected = connect()?;
+    // SAFETY: it is not owned, only asked and told something for as long as this line, and nobody closes what `connected` holds.
+    let socket = unsafe { BorrowedFd::borrow_raw(lowest) };
+    // Another one than expected is left as it is.
+    if getsockopt(&socket, sockopt::SockType) == Ok(SockType::Datagram) {
+        let _ = setsockopt(&socket, sockopt::SendTimeout, &PATIENCE);
+    }
+    Ok(connected)
 }
 
 /// Tells why this process is about to end, as an error. It goes to stderr, which systemd has connected to the journal in the name of
