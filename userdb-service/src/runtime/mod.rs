@@ -2,6 +2,7 @@
 //! Nothing here knows about logins, sessions or records.
 
 pub mod activation;
+mod jam;
 pub mod journal;
 pub mod memory;
 mod moment;
