@@ -75,11 +75,10 @@ fn while_sessiond_dbus_or_logind_is_stopped_lookups_are_as_ever_and_calls_end_in
         );
         let expected = usual * pause().as_secs() / 3;
         assert!(
-            count > expected / 10,
+            count > expected / 3,
             "{unit}: {count} lookups, {expected} expected"
         );
-        // Whoever waits for what is stopped waits for seconds; a busy machine alone makes nobody wait for one.
-        assert!(slowest < 1_000_000, "{unit}: a lookup took {slowest} us");
+        assert!(slowest < 100_000, "{unit}: a lookup took {slowest} us");
         node.within(SOON, "logins are made again", |node| {
             node.login("signe").service("sshd").run().ran.succeeded()
         });
