@@ -25,9 +25,9 @@ const FREE: Mode = Mode::from_raw_mode(0o600);
 /// Where the kernel shows what is open in this process.
 const DESCRIPTORS: &str = "/proc/self/fd";
 
-/// So many numbers are tried together, and so many at most before the kernel is asked for a list.
+/// So many numbers are tried together, and so many at most before the kernel is asked for a list, which costs what these do.
 const BLOCK: i32 = 32;
-const MOST: i32 = 8 * BLOCK;
+const MOST: i32 = 2 * BLOCK;
 
 /// A terminal that was given.
 #[derive(Debug)]
@@ -169,7 +169,7 @@ fn descriptors() -> io::Result<Vec<(i32, libc::stat64)>> {
     Ok(listed()?.into_iter().filter_map(look).collect())
 }
 
-/// All `count` descriptors, where they have low numbers, as a rule: to try these costs a quarter of a list.
+/// All `count` descriptors, where they have low numbers, as a rule: to try the first of these costs half of a list.
 fn tried<T>(count: i64, look: impl Fn(i32) -> Option<T>) -> Option<Vec<(i32, T)>> {
     let look = |number| Some((number, look(number)?));
     let mut open = Vec::new();

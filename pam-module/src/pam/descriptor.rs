@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 
 /// What the kernel says of it; `None` where nothing is open under `number`.
 ///
-/// A tenth of what it costs to look through `/proc/self/fd`.
+/// A twentieth of what it costs to look through `/proc/self/fd`.
 pub(crate) fn look(number: c_int) -> Option<libc::stat64> {
     let mut stat = MaybeUninit::uninit();
     // SAFETY: there is room for what is written; any number may be asked about, and one that is not open is an error.

@@ -2,7 +2,9 @@
  * makes them: account, open, close. Serial: a line "login-ns logout-ns" for each. Parallel: all at once, one line with the wall
  * times until all are in and until all are out. Held: one after the other and all stay; "held", and they close once standard
  * input ends. Then "wrong N": logins refused, or (LOOKUP yes) not found after open, or found after close. libpam by dlopen, as
- * Teleport does, but for everybody: the floor's module is not linked with it. Everything is loaded before a login begins. */
+ * Teleport does, but for everybody: the floor's module is not linked with it. Everything is loaded before a login begins, and what
+ * a shell has left open is closed: a Teleport child has a handful of descriptors, and what looks at them all takes longer. */
+#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -95,10 +97,11 @@ int main(int argc, char **argv)
 	int report[2], gate[2], leave[2], count, index, together, held, look;
 	long times[3], wrong = 0, t;
 	char name[100], gates[4096] = { 0 };
+	int inherited = close_range(3, ~0U, 0);
 	void *pam = dlopen("libpam.so.0", RTLD_NOW | RTLD_GLOBAL);
 	/* What waits in a buffer would be written once more by each child. */
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (argc != 6 || atoi(argv[3]) > (int)sizeof gates || !pam || pipe(report) || pipe(gate) || pipe(leave))
+	if (inherited || argc != 6 || atoi(argv[3]) > (int)sizeof gates || !pam || pipe(report) || pipe(gate) || pipe(leave))
 		return 2;
 	start = dlsym(pam, "pam_start"), put = dlsym(pam, "pam_putenv"), account = dlsym(pam, "pam_acct_mgmt");
 	opens = dlsym(pam, "pam_open_session"), closes = dlsym(pam, "pam_close_session"), end = dlsym(pam, "pam_end");
