@@ -1,5 +1,6 @@
 //! What is put off until those who have just been answered have gone on: a millisecond or some, and all of it together.
-//! Where there is one processor for all, whatever is done after an answer is done before the one who waits for it.
+//! Where there is one processor for all, whatever is done after an answer is done before the one who waits for it, and whatever is
+//! done while somebody is being answered is done in his time: then a moment lasts longer.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,6 +10,8 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 const LENGTH: Duration = Duration::from_millis(1);
+/// So many times this at most, however long others take to be answered, and however many they are.
+const LENGTHS: u32 = 8;
 
 thread_local! {
     static THIS: Rc<Moment> = Rc::default();
@@ -19,6 +22,8 @@ struct Moment {
     is_on: Cell<bool>,
     begun: Notify,
     over: Notify,
+    /// So many are being answered.
+    answers: Cell<usize>,
 }
 
 impl Moment {
@@ -44,12 +49,34 @@ pub(super) async fn passes() {
     over.await;
 }
 
+/// Somebody is being answered until this is dropped.
+#[derive(Debug)]
+pub(super) struct Answering(Rc<Moment>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answers.update(|answers| answers - 1);
+    }
+}
+
+/// From here on somebody is being answered.
+pub(super) fn answering() -> Answering {
+    let moment = THIS.with(Rc::clone);
+    moment.answers.update(|answers| answers + 1);
+    Answering(moment)
+}
+
 /// Has moments pass on this thread, and `then` done at the end of each. Never returns.
 pub(super) async fn pass(then: impl Fn()) {
     let moment = THIS.with(Rc::clone);
     loop {
         moment.begun.notified().await;
-        sleep(LENGTH).await;
+        for _ in 0..LENGTHS {
+            sleep(LENGTH).await;
+            if moment.answers.get() == 0 {
+                break;
+            }
+        }
         moment.is_on.set(false);
         then();
         moment.over.notify_waiters();
@@ -59,28 +86,50 @@ pub(super) async fn pass(then: impl Fn()) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
-    #[test]
-    fn those_who_wait_for_a_moment_to_pass_share_it() {
+    /// Does `some` while moments pass, which it is given the number of.
+    fn while_moments_pass(some: impl AsyncFnOnce(&Cell<u32>)) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build();
         let passed = Cell::new(0);
         runtime.unwrap().block_on(async {
-            let some = async {
-                begin();
-                tokio::join!(passes(), passes());
-                assert_eq!(passed.get(), 1);
-                passes().await;
-                assert_eq!(passed.get(), 2);
-                sleep(LENGTH * 10).await;
-            };
             tokio::select! {
                 () = pass(|| passed.set(passed.get() + 1)) => {}
-                () = some => {}
+                () = some(&passed) => {}
             }
         });
-        // Nobody waited any more.
-        assert_eq!(passed.get(), 2);
+    }
+
+    #[test]
+    fn those_who_wait_for_a_moment_to_pass_share_it() {
+        while_moments_pass(async |passed| {
+            begin();
+            tokio::join!(passes(), passes());
+            assert_eq!(passed.get(), 1);
+            passes().await;
+            assert_eq!(passed.get(), 2);
+            sleep(LENGTH * 10).await;
+            assert_eq!(passed.get(), 2, "nobody waited");
+        });
+    }
+
+    #[test]
+    fn a_moment_ends_after_the_answers_but_does_not_wait_for_them_for_ever() {
+        while_moments_pass(async |passed| {
+            let (first, second) = (answering(), answering());
+            begin();
+            drop(first);
+            sleep(LENGTH * 3).await;
+            assert_eq!(passed.get(), 0, "while somebody is being answered");
+            drop(second);
+            passes().await;
+            assert_eq!(passed.get(), 1);
+            let _hangs = answering();
+            let began = Instant::now();
+            passes().await;
+            assert!(began.elapsed() >= LENGTH * LENGTHS);
+        });
     }
 }

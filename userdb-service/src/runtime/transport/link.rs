@@ -178,6 +178,7 @@ impl Link {
             write(connection, &answer).await?;
             return Ok(());
         }
+        let _answering = moment::answering();
         let call = Call::parse(message).map_err(|_| Disconnect)?;
         let mut replies = Replies::new(connection, output, &call);
         if !introspection::answered::<S>(&call, &mut replies).await? {
