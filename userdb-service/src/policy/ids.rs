@@ -12,6 +12,9 @@ use siphasher::sip::SipHasher24;
 /// all nodes agree without being told: what it protects against is accident, not an adversary.
 pub const DEFAULT_KEY: [u8; 16] = *b"teleport-userdb\x01";
 
+/// What systemd gives to services by itself: `DynamicUser=` has 61184 to 65519 (systemd.exec(5)).
+pub const OF_SERVICES: RangeInclusive<u32> = 61_184..=65_535;
+
 /// A number that is reserved on every Linux system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReservedId(pub u32);

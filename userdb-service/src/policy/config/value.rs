@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
+use crate::policy::ids::OF_SERVICES;
 use crate::policy::names::is_invisible;
 use crate::policy::quoting::quoted;
 
@@ -268,7 +269,7 @@ impl<'a> Value<'a> {
         if *range.start() < 1000 || *range.end() > 0x7FFF_FFFF {
             return Err(self.wrong("a range lies between 1000 and 2147483647: below are the system's users, above are numbers that programs take for negative ones"));
         }
-        if *range.start() <= 65_535 && *range.end() >= 61_184 {
+        if range.start() <= OF_SERVICES.end() && range.end() >= OF_SERVICES.start() {
             return Err(self.wrong(
                 "a range keeps clear of 61184 to 65535, which systemd gives to services by itself",
             ));

@@ -24,6 +24,7 @@ use varlink::{Reply, Request};
 
 use super::OWN_SERVICE;
 use crate::policy::decide::Question;
+use crate::policy::ids::OF_SERVICES;
 use drop_ins::Folder;
 
 pub(super) const SERVICES: &str = "/run/systemd/userdb";
@@ -173,9 +174,11 @@ impl UserDatabase {
         let mut is_any = false;
         for service in services(&self.services)? {
             let to_put = match service.name == MANAGER {
-                true => in_pairs(questions, &open),
+                true => for_manager(questions, &open),
                 false => open.iter().map(|place| Places(*place, None)).collect(),
             };
+            // PID 1 is there, and has nothing to say to these.
+            is_any |= to_put.is_empty();
             let at_once = match service.name.starts_with(SYSTEMD) {
                 true => open.len(),
                 false => 1,
@@ -283,9 +286,11 @@ impl Put {
     }
 }
 
-/// What PID 1 need be asked of these: its users and groups come in pairs of one name and one number (`DynamicUser=` in
-/// systemd.exec(5)), so whoever is no user of its is no group either. It takes 15 µs for each answer, and a login waits for it.
-fn in_pairs(questions: &[&Question], places: &[usize]) -> Vec<Places> {
+/// What PID 1 need be asked of these: it takes 15 µs for each answer, and a login waits for it. Its users and groups are those of
+/// `DynamicUser=` (systemd.exec(5)). They come in pairs of one name and one number, so whoever is no user of its is no group
+/// either; their numbers are of one range; and they are members of nothing: its GetMemberships has no record of anybody, from
+/// systemd 245 to 262.
+fn for_manager(questions: &[&Question], places: &[usize]) -> Vec<Places> {
     let place_of = |question| places.iter().find(|place| *questions[**place] == question);
     let is_asked = |question| place_of(question).is_some();
     let places = places.iter().filter_map(|place| match questions[*place] {
@@ -293,12 +298,13 @@ fn in_pairs(questions: &[&Question], places: &[usize]) -> Vec<Places> {
             *place,
             place_of(Question::Group(name.clone())).copied(),
         )),
-        Question::UserId(id) => Some(Places(*place, place_of(Question::GroupId(*id)).copied())),
         Question::Group(name) if is_asked(Question::User(name.clone())) => None,
+        Question::Group(_) => Some(Places(*place, None)),
+        Question::UserId(id) | Question::GroupId(id) if !OF_SERVICES.contains(id) => None,
+        Question::UserId(id) => Some(Places(*place, place_of(Question::GroupId(*id)).copied())),
         Question::GroupId(id) if is_asked(Question::UserId(*id)) => None,
-        Question::Group(_) | Question::GroupId(_) | Question::GroupsOf(_) => {
-            Some(Places(*place, None))
-        }
+        Question::GroupId(_) => Some(Places(*place, None)),
+        Question::GroupsOf(_) => None,
     });
     places.collect()
 }
