@@ -79,8 +79,10 @@ pub(super) struct Daemon {
     pub(super) leaders: RefCell<HashMap<SessionId, Rc<Leader>>>,
     pub(super) parents: RefCell<Parents>,
     pub(super) watches: RefCell<HashMap<SessionId, AbortHandle>>,
-    /// What is written down wrong, or not at all, because that has failed.
+    /// What is not written down as it is: nobody waits for it, or it has failed.
     pub(super) unwritten: RefCell<BTreeSet<Note>>,
+    /// There is something of that.
+    pub(super) to_be_written: Notify,
     /// Logins whose remains are being ended.
     pub(super) ending: RefCell<BTreeSet<Login>>,
     /// Lingering logins whose processes are waited for.
@@ -137,6 +139,7 @@ async fn serve() -> Result<(), StartError> {
     let daemon = Rc::new(Daemon::start().await?);
     let told = daemon.clone();
     spawn_local(async move { told.nscd.keep_up_to_date().await });
+    spawn_local(daemon.clone().write_down_what_is_not());
     daemon.take_up_where_it_was_left().await;
     spawn_local(daemon.clone().keep_time());
     spawn_local(daemon.clone().give_room_as_it_comes());
@@ -163,10 +166,13 @@ async fn serve() -> Result<(), StartError> {
         std::future::pending::<()>().await;
     });
     notify::ready(READY);
-    server::serve(daemon, listener, stop)
+    server::serve(daemon.clone(), listener, stop)
         .await
         .map_err(|error| failed("cannot serve the registry", &error))?;
     // Everything accepted has been answered; sessions stay written down for the next start.
+    if let Err(error) = daemon.write_down_the_rest() {
+        error!(%error, "the state for a restart cannot be written in full");
+    }
     notify::stopping();
     match replaced.get() {
         true => Err(StartError(format!(
@@ -217,6 +223,7 @@ impl Daemon {
             parents: RefCell::default(),
             watches: RefCell::default(),
             unwritten: RefCell::default(),
+            to_be_written: Notify::new(),
             ending: RefCell::default(),
             awaited: RefCell::default(),
             deadline_moved: Notify::new(),

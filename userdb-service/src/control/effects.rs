@@ -227,6 +227,7 @@ impl Daemon {
             Effect::RememberLogin(login) | Effect::ForgetLogin(login) => {
                 self.write_down_in_time(Note::Login(login));
             }
+            Effect::RememberLoginSoon(login) => self.write_down_soon(Note::Login(login)),
             Effect::Quarantine(uid, given) => {
                 self.write_down_in_time(Note::UsedUid(uid, given));
             }

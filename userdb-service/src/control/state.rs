@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use siphasher::sip::SipHasher24;
 
 use super::clock::Boottime;
-use super::registry::{Quarantine, Session, SessionId, Standing, State};
+use super::registry::{Quarantine, Session, SessionId, Standing};
 use crate::policy::{Gid, Login, Uid};
 
 /// Raised when a change of the contents could be misread by an older daemon. Whoever raises it reads what its
@@ -249,12 +249,7 @@ fn is_departed(name: &str) -> bool {
 
 /// A session that is over, whatever was written down while it was not. Its leader is waited for from now on.
 fn over(session: Session) -> Session {
-    let state = match session.state {
-        State::Departed { at } => State::Departed { at },
-        State::Reserved { .. } | State::Open => State::Departed {
-            at: Boottime::now(),
-        },
-    };
+    let state = session.state.departed(Boottime::now());
     Session { state, ..session }
 }
 
@@ -292,6 +287,7 @@ fn checksum(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::registry::State;
     use super::*;
 
     fn scratch(name: &str) -> PathBuf {
@@ -338,9 +334,7 @@ mod tests {
         let state = StateDir::open(&root).expect("made");
         let open = session();
         let over = Session {
-            state: State::Departed {
-                at: Boottime::from_usec(1),
-            },
+            state: open.state.departed(Boottime::from_usec(1)),
             ..open.clone()
         };
         let loaded = || state.load().expect("read");
@@ -367,6 +361,23 @@ mod tests {
             );
         }
         fs::remove_dir_all(root).expect("removed");
+    }
+
+    #[test]
+    fn of_what_a_daemon_of_before_has_written_less_is_known() {
+        let before = |state: serde_json::Value| {
+            let mut json = serde_json::to_value(session()).expect("written");
+            json["state"] = state;
+            json.as_object_mut().expect("a session").remove("terms");
+            serde_json::from_value::<Session>(json).expect("read")
+        };
+        let (open, over) = (
+            before("open".into()),
+            before(serde_json::json!({"departed": {"at": 1}})),
+        );
+        assert!(open.terms.is_none() && over.terms.is_none());
+        // Perhaps it was.
+        assert!(over.has_been_open());
     }
 
     #[test]

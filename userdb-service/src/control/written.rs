@@ -5,7 +5,6 @@
 use std::io;
 use std::rc::Rc;
 
-use tokio::task::spawn_local;
 use tokio::time::sleep;
 use tracing::error;
 
@@ -13,6 +12,7 @@ use super::daemon::Daemon;
 use super::effects::RETRY;
 use super::registry::{SessionId, State};
 use crate::policy::{Gid, Login, Uid};
+use crate::runtime;
 
 /// A file of the state.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,28 +44,48 @@ impl Daemon {
         }
     }
 
-    /// The same for what nobody waits for: what fails is tried again until it is done.
-    pub(super) fn write_down_in_time(self: &Rc<Self>, note: Note) {
-        let Err(error) = self.write_down(&note) else {
-            return;
-        };
-        error!(%error, "the state for a restart cannot be written; trying again");
-        let first = self.unwritten.borrow().is_empty();
-        self.unwritten.borrow_mut().insert(note);
-        if !first {
-            return;
+    /// The same for what is not refused to anybody for that: what fails is tried again until it is done.
+    pub(super) fn write_down_in_time(&self, note: Note) {
+        let done = self.write_down(&note);
+        if done.is_ok() {
+            self.unwritten.borrow_mut().remove(&note);
+        } else {
+            self.write_down_soon(note);
         }
-        let daemon = self.clone();
-        spawn_local(async move {
-            while !daemon.unwritten.borrow().is_empty() {
-                sleep(RETRY).await;
-                let notes = std::mem::take(&mut *daemon.unwritten.borrow_mut());
-                for note in notes {
-                    if daemon.write_down(&note).is_err() {
-                        daemon.unwritten.borrow_mut().insert(note);
-                    }
+    }
+
+    /// The same, once those who have been answered have gone on. For what a start can tell from other notes.
+    pub(super) fn write_down_soon(&self, note: Note) {
+        if self.unwritten.borrow_mut().insert(note) {
+            self.to_be_written.notify_one();
+        }
+    }
+
+    /// Writes down what is put off, and for as long as that fails.
+    pub(super) async fn write_down_what_is_not(self: Rc<Self>) {
+        loop {
+            self.to_be_written.notified().await;
+            runtime::a_moment_passes().await;
+            let mut told = false;
+            while let Err(error) = self.write_down_the_rest() {
+                if !std::mem::replace(&mut told, true) {
+                    error!(%error, "the state for a restart cannot be written; trying again");
                 }
+                sleep(RETRY).await;
             }
-        });
+        }
+    }
+
+    /// Writes down all that is not. The last error, if some of it cannot be.
+    pub(super) fn write_down_the_rest(&self) -> io::Result<()> {
+        let notes = self.unwritten.take();
+        let mut done = Ok(());
+        for note in notes {
+            if let Err(error) = self.write_down(&note) {
+                self.unwritten.borrow_mut().insert(note);
+                done = Err(error);
+            }
+        }
+        done
     }
 }

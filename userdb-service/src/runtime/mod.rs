@@ -41,6 +41,11 @@ pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
     Ok(output)
 }
 
+/// Returns when those who have just been answered have gone on: a millisecond later, or some.
+pub async fn a_moment_passes() {
+    moment::passes().await;
+}
+
 /// Allows this process as many descriptors as it may have: the soft limit is low for the sake of
 /// `select()`, which nobody here calls.
 pub fn raise_descriptor_limit() {

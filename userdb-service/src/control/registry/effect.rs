@@ -14,6 +14,9 @@ pub enum Effect {
     ForgetSession(SessionId),
     /// Write the login's standing down for a restart.
     RememberLogin(Login),
+    /// The same, but nobody waits for it: what it adds to what is written down follows from the login's sessions, as they are
+    /// written down.
+    RememberLoginSoon(Login),
     /// Remove what was written down of the login.
     ForgetLogin(Login),
     /// Make the login's sudoers file say this; nothing: remove it. Done before the next effect that shows, and at the latest

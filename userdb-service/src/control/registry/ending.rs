@@ -22,7 +22,7 @@ impl Registry {
             self.timers
                 .remove(&(at + RESERVATION, Timer::ReservationExpires(id)));
         }
-        session.state = State::Departed { at: now };
+        session.state = session.state.departed(now);
         let login = session.login().clone();
         let order = session.order;
         let Some(entry) = self.logins.get_mut(&login) else {
@@ -147,7 +147,7 @@ impl Registry {
         let Some(session) = self.sessions.get(&id) else {
             return;
         };
-        let State::Departed { at } = session.state else {
+        let State::Departed { at, .. } = session.state else {
             return;
         };
         let login = session.login().clone();

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::session::SessionId;
+use super::session::{Session, SessionId, State};
 use crate::control::clock::Boottime;
-use crate::policy::plan::{Grants, SharedLogins};
-use crate::policy::{Config, Gid, GroupName, Login, SudoersSpec, Uid};
+use crate::policy::plan::{Grants, Home, SharedLogins};
+use crate::policy::{Config, Gid, GroupName, Login, Plan, SudoersSpec, Uid};
 
 /// The rules of the configuration that a login came into being under. They hold until nothing of it is
 /// left, whatever a reload or a restart brings.
@@ -91,6 +91,35 @@ pub enum Phase {
     Lingering,
     /// Its processes and other remains are being ended; nobody joins it.
     Terminating,
+}
+
+impl Standing {
+    /// A session with this plan has opened.
+    pub(super) fn opened(&mut self, plan: &Plan) {
+        self.may_have_remains = true;
+        // Where none could be made, the plan has none.
+        self.has_home |= matches!(plan.home, Home::Ephemeral { .. });
+        self.linger |= plan.linger;
+        self.granted = self.granted.union(&plan.grants());
+    }
+
+    /// After a restart: `session` is written down, and the standing was perhaps before it came or opened. Taken in the order of their
+    /// arrival, sessions never say less than was known.
+    pub(super) fn catch_up(&mut self, session: &Session) {
+        // Sessions of it were lost: who is left has not had it alone.
+        if self.is_stranded() {
+            return;
+        }
+        self.owners.insert(session.plan.teleport_user.clone());
+        // It may have been about to open.
+        self.may_have_remains |= session.plan.home != Home::None;
+        if session.has_been_open() {
+            self.opened(&session.plan);
+        }
+        if !matches!(session.state, State::Departed { .. }) {
+            self.terms = session.terms.unwrap_or(self.terms);
+        }
+    }
 }
 
 /// A login while anything of it is left.

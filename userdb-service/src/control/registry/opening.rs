@@ -101,6 +101,7 @@ impl Registry {
         }
         entry.standing.phase = Phase::Live;
         entry.standing.owners.insert(plan.teleport_user.clone());
+        let terms = Some(entry.standing.terms);
         entry.sessions.insert(order, id);
         self.timers
             .insert((now + RESERVATION, Timer::ReservationExpires(id)));
@@ -115,19 +116,20 @@ impl Registry {
                 state: State::Reserved { at: now },
                 since_usec,
                 renounced: false,
+                terms,
             },
         );
         let mut effects = vec![
             Effect::RememberSession(id),
-            Effect::RememberLogin(login.clone()),
+            Effect::RememberLoginSoon(login.clone()),
             Effect::Watch(id),
         ];
         self.show(&login, &mut effects);
         effects
     }
 
-    /// The session is about to open: where it gets a home, something of it may be left behind from now on.
-    /// `None` if there is no such reservation.
+    /// The session is about to open: where it gets a home, something of it may be left behind from now on. After a restart that is
+    /// thought of every reservation with one. `None` if there is no such reservation.
     pub fn begin_to_open(&mut self, id: SessionId) -> Option<Begun> {
         let session = self.sessions.get(&id)?;
         if !matches!(session.state, State::Reserved { .. }) {
@@ -141,7 +143,7 @@ impl Registry {
         }
         let standing = &mut self.logins.get_mut(&plan.login)?.standing;
         standing.may_have_remains = true;
-        let effects = vec![Effect::RememberLogin(plan.login.clone())];
+        let effects = vec![Effect::RememberLoginSoon(plan.login.clone())];
         Some(Begun { plan, effects })
     }
 
@@ -172,7 +174,6 @@ impl Registry {
     pub fn open(&mut self, id: SessionId) -> Result<Vec<Effect>, NoReservation> {
         let session = self.sessions.get_mut(&id).ok_or(NoReservation)?;
         let login = session.login().clone();
-        let (linger, grants) = (session.plan.linger, session.plan.grants());
         match session.state {
             State::Reserved { at } => {
                 session.state = State::Open;
@@ -183,16 +184,13 @@ impl Registry {
             State::Departed { .. } => return Err(NoReservation),
         }
         if let Some(entry) = self.logins.get_mut(&login) {
-            let standing = &mut entry.standing;
-            standing.may_have_remains = true;
-            standing.linger |= linger;
-            standing.granted = standing.granted.union(&grants);
+            entry.standing.opened(&session.plan);
         }
         let mut effects = Vec::new();
         let shows = self.order(&login, &mut effects);
         // Written down while its file is: after a crash in between it is still reserved, and the file is swept.
         effects.push(Effect::RememberSession(id));
-        effects.push(Effect::RememberLogin(login));
+        effects.push(Effect::RememberLoginSoon(login));
         effects.extend(shows);
         Ok(effects)
     }

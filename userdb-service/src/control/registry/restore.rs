@@ -2,7 +2,7 @@
 //!
 //! Sessions whose leaders have exited meanwhile end here as if they had exited now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::{Entry, Phase, Standing};
 use super::session::{Session, State};
@@ -41,9 +41,13 @@ impl Registry {
         self.occupancy
             .gids
             .extend(gids.map(|(gid, name)| (gid, name.into())));
-        for standing in standings {
-            self.logins
-                .insert(standing.login.clone(), Entry::restored(standing));
+        let read: BTreeMap<Login, Standing> = standings
+            .into_iter()
+            .map(|standing| (standing.login.clone(), standing))
+            .collect();
+        for (login, standing) in &read {
+            let entry = Entry::restored(standing.clone());
+            self.logins.insert(login.clone(), entry);
         }
         let terms = self.terms;
         sessions.sort_by_key(|session| session.order);
@@ -54,7 +58,7 @@ impl Registry {
             self.arrivals = self.arrivals.max(order);
             let login = session.login().clone();
             let entry = self.logins.entry(login).or_insert_with(|| {
-                // Its standing was lost, but the session itself says enough of it.
+                // Its standing was lost, or not written yet, but its sessions say enough of it.
                 Entry::restored(Standing {
                     login: session.plan.login.clone(),
                     given: session.plan.given.clone(),
@@ -63,15 +67,16 @@ impl Registry {
                     phase: Phase::Live,
                     owners: BTreeSet::from([session.plan.teleport_user.clone()]),
                     may_have_remains: true,
-                    // What is in place may be somebody else's: better a new home than a stranger's.
+                    // Of none that is open: what is in place may be somebody else's. Better a new home than a stranger's.
                     has_home: false,
                     linger: false,
                     granted: session.plan.grants(),
-                    terms,
+                    terms: session.terms.unwrap_or(terms),
                 })
             });
+            entry.standing.catch_up(&session);
             match session.state {
-                State::Departed { at } => {
+                State::Departed { at, .. } => {
                     entry.departed.insert(id);
                     self.timers
                         .insert((at + DEPARTURE, Timer::DepartureOverdue(id)));
@@ -82,10 +87,8 @@ impl Registry {
                     self.timers
                         .insert((at + RESERVATION, Timer::ReservationExpires(id)));
                 }
-                // The standing may be older than the session, where writing it down had failed.
                 State::Open => {
                     entry.standing.phase = Phase::Live;
-                    entry.standing.may_have_remains = true;
                     entry.sessions.insert(order, id);
                 }
             }
@@ -102,6 +105,8 @@ impl Registry {
             let standing = &mut entry.standing;
             if standing.phase == Phase::Live && standing.may_have_remains && !accounted {
                 standing.strand();
+            }
+            if read.get(login) != Some(standing) {
                 effects.push(Effect::RememberLogin(login.clone()));
             }
         }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::{Uuid, Version};
 
+use super::entry::Terms;
 use crate::control::clock::Boottime;
 use crate::control::leader::LeaderId;
 use crate::policy::{Login, Plan};
@@ -92,12 +93,23 @@ pub struct Session {
     /// could keep such a leader, stopped, for as long as Teleport runs.
     #[serde(default)]
     pub renounced: bool,
+    /// What its login was under when it came. A daemon of before wrote none down.
+    #[serde(default)]
+    pub terms: Option<Terms>,
 }
 
 impl Session {
     /// The login it is of.
     pub fn login(&self) -> &Login {
         &self.plan.login
+    }
+
+    /// Whether it is open, or was.
+    pub fn has_been_open(&self) -> bool {
+        matches!(
+            self.state,
+            State::Open | State::Departed { opened: true, .. }
+        )
     }
 }
 
@@ -116,5 +128,24 @@ pub enum State {
     Departed {
         /// When it was closed, to bound how long the leader is waited for.
         at: Boottime,
+        /// Whether it was ever open. A daemon of before did not say.
+        #[serde(default = "perhaps")]
+        opened: bool,
     },
+}
+
+impl State {
+    /// The state of a session that is over since `at`.
+    pub fn departed(self, at: Boottime) -> State {
+        match self {
+            State::Reserved { .. } => State::Departed { at, opened: false },
+            State::Open => State::Departed { at, opened: true },
+            State::Departed { .. } => self,
+        }
+    }
+}
+
+/// Then something of it may be left.
+fn perhaps() -> bool {
+    true
 }

@@ -16,12 +16,14 @@ enum Step {
         user: usize,
         sudo: bool,
     },
+    BeginToOpen(usize),
     Open(usize),
     Close(usize),
     LeaderGone(usize),
     Pass(u64),
     EndRemains,
     Restart(usize),
+    Crash(usize),
     Renounce(usize),
     SudoersNotWritten(usize),
     SudoersAgain(usize),
@@ -31,12 +33,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (0..3usize, 0..2usize, any::<bool>())
             .prop_map(|(login, user, sudo)| Step::Arrive { login, user, sudo }),
+        1 => (0..12usize).prop_map(Step::BeginToOpen),
         4 => (0..12usize).prop_map(Step::Open),
         3 => (0..12usize).prop_map(Step::Close),
         3 => (0..12usize).prop_map(Step::LeaderGone),
         2 => (0..700u64).prop_map(Step::Pass),
         1 => Just(Step::EndRemains),
         1 => (0..12usize).prop_map(Step::Restart),
+        1 => (0..12usize).prop_map(Step::Crash),
     ];
     proptest::collection::vec(step, 0..60)
 }
@@ -80,13 +84,29 @@ impl Course {
     fn take(&mut self, step: Step) {
         match step {
             Step::Arrive { login, user, sudo } => {
-                let plan = plan(LOGINS[login], USERS[user], sudo);
+                let plan = Plan {
+                    home: home(LOGINS[login]),
+                    ..plan(LOGINS[login], USERS[user], sudo)
+                };
                 if self.world.registry.joinable(&plan) == Joinable::Now {
                     let pid = self.ids.len() as i32 + 1;
+                    // Another one for each.
+                    self.world.registry.configure(Terms {
+                        stop_timeout: Duration::from_secs(pid.unsigned_abs().into()),
+                        ..terms(SharedLogins::Union)
+                    });
                     self.ids.push(self.world.reserve(plan, pid));
                 }
             }
+            Step::BeginToOpen(n) => {
+                if let Some(id) = self.pick(n) {
+                    self.begin_to_open(id);
+                }
+            }
             Step::Open(n) => {
+                if let Some(id) = self.pick(n) {
+                    self.begin_to_open(id);
+                }
                 if let Some(id) = self.pick(n)
                     && let Ok(effects) = self.world.registry.open(id)
                 {
@@ -110,6 +130,10 @@ impl Course {
                 self.dead.extend(self.pick(n));
                 self.world.restart(&self.dead);
             }
+            Step::Crash(n) => {
+                self.dead.extend(self.pick(n));
+                self.world.start_after_a_crash(&self.dead);
+            }
             Step::Renounce(n) => {
                 if let Some(id) = self.pick(n) {
                     let effects = self.world.registry.renounce(id);
@@ -128,6 +152,16 @@ impl Course {
         }
     }
 
+    fn begin_to_open(&mut self, id: SessionId) {
+        let Some(begun) = self.world.registry.begin_to_open(id) else {
+            return;
+        };
+        self.world.believe(begun.effects);
+        if begun.plan.home != Home::None {
+            self.world.registry.given_a_home(&begun.plan.login);
+        }
+    }
+
     /// All leaders exit, and all time passes that anything waits for.
     fn end(&mut self) {
         for id in self.ids.clone() {
@@ -140,6 +174,16 @@ impl Course {
     }
 }
 
+/// One of them has homes.
+fn home(login: &str) -> Home {
+    match login {
+        "web" => Home::Ephemeral {
+            path: "/run/teleport-userdb/home/web".to_owned(),
+        },
+        _ => Home::None,
+    }
+}
+
 proptest! {
     /// Whatever happens in whatever order: who is published, who has sudo and who is watched follows
     /// from the sessions alone, and when all leaders are gone nothing is left.
@@ -147,8 +191,14 @@ proptest! {
     fn the_world_always_follows_from_the_live_sessions(steps in steps()) {
         let mut course = Course::begin();
         for step in steps {
+            let crash = matches!(step, Step::Crash(_));
+            let before: Vec<Standing> = course.world.registry.standings().cloned().collect();
+            let live = course.world.logins();
             course.take(step);
             check(&course.world)?;
+            if crash {
+                check_restored(&course.world, &before, &live)?;
+            }
         }
         course.end();
         let world = course.world;
@@ -222,7 +272,31 @@ fn check_counts(registry: &Registry) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn check(world: &World) -> Result<(), TestCaseError> {
+/// Of each login is known again what was known `before` the daemon was killed.
+fn check_restored(
+    world: &World,
+    before: &[Standing],
+    live: &BTreeSet<Login>,
+) -> Result<(), TestCaseError> {
+    for before in before {
+        let Some(now) = world.registry.standing(&before.login) else {
+            prop_assert!(!before.may_have_remains, "{before:?}");
+            continue;
+        };
+        prop_assert_eq!(now.uid, before.uid);
+        prop_assert_eq!(&now.owners, &before.owners);
+        prop_assert_eq!(&now.granted.union(&before.granted), &now.granted);
+        prop_assert!(now.may_have_remains || !before.may_have_remains);
+        // A home that was not given may be somebody else's.
+        prop_assert!(before.has_home || !now.has_home);
+        if live.contains(&before.login) {
+            prop_assert_eq!(now.terms, before.terms);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn check(world: &World) -> Result<(), TestCaseError> {
     // Nothing is waited for that cannot come any more.
     for (_, timer) in &world.registry.timers {
         let state = |id: &SessionId| world.registry.session(*id).map(|session| session.state);

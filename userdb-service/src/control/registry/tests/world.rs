@@ -14,6 +14,8 @@ pub(super) struct World {
     /// A session that was written down cannot be read any more.
     pub(super) lacks_sessions: bool,
     pub(super) standings: BTreeMap<Login, Standing>,
+    /// Nobody waits for these to be written down.
+    pub(super) unwritten: BTreeSet<Login>,
     pub(super) quarantine: BTreeMap<Uid, String>,
     pub(super) group_ids: BTreeMap<Gid, String>,
     pub(super) watched: BTreeSet<SessionId>,
@@ -31,6 +33,7 @@ impl World {
             written: BTreeMap::new(),
             lacks_sessions: false,
             standings: BTreeMap::new(),
+            unwritten: BTreeSet::new(),
             quarantine: BTreeMap::new(),
             group_ids: BTreeMap::new(),
             watched: BTreeSet::new(),
@@ -51,9 +54,10 @@ impl World {
                     self.written.remove(&id);
                 }
                 Effect::RememberLogin(login) => {
-                    if let Some(standing) = self.registry.standing(&login) {
-                        self.standings.insert(login, standing.clone());
-                    }
+                    self.write_down(login);
+                }
+                Effect::RememberLoginSoon(login) => {
+                    self.unwritten.insert(login);
                 }
                 Effect::ForgetLogin(login) => {
                     self.standings.remove(&login);
@@ -101,6 +105,19 @@ impl World {
         }
     }
 
+    fn write_down(&mut self, login: Login) {
+        match self.registry.standing(&login) {
+            Some(standing) => self.standings.insert(login, standing.clone()),
+            None => self.standings.remove(&login),
+        };
+    }
+
+    pub(super) fn write_down_the_rest(&mut self) {
+        for login in std::mem::take(&mut self.unwritten) {
+            self.write_down(login);
+        }
+    }
+
     pub(super) fn reserve(&mut self, plan: Plan, pid: i32) -> SessionId {
         let id = SessionId::random();
         let effects = self.registry.reserve(
@@ -133,6 +150,7 @@ impl World {
     }
 
     pub(super) fn pass(&mut self, time: Duration) {
+        self.write_down_the_rest();
         self.now = self.now + time;
         let effects = self.registry.tick(self.now);
         self.believe(effects);
@@ -155,8 +173,21 @@ impl World {
             .contains(&Login::try_from(name).expect("a valid name"))
     }
 
-    /// The daemon is killed and started again; leaders in `dead` have exited meanwhile.
+    /// Logins that are reserved or open.
+    pub(super) fn logins(&self) -> BTreeSet<Login> {
+        let live = self.registry.list();
+        live.iter().map(|session| session.login().clone()).collect()
+    }
+
+    /// The daemon is stopped and started again; leaders in `dead` have exited meanwhile.
     pub(super) fn restart(&mut self, dead: &BTreeSet<SessionId>) {
+        self.write_down_the_rest();
+        self.start_after_a_crash(dead);
+    }
+
+    /// The daemon is killed and started again.
+    pub(super) fn start_after_a_crash(&mut self, dead: &BTreeSet<SessionId>) {
+        self.unwritten.clear();
         self.registry = Registry::new(terms(SharedLogins::Union));
         self.watched.clear();
         let in_doubt = match self.lacks_sessions {
@@ -175,17 +206,9 @@ impl World {
             |session| !dead.contains(&session.id),
         );
         self.believe(effects);
-        let live: BTreeSet<Login> = self
-            .registry
-            .list()
-            .iter()
-            .map(|session| session.login().clone())
-            .chain(
-                self.registry
-                    .lingering()
-                    .map(|standing| standing.login.clone()),
-            )
-            .collect();
+        let mut live = self.logins();
+        let lingering = self.registry.lingering();
+        live.extend(lingering.map(|standing| standing.login.clone()));
         self.published.retain(|login, _| live.contains(login));
         let sudoers: BTreeSet<&Login> = self.registry.sudoers().collect();
         self.sudoers.retain(|login| sudoers.contains(login));
