@@ -1,17 +1,19 @@
 //! What is put off until those who have just been answered have gone on: a millisecond or some, and all of it together.
 //! Where there is one processor for all, whatever is done after an answer is done before the one who waits for it, and whatever is
-//! done while somebody is being answered is done in his time: then a moment lasts longer.
+//! done while somebody is being answered is done in his time: a moment ends in a pause.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 const LENGTH: Duration = Duration::from_millis(1);
 /// So many times this at most, however long others take to be answered, and however many they are.
 const LENGTHS: u32 = 8;
+/// Who has been answered goes on, hangs up and asks the next question, if there is one, in less than this.
+const PAUSE: Duration = Duration::from_micros(300);
 
 thread_local! {
     static THIS: Rc<Moment> = Rc::default();
@@ -24,6 +26,8 @@ struct Moment {
     over: Notify,
     /// So many are being answered.
     answers: Cell<usize>,
+    /// When the last one was.
+    answered: Cell<Option<Instant>>,
 }
 
 impl Moment {
@@ -31,6 +35,13 @@ impl Moment {
         if !self.is_on.replace(true) {
             self.begun.notify_one();
         }
+    }
+
+    /// Trap: a timer that is due but has not gone off yet, because it comes with the kernel's next tick, does so as soon as anything
+    /// else wakes us, and before we sleep again: when somebody asks, and when he has been answered.
+    fn is_pause(&self) -> bool {
+        let answered = self.answered.get();
+        self.answers.get() == 0 && answered.is_none_or(|at| at.elapsed() >= PAUSE)
     }
 }
 
@@ -49,13 +60,14 @@ pub(super) async fn passes() {
     over.await;
 }
 
-/// Somebody is being answered until this is dropped.
+/// Somebody is being answered, or is about to ask, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Answering(Rc<Moment>);
 
 impl Drop for Answering {
     fn drop(&mut self) {
         self.0.answers.update(|answers| answers - 1);
+        self.0.answered.set(Some(Instant::now()));
     }
 }
 
@@ -73,7 +85,7 @@ pub(super) async fn pass(then: impl Fn()) {
         moment.begun.notified().await;
         for _ in 0..LENGTHS {
             sleep(LENGTH).await;
-            if moment.answers.get() == 0 {
+            if moment.is_pause() {
                 break;
             }
         }
@@ -86,7 +98,6 @@ pub(super) async fn pass(then: impl Fn()) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     /// Does `some` while moments pass, which it is given the number of.
     fn while_moments_pass(some: impl AsyncFnOnce(&Cell<u32>)) {
@@ -116,16 +127,18 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_ends_after_the_answers_but_does_not_wait_for_them_for_ever() {
+    fn a_moment_ends_some_time_after_the_answers_but_does_not_wait_for_them_for_ever() {
         while_moments_pass(async |passed| {
             let (first, second) = (answering(), answering());
             begin();
             drop(first);
             sleep(LENGTH * 3).await;
             assert_eq!(passed.get(), 0, "while somebody is being answered");
+            let answered = Instant::now();
             drop(second);
             passes().await;
             assert_eq!(passed.get(), 1);
+            assert!(answered.elapsed() >= PAUSE);
             let _hangs = answering();
             let began = Instant::now();
             passes().await;

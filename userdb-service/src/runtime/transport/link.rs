@@ -61,15 +61,22 @@ impl Link {
     /// Answers until the peer has gone, sends what is no request, or is shut out.
     pub(super) async fn serve<S: Service>(self, service: &S) {
         let mut look = Look::Now;
+        let mut is_new = self.answering();
         while let Ok(said) = self.converse(service, look).await {
             look = match said {
                 Said::Something if self.among.limits.brief => {
+                    drop(is_new.take());
                     moment::passes().await;
                     Look::Now
                 }
                 _ => Look::WhenTold,
             };
         }
+    }
+
+    /// Nothing that was put off is to come in between.
+    fn answering(&self) -> Option<moment::Answering> {
+        self.among.limits.brief.then(moment::answering)
     }
 
     /// From silence to silence. The buffers live only this long: an idle connection has none.
@@ -178,7 +185,7 @@ impl Link {
             write(connection, &answer).await?;
             return Ok(());
         }
-        let _answering = moment::answering();
+        let _answering = self.answering();
         let call = Call::parse(message).map_err(|_| Disconnect)?;
         let mut replies = Replies::new(connection, output, &call);
         if !introspection::answered::<S>(&call, &mut replies).await? {
