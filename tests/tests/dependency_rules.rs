@@ -38,7 +38,7 @@ const HEAVY: [&str; 7] = [
 
 /// Ways to do input or output, or to learn what time it is.
 const IO_MODULES: [&str; 7] = ["fs", "net", "process", "env", "thread", "os", "io"];
-const IO_CRATES: [&str; 10] = [
+const IO_CRATES: [&str; 9] = [
     "tokio",
     "nix",
     "libc",
@@ -48,7 +48,6 @@ const IO_CRATES: [&str; 10] = [
     "varlink",
     "sd_notify",
     "session_protocol",
-    "tracing_journald",
 ];
 const CLOCKS: [&str; 2] = ["Instant", "SystemTime"];
 

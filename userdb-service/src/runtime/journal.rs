@@ -11,7 +11,8 @@
 use std::cell::{Cell, RefCell};
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::stat::fstat;
 use tracing::dispatcher;
@@ -22,7 +23,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, filter, fmt as plain, registry};
 
-use super::{jam, moment};
+use super::journal_socket::ToJournal;
+use super::moment;
 
 /// Longest message, and longest other field, in bytes before escaping. Roles and traits come from
 /// outside and may be 64 KiB.
@@ -31,28 +33,26 @@ const FIELD: usize = 256;
 /// Fields per line; more are not logged.
 const FIELDS: usize = 32;
 
+/// Lines go to the journal, not to stderr.
+static TO_JOURNAL: AtomicBool = AtomicBool::new(false);
+
 /// Sends this process's log to the journal, from `TELEPORT_USERDB_LOG` upwards (`info` if unset).
 /// Called once, first thing; a second call does nothing.
 pub fn start() {
     let filter =
         EnvFilter::try_from_env("TELEPORT_USERDB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let (journal, socket) = match jam::with_patience(tracing_journald::layer) {
-        Ok((layer, socket)) => (Some(Clean(layer.with_field_prefix(None))), socket),
-        Err(_) => (None, None),
-    };
+    let journal = ToJournal::new().ok().map(Clean);
     let stderr = journal
         .is_none()
         .then(|| Clean(plain::layer().with_writer(std::io::stderr).without_time()));
     // Spans would bring fields past the cleaning; none of ours are needed for a line to be understood.
+    let is_there = journal.is_some();
     let started = registry()
         .with(filter)
         .with(journal.with_filter(filter::filter_fn(|line| line.is_event())))
         .with(stderr.with_filter(filter::filter_fn(|line| line.is_event())))
         .try_init();
-    if let (Ok(()), Some(socket)) = (started, socket) {
-        // SAFETY: from now on it is the subscriber's of the whole process, which is never dropped.
-        jam::watch(unsafe { BorrowedFd::borrow_raw(socket) });
-    }
+    TO_JOURNAL.store(started.is_ok() && is_there, Ordering::Relaxed);
 }
 
 /// Tells why this process is about to end, as an error. It goes to stderr, which systemd has connected to the journal in the name of
@@ -70,7 +70,7 @@ pub fn last_words(why: &dyn fmt::Display) {
     // A journal that was stopped and started has hung up, and not everybody has its stderr in the journal. Trap: eprintln
     // would panic where nobody reads any more.
     tracing::error!("{words}");
-    if tracing_journald::layer().is_ok() {
+    if TO_JOURNAL.load(Ordering::Relaxed) {
         let _ = writeln!(stderr, "{words}");
     }
 }
@@ -131,9 +131,6 @@ pub fn tell_what_waits() {
         line.with(|event| dispatcher::get_default(|to| to.event(event)));
     }
     TELLING.set(false);
-    if let Some(lost) = jam::untold() {
-        tracing::warn!("the journal took no lines for a while: about {lost} are lost");
-    }
 }
 
 fn take_what_waits() -> Vec<Line> {
@@ -200,11 +197,11 @@ where
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         if TELLING.get() {
             // It has been here before.
-            return jam::in_time(|| self.0.on_event(event, context));
+            return self.0.on_event(event, context);
         }
         if let Some(line) = Line::of(event).unless_it_waits() {
             for line in take_what_waits().iter().chain([&line]) {
-                line.with(|event| jam::in_time(|| self.0.on_event(event, context.clone())));
+                line.with(|event| self.0.on_event(event, context.clone()));
             }
         }
     }

@@ -2,8 +2,8 @@
 //! Nothing here knows about logins, sessions or records.
 
 pub mod activation;
-mod jam;
 pub mod journal;
+mod journal_socket;
 pub mod memory;
 mod moment;
 pub mod notify;

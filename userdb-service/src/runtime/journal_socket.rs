@@ -1,0 +1,255 @@
+//! Lines in the journal's own form, over its socket: the first waits for a journal that takes no more, those after it hardly, and
+//! how many are lost is told. What a line says, and when it is told, is not of this place.
+//!
+//! The form is that of <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>. Trap: a socket nobody has limited waits for ever, with its very
+//! first line, for a journal that others have filled; so it is ours from the beginning, and no library's.
+
+use std::env::args_os;
+use std::fmt::Debug;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer};
+
+/// Where the journal listens.
+const PATH: &str = "/run/systemd/journal/socket";
+
+/// How long a line waits for room. Then it is lost: rights are taken away meanwhile, on the thread that tells.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// The same after one that has waited in vain.
+const IN_A_JAM: Duration = Duration::from_millis(10);
+
+/// Tells the journal.
+#[derive(Debug)]
+pub(super) struct ToJournal {
+    socket: UnixDatagram,
+    path: PathBuf,
+    /// `SYSLOG_IDENTIFIER=`
+    program: String,
+    /// Lines that were lost, and that this has not been told of.
+    lost: AtomicUsize,
+}
+
+impl ToJournal {
+    /// Fails where there is no journal; one that hangs is one.
+    pub(super) fn new() -> io::Result<Self> {
+        Self::at(PATH)
+    }
+
+    fn at(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let program = args_os().next().unwrap_or_default();
+        let program = Path::new(&program).file_name().unwrap_or_default();
+        let to = Self {
+            socket: UnixDatagram::unbound()?,
+            path: path.into(),
+            program: program.to_string_lossy().into_owned(),
+            lost: AtomicUsize::new(0),
+        };
+        // The journal takes no notice of this.
+        to.socket.set_nonblocking(true)?;
+        match to.send(&[]) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+        to.socket.set_nonblocking(false)?;
+        to.socket.set_write_timeout(Some(PATIENCE))?;
+        Ok(to)
+    }
+
+    fn line(&self, level: Level) -> Fields {
+        let mut line = Fields(Vec::with_capacity(512));
+        line.put("PRIORITY", priority(level));
+        line.put("SYSLOG_IDENTIFIER", &self.program);
+        line
+    }
+
+    /// Tells one line, and before it how many were lost.
+    fn tell(&self, line: &Fields) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let mut told = self.line(Level::WARN);
+            let lines = match lost {
+                1 => "one line is",
+                _ => &format!("{lost} lines are"),
+            };
+            let words = format!("the journal took no lines for a while: {lines} lost");
+            told.put("MESSAGE", &words);
+            if self.send(&told.0).is_err() {
+                self.lost.fetch_add(lost + 1, Ordering::Relaxed);
+                return;
+            }
+            self.wait_for(PATIENCE);
+        }
+        if self.send(&line.0).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            self.wait_for(IN_A_JAM);
+        }
+    }
+
+    fn send(&self, line: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.socket.send_to(line, &self.path) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                sent => return sent,
+            }
+        }
+    }
+
+    fn wait_for(&self, patience: Duration) {
+        // The time is neither zero nor too long, and nothing else is refused.
+        let _ = self.socket.set_write_timeout(Some(patience));
+    }
+}
+
+impl<S: Subscriber> Layer<S> for ToJournal {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let about = event.metadata();
+        let mut line = self.line(*about.level());
+        line.put("TARGET", about.target());
+        if let Some(file) = about.file() {
+            line.put("CODE_FILE", file);
+        }
+        if let Some(number) = about.line() {
+            line.put("CODE_LINE", &number.to_string());
+        }
+        event.record(&mut line);
+        self.tell(&line);
+    }
+}
+
+/// As syslog(3) has it, but that "info" is what is worth to be noticed.
+fn priority(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "3",
+        Level::WARN => "4",
+        Level::INFO => "5",
+        Level::DEBUG => "6",
+        Level::TRACE => "7",
+    }
+}
+
+/// The fields of a line as they are sent.
+#[derive(Debug)]
+struct Fields(Vec<u8>);
+
+impl Fields {
+    fn put(&mut self, name: &str, value: &str) {
+        self.begin(name);
+        self.0
+            .extend_from_slice(&(value.len() as u64).to_le_bytes());
+        self.0.extend_from_slice(value.as_bytes());
+        self.0.push(b'\n');
+    }
+
+    /// A name of capital letters that does not begin with `_`: such are the journal's own.
+    fn begin(&mut self, name: &str) {
+        let name = name.trim_start_matches(['_', '.']).bytes();
+        self.0.extend(name.map(|byte| match byte {
+            b'.' => b'_',
+            other => other.to_ascii_uppercase(),
+        }));
+        self.0.push(b'\n');
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field.name(), value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.begin(field.name());
+        let length = self.0.len();
+        self.0.extend_from_slice(&[0; 8]);
+        let value_at = self.0.len();
+        // A value that fails to show itself is shown as far as it has.
+        let _ = write!(self.0, "{value:?}");
+        let value_is = (self.0.len() - value_at) as u64;
+        self.0[length..value_at].copy_from_slice(&value_is.to_le_bytes());
+        self.0.push(b'\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    fn journal(name: &str) -> (UnixDatagram, PathBuf) {
+        let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        let journal = UnixDatagram::bind(&path).unwrap();
+        journal.set_nonblocking(true).unwrap();
+        (journal, path)
+    }
+
+    fn read(journal: &UnixDatagram) -> Option<String> {
+        let mut line = vec![0; 100_000];
+        let length = journal.recv(&mut line).ok()?;
+        Some(String::from_utf8_lossy(&line[..length]).into_owned())
+    }
+
+    #[test]
+    fn a_line_goes_over_with_its_fields_and_a_value_of_several_lines_stays_one_value() {
+        let (journal, path) = journal("line");
+        let to = ToJournal::at(&path).unwrap();
+        assert_eq!(read(&journal).as_deref(), Some(""));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(to), || {
+            tracing::warn!(_login = "a\nUID=0", uid.of = 7, "said");
+        });
+        let line = read(&journal).unwrap();
+        for field in [
+            "PRIORITY\n\u{1}\0\0\0\0\0\0\u{0}4\n",
+            "LOGIN\n\u{7}\0\0\0\0\0\0\0a\nUID=0\n",
+            "UID_OF\n\u{1}\0\0\0\0\0\0\u{0}7\n",
+            "MESSAGE\n\u{4}\0\0\0\0\0\0\0said\n",
+        ] {
+            assert!(line.contains(field), "{line:?}");
+        }
+        let _ = std::fs::remove_file(&path);
+        let none = ToJournal::at(&path).unwrap_err();
+        assert_eq!(none.kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn one_line_waits_for_a_journal_that_hangs_and_those_after_it_hardly() {
+        let (journal, path) = journal("jam");
+        // Others have filled it before we begin.
+        let mut others = Vec::new();
+        loop {
+            let other = UnixDatagram::unbound().unwrap();
+            other.set_nonblocking(true).unwrap();
+            let sent = (0..).take_while(|_| other.send_to(b"x", &path).is_ok());
+            match sent.count() {
+                0 => break,
+                sent => others.push((other, sent)),
+            }
+        }
+        let began = Instant::now();
+        let to = ToJournal::at(&path).unwrap();
+        let tell = || to.tell(&to.line(Level::INFO));
+        (0..40).for_each(|_| tell());
+        let took = began.elapsed();
+        assert!(took > PATIENCE, "{took:?}");
+        assert!(took < PATIENCE * 35, "each has waited: {took:?}");
+        // It goes on.
+        let of_others = others.iter().map(|(_, sent)| sent).sum();
+        for _ in 0..of_others {
+            assert_eq!(read(&journal).as_deref(), Some("x"));
+        }
+        tell();
+        let told = read(&journal).unwrap();
+        assert!(told.contains(": 40 lines are lost\n"), "{told:?}");
+        let line = read(&journal).unwrap();
+        assert!(line.contains("PRIORITY\n\u{1}\0\0\0\0\0\0\u{0}5\n"));
+        tell();
+        assert!(!read(&journal).unwrap().contains("MESSAGE"));
+        assert_eq!(read(&journal), None);
+        let _ = std::fs::remove_file(path);
+    }
+}
