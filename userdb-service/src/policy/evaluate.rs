@@ -1,8 +1,6 @@
 //! The steps of the decision, in the order in which they may end it. Each rule stands in its own
 //! room; here is only which comes first, and what they make together.
 
-use std::collections::BTreeSet;
-
 use super::allocate::Allocator;
 use super::config::{Config, DEFAULT_SHELL, EPHEMERAL_BASE, HomeMode, InvalidNames};
 use super::decide::{Decision, Facts, LoginRequest, Occupancy, Occupant, Phase, Refusal};
@@ -185,15 +183,19 @@ fn is_free_name(
     if desk.group(login.as_str())?.is_some() || (repaired && desk.group(given)?.is_some()) {
         return Err(sentences::is_a_group(given, login));
     }
+    let names = match repaired {
+        true => &[given, login.as_str()][..],
+        false => &[given],
+    };
     // As for groups of that name, whatever `names.allow` says.
-    for name in BTreeSet::from([given, login.as_str()]) {
+    for name in names {
         if let Some((gid, group)) = desk.group_with_member(name, login)? {
             return Err(sentences::is_a_member(name, gid, group));
         }
     }
     // Whatever `names.allow` says: sudo takes one for the other.
-    for name in [given, login.as_str()] {
-        if let Some(twin) = facts.host.case_twins.get(name) {
+    for name in names {
+        if let Some(twin) = facts.host.case_twins.get(*name) {
             return Err(sentences::differs_in_case(given, twin));
         }
     }
@@ -203,7 +205,7 @@ fn is_free_name(
     if is_role_group(config, login.as_str()) {
         return Err(sentences::is_a_role_group(login));
     }
-    for name in [given, login.as_str()] {
+    for name in names {
         if let Some(protection) = protection(config, &facts.host, name) {
             return Err(sentences::protected_name(name, protection));
         }

@@ -32,6 +32,11 @@ impl fmt::Display for Glob {
 
 /// Does the whole of `text` match `pattern`?
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {
+    // Most are told apart by how they begin.
+    let (begins, found) = (pattern.bytes().next(), text.bytes().next());
+    if begins != found && !matches!(begins, Some(b'*' | b'?')) {
+        return false;
+    }
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
     // Where to go on after a mismatch: behind the last star, which then eats one character more.
     let mut retry = None;
