@@ -23,6 +23,15 @@ const NODE_UNIT: &str = "[Unit]\nDescription=Where the rig runs what a Teleport 
                          [Service]\nType=exec\nExecStart=/usr/bin/sleep infinity\nDelegate=yes\n";
 const NODE_CGROUP: &str = "sys/fs/cgroup/system.slice/teleport.service";
 
+/// Where a machine writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// Quick, and gone without a trace; a sync does nothing.
+    Memory,
+    /// As on a real machine.
+    Disk,
+}
+
 /// A container with systemd as PID 1. Dropping it ends everything in it; so does the end of this process.
 #[derive(Debug)]
 pub struct Machine {
@@ -38,6 +47,11 @@ pub struct Machine {
 impl Machine {
     /// Boots `suite` and waits until systemd says that it is running.
     pub fn boot(suite: Suite) -> Result<Machine> {
+        Machine::boot_on(Storage::Memory, suite)
+    }
+
+    /// The same with what it writes in a place of the caller's choice.
+    pub fn boot_on(storage: Storage, suite: Suite) -> Result<Machine> {
         needs()?;
         let image = image::image(suite)?;
         let scratch = image::cache().join("machine");
@@ -45,7 +59,7 @@ impl Machine {
             .map_err(|error| Trouble::failed(format!("making {}", scratch.display()), error))?;
         let name = new_name();
         let console = console_log(&name)?;
-        let mut supervisor = start(&image, &scratch, &name, &console)?;
+        let mut supervisor = start(&image, &scratch, &name, storage, &console)?;
         let mut line = String::new();
         if let Some(stdout) = supervisor.stdout.take() {
             let _ = BufReader::new(stdout).read_line(&mut line);
@@ -356,7 +370,13 @@ fn new_name() -> String {
     )
 }
 
-fn start(image: &Path, scratch: &Path, name: &str, console: &File) -> Result<Child> {
+fn start(
+    image: &Path,
+    scratch: &Path,
+    name: &str,
+    storage: Storage,
+    console: &File,
+) -> Result<Child> {
     let stderr = console
         .try_clone()
         .map_err(|error| Trouble::failed("sharing the console log", error))?;
@@ -375,6 +395,10 @@ fn start(image: &Path, scratch: &Path, name: &str, console: &File) -> Result<Chi
         .arg(image)
         .arg(scratch)
         .arg(name)
+        .arg(match storage {
+            Storage::Memory => "memory",
+            Storage::Disk => "disk",
+        })
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(stderr)

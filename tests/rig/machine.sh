@@ -1,9 +1,9 @@
 # Holds one booted container for as long as its standard input stays open, then takes everything back.
-# Arguments: the image, a folder to mount on, the name of the machine. Prints its own PID: after a reboot,
-# too, systemd-nspawn is its child.
+# Arguments: the image, a folder to mount on, the name of the machine (what-PID-number), and where it writes: memory or disk.
+# Prints its own PID: after a reboot, too, systemd-nspawn is its child.
 # Everything is mounted in a mount namespace of its own, so nothing is left to unmount in the end.
 set -eu
-image=$1 scratch=$2 name=$3
+image=$1 scratch=$2 name=$3 storage=$4
 
 # systemd 258 and newer boot on a pure cgroup v2 tree only, whatever the host has.
 umount -R /sys/fs/cgroup
@@ -12,7 +12,18 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 cgroup=/sys/fs/cgroup/$name
 mkdir "$cgroup"
 
-mount -t tmpfs -o mode=0700 tmpfs "$scratch"
+case $storage in
+memory) mount -t tmpfs -o mode=0700 tmpfs "$scratch" ;;
+disk)
+    # Of those who were killed before they could remove theirs.
+    for left in "$scratch".*; do
+        of=${left%-*}
+        [ ! -e "$left" ] || [ -e "/proc/${of##*-}" ] || rm -rf "$left"
+    done
+    mkdir -m 0700 "$scratch.$name"
+    mount --bind "$scratch.$name" "$scratch"
+    ;;
+esac
 mkdir -m 0755 "$scratch/upper" "$scratch/work" "$scratch/root"
 mount -t overlay -o "lowerdir=$image,upperdir=$scratch/upper,workdir=$scratch/work" overlay "$scratch/root"
 # A machine that has booted before: no first-boot presets, which would hide what a package enables itself.
@@ -55,3 +66,7 @@ do
 done
 # Its cat may outlive it for as long as the lifeline is open.
 kill "$lifeline" || :
+if [ "$storage" = disk ]; then
+    umount -Rl "$scratch"
+    rm -rf "$scratch.$name"
+fi

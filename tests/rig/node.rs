@@ -3,7 +3,7 @@
 
 use std::sync::{OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::{Machine, Result, Suite};
+use crate::{Machine, Result, Storage, Suite};
 
 /// A local user of every node, to see that locals are left alone.
 pub const LOCAL_USER: &str = "walter";
@@ -28,7 +28,12 @@ pub fn node_alone() -> RwLockWriteGuard<'static, Machine> {
 
 /// Boots `suite` as a Teleport node: package, client and locals are in.
 pub fn boot_node(suite: Suite) -> Result<Machine> {
-    let machine = Machine::boot(suite)?;
+    boot_node_on(Storage::Memory, suite)
+}
+
+/// The same with what it writes in a place of the caller's choice.
+pub fn boot_node_on(storage: Storage, suite: Suite) -> Result<Machine> {
+    let machine = Machine::boot_on(storage, suite)?;
     machine
         .run(&["useradd", "-m", "-s", "/bin/sh", LOCAL_USER])
         .must();

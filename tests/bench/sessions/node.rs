@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use bench::{compile, median};
-use rig::{Machine, Suite, boot_node};
+use rig::{Machine, Storage, Suite, boot_node_on};
 
 use crate::Result;
 
@@ -79,7 +79,8 @@ pub(crate) struct Burst {
 
 impl Node {
     pub(crate) fn boot() -> Result<Node> {
-        let machine = boot_node(Suite::chosen()?)?;
+        // Whoever logs in waits for the disk.
+        let machine = boot_node_on(Storage::Disk, Suite::chosen()?)?;
         let built = std::env::temp_dir().join(format!("bench-sessions-{}", std::process::id()));
         fs::create_dir_all(&built)?;
         for (source, arguments, output) in [
