@@ -311,6 +311,7 @@ impl Daemon {
         let id = handle
             .filter(|id| self.registry.borrow().session(*id).is_none())
             .unwrap_or_else(SessionId::random);
+        self.prepare_sudoers(&plan);
         let identity = leader.id().clone();
         self.leaders.borrow_mut().insert(id, leader);
         let effects = self.registry.borrow_mut().reserve(

@@ -41,6 +41,7 @@ mod stranded;
 mod sudo_rights;
 mod sudo_room;
 pub(crate) mod sudo_rs;
+mod sudoers_ahead;
 mod sudoers_answer;
 pub mod sudoers_check;
 pub mod sudoers_files;

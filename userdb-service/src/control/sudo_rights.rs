@@ -14,7 +14,7 @@ use super::daemon::{Daemon, SUDOERS};
 use super::messages;
 use super::sudoers_answer::Answer;
 use super::sudoers_files::{Removal, SudoersError};
-use crate::policy::{Login, SudoersSpec};
+use crate::policy::{Login, Plan, SudoersSpec};
 
 /// How long who is given sudo waits for its file. Later it is a session without sudo.
 const GRANT: Duration = Duration::from_secs(1);
@@ -104,6 +104,15 @@ impl Daemon {
             login,
             answer,
             older,
+        }
+    }
+
+    /// Has the file finished that whoever comes in with this plan is granted when the session opens: the disk takes longer for it
+    /// than anything else that a login waits for, and until then there is nothing to do for it.
+    pub(super) fn prepare_sudoers(&self, plan: &Plan) {
+        if !plan.sudoers.is_empty() && !self.registry.borrow().has_sudoers(&plan.login) {
+            self.sudoers
+                .prepare(plan.login.clone(), plan.sudoers.clone());
         }
     }
 

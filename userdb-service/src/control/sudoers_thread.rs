@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tracing::warn;
 
+use super::sudoers_ahead::Ahead;
 use super::sudoers_answer::{Answer, MOMENT, Reply};
 use super::sudoers_files::{Folder, FolderId, Removal, SudoersError, SudoersFiles, Swept};
 use crate::policy::{Login, SudoersSpec};
@@ -26,6 +27,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 enum Order {
+    Prepare(Login, Vec<SudoersSpec>),
     Remove(Login, Reply<Removal>),
     Other(Work),
 }
@@ -41,6 +43,7 @@ enum Work {
 struct Waiting {
     removals: Vec<(Login, Reply<Removal>)>,
     works: Vec<Work>,
+    ahead: Ahead,
 }
 
 /// What the thread and who gives it orders have in common. It sleeps parked: who wakes it holds nothing that it needs at once.
@@ -121,6 +124,11 @@ impl SudoersThread {
             replaced,
             is_quick: Cell::new(false),
         })
+    }
+
+    /// Finishes the file that would grant `specs`, for when that is ordered. Nobody is told what comes of it.
+    pub(super) fn prepare(&self, login: Login, specs: Vec<SudoersSpec>) {
+        self.give(Order::Prepare(login, specs));
     }
 
     /// Grants `specs`, unless nobody waits for the answer any more when its turn has come.
@@ -221,7 +229,8 @@ fn work(files: &SudoersFiles, Seat(desk): &Seat, bell: &Notify) {
     let held = File::open(files.as_ref());
     let mut waiting = Waiting::default();
     loop {
-        if waiting.works.is_empty() && desk.is_empty() {
+        waiting.ahead.age();
+        if waiting.works.is_empty() && waiting.ahead.is_done() && desk.is_empty() {
             if desk.closed.load(Ordering::Acquire) {
                 return;
             }
@@ -258,11 +267,20 @@ fn work(files: &SudoersFiles, Seat(desk): &Seat, bell: &Notify) {
         }
         // One, and then whatever is to be removed by now.
         match waiting.next() {
-            None => {}
+            None if replaced => {}
+            // What comes of it is told when it is ordered.
+            None => {
+                if let Some((login, specs)) = waiting.ahead.next()
+                    && let Ok(Some(prepared)) = files.prepare(&mut folder, &login, &specs)
+                {
+                    waiting.ahead.has_made(login, prepared);
+                }
+            }
             Some(Work::Write(_, _, reply)) if reply.is_closed() => {}
             Some(Work::Write(_, _, reply)) if replaced => reply.send(Err(other())),
             Some(Work::Write(login, specs, reply)) => {
-                let written = files.write_in(&mut folder, &login, &specs);
+                let prepared = waiting.ahead.take(&login);
+                let written = files.write_in(&mut folder, &login, &specs, prepared);
                 let takes_long = &desk.grants_take_long;
                 takes_long.store(reply.takes_long(), Ordering::Relaxed);
                 reply.send(written);
@@ -277,8 +295,10 @@ impl Waiting {
     /// A grant that waits and that this removal undoes is not made: it is answered as if it had been.
     fn add(&mut self, order: Order) {
         match order {
+            Order::Prepare(login, specs) => self.ahead.want(login, specs),
             Order::Other(work) => self.works.push(work),
             Order::Remove(login, reply) => {
+                self.ahead.forget(&login);
                 let undone = |work: &mut Work| matches!(work, Work::Write(of, ..) if *of == login);
                 for work in self.works.extract_if(.., undone) {
                     if let Work::Write(_, _, reply) = work {
@@ -360,6 +380,25 @@ mod tests {
             Work::Sweep(..) => panic!("none was ordered"),
         });
         assert_eq!(left.collect::<Vec<_>>(), [yan, zed]);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_prepared_is_granted_when_that_is_ordered_and_not_after_a_removal() {
+        let path = folder("prepared");
+        let thread = SudoersThread::start(&path).unwrap();
+        let zed = Login::try_from("zed").unwrap();
+        let full = [SudoersSpec::full()];
+        let listed = || std::fs::read_dir(&path).unwrap().count();
+        thread.prepare(zed.clone(), full.to_vec());
+        // Whatever is ordered is done first; by then it is seen that nothing has been granted.
+        let removed = thread.remove(&zed).come().await.unwrap();
+        assert_eq!((removed.unwrap(), listed()), (Removal::Absent, 0));
+        thread.prepare(zed.clone(), full.to_vec());
+        thread.write(&zed, &full).come().await.unwrap().unwrap();
+        assert_eq!(listed(), 1);
+        let removed = thread.remove(&zed).come().await.unwrap();
+        assert_eq!((removed.unwrap(), listed()), (Removal::Removed, 0));
+        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[tokio::test]

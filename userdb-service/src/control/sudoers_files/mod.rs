@@ -6,6 +6,7 @@
 //! kept is only which files we have written.
 
 mod error;
+mod prepared;
 mod reach;
 mod removal;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
 
 pub use self::error::SudoersError;
+pub use self::prepared::Prepared;
 pub use self::removal::{Folder, Removal};
 pub(crate) use self::whose::is_ours;
 use self::whose::{Found, Mark};
@@ -108,10 +110,10 @@ impl SudoersFiles {
     /// # Errors
     /// On any error what was granted before still is, and nothing else.
     pub fn write(&self, login: &Login, specs: &[SudoersSpec]) -> Result<(), SudoersError> {
-        self.write_in(&mut Folder::default(), login, specs)
+        self.write_in(&mut Folder::default(), login, specs, None)
     }
 
-    /// The same in a folder that may be open already.
+    /// The same in a folder that may be open already, by a file that may have been prepared.
     ///
     /// # Errors
     /// Those of [`Self::write`].
@@ -120,6 +122,7 @@ impl SudoersFiles {
         folder: &mut Folder,
         login: &Login,
         specs: &[SudoersSpec],
+        prepared: Option<Prepared>,
     ) -> Result<(), SudoersError> {
         let name = file_name(login);
         let text = render(login, specs);
@@ -127,7 +130,9 @@ impl SudoersFiles {
         match self.inspect(folder, &name)? {
             // A new name that a power cut takes away is a grant less, and the boot ends every grant anyway.
             Found::Absent => {
-                self.create(folder, &name, &text)?;
+                if !self.is_named(folder, prepared, &name, &text) {
+                    self.create(folder, &name, &text)?;
+                }
                 self.remember(folder, &name);
                 return Ok(());
             }

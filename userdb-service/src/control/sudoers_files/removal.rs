@@ -30,13 +30,16 @@ pub enum Removal {
 pub struct Folder {
     open: Option<OwnedFd>,
     has_changed: bool,
+    /// What was removed, held until it is synced: to free it on the disk takes longer than to take its name away, and nobody
+    /// need wait for that.
+    removed: Vec<OwnedFd>,
 }
 
 impl Folder {
     pub(super) fn of(open: OwnedFd) -> Folder {
         Folder {
             open: Some(open),
-            has_changed: false,
+            ..Folder::default()
         }
     }
 
@@ -70,8 +73,14 @@ impl SudoersFiles {
         let Some(open) = present(folder.opened(self))? else {
             return Ok(Removal::Absent);
         };
-        let removal = self.remove_name(open, &file_name(login))?;
-        folder.has_changed |= removal == Removal::Removed;
+        let name = file_name(login);
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let held = openat(open, name.as_str(), flags, Mode::empty());
+        let removal = self.remove_name(open, &name)?;
+        if removal == Removal::Removed {
+            folder.has_changed = true;
+            folder.removed.extend(held);
+        }
         Ok(removal)
     }
 
@@ -80,6 +89,7 @@ impl SudoersFiles {
     /// # Errors
     /// It may come back after a power cut.
     pub fn keep_removed(&self, folder: &mut Folder) -> Result<(), SudoersError> {
+        folder.removed.clear();
         match &folder.open {
             Some(open) if std::mem::take(&mut folder.has_changed) => self.sync(open),
             _ => Ok(()),

@@ -319,3 +319,44 @@ fn of_the_files_that_sudo_reads_ours_are_left_out_by_their_names_there_or_not() 
     std::fs::remove_dir_all(&bench.path).unwrap();
     assert_eq!(bench.files.read_by_sudo_beside(&ours), 0);
 }
+
+#[test]
+fn a_prepared_file_grants_nothing_until_it_is_named_which_takes_no_other() {
+    let bench = Bench::new("prepared");
+    let zed = login("zed");
+    let mut folder = Folder::default();
+    let mut prepare = |specs: &[SudoersSpec]| {
+        let prepared = bench.files.prepare(&mut folder, &zed, specs).unwrap();
+        prepared.expect("this test needs a file system with nameless files")
+    };
+    let (one, other) = (prepare(&id_only()), prepare(&[SudoersSpec::full()]));
+    let inode = fstat(&one.file).unwrap().st_ino;
+    assert!(bench.names().is_empty());
+    let granted = |prepared: Option<Prepared>| {
+        let folder = &mut Folder::default();
+        let written = bench.files.write_in(folder, &zed, &id_only(), prepared);
+        written.unwrap();
+        assert_eq!(bench.text("teleport-zed"), render(&zed, &id_only()));
+        let inode = std::fs::metadata(bench.path.join("teleport-zed"));
+        let inode = inode.unwrap().ino();
+        assert_eq!(bench.files.remove(&zed).unwrap(), Removal::Removed);
+        assert!(bench.names().is_empty());
+        inode
+    };
+    assert_eq!(granted(Some(one)), inode);
+    // It says more than is granted.
+    granted(Some(other));
+    granted(None);
+}
+
+#[test]
+fn a_prepared_file_never_takes_the_name_of_somebody_elses() {
+    let bench = Bench::new("taken");
+    let zed = login("zed");
+    let folder = &mut Folder::default();
+    let prepared = bench.files.prepare(folder, &zed, &id_only()).unwrap();
+    std::fs::write(bench.path.join("teleport-zed"), "bob ALL=ALL\n").unwrap();
+    let refused = bench.files.write_in(folder, &zed, &id_only(), prepared);
+    assert!(matches!(refused, Err(SudoersError::NotOurs(_))));
+    assert_eq!(bench.text("teleport-zed"), "bob ALL=ALL\n");
+}
