@@ -27,7 +27,7 @@ pub(crate) fn text(results: &Results<'_>) -> String {
         ..
     } = *results;
     let mut text = format!(
-        "{}\n\nA login is `pam_acct_mgmt` and `pam_open_session`, a logout `pam_close_session`, on a booted Debian, one process each. \
+        "{}\n\nA login is `pam_acct_mgmt` and `pam_open_session`, a logout `pam_close_session`, on a booted Debian that writes to the disk of this machine, one process each. \
          *Ours* gives a sudoers file, synced to disk; *with home* also makes an ephemeral home from /etc/skel. *Script* is \
          what Teleport's documentation of PAM has: `useradd -m` by pam_exec in the account phase and pam_motd in the session (*no motd*: \
          without it); `userdel -r` at the end, no sudoers file. *Floor* is a C daemon with a \
