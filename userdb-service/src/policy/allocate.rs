@@ -219,12 +219,8 @@ impl Allocator<'_, '_> {
     }
 
     fn first_free(&mut self, seeker: Seeker<'_>) -> Result<Option<u32>, Refusal> {
-        // What the name had earlier in this boot, even if a candidate before it is free by now.
-        let had = self
-            .candidates(seeker)
-            .take(NEAR)
-            .find(|id| self.remembered(*id).is_some_and(|key| key == seeker.key));
-        if let Some(id) = had
+        // Even if a candidate before it is free by now.
+        if let Some(id) = self.had(seeker)
             && !self.is_taken(seeker, id)?
         {
             return Ok(Some(id));
@@ -255,6 +251,17 @@ impl Allocator<'_, '_> {
             return Ok(Some(id));
         }
         Ok(None)
+    }
+
+    /// What the name had earlier in this boot.
+    fn had(&self, seeker: Seeker<'_>) -> Option<u32> {
+        let Occupancy { uids, gids, .. } = self.occupancy;
+        // Nearly everybody is new: for them the candidates need not be looked up.
+        if !uids.may_know(seeker.key) && !gids.may_know(seeker.key) {
+            return None;
+        }
+        let is_theirs = |id: &u32| self.remembered(*id).is_some_and(|key| key == seeker.key);
+        self.candidates(seeker).take(NEAR).find(is_theirs)
     }
 
     /// Does anybody else have the number? Groups are asked for users' numbers too, and users for

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::config::Config;
 use super::evaluate::{evaluate, may_share};
+use super::given::Given;
 use super::ids::{Gid, Uid};
 use super::names::{Alias, GroupName, Login};
 use super::plan::{Grants, Plan, SharedLogins};
-use super::text::Text;
 use super::trace::Trace;
 use super::{request as environment, sentences};
 
@@ -143,10 +143,10 @@ pub struct Occupancy {
     pub logins: BTreeMap<Login, Occupant>,
     /// Every UID given out since boot, live, retiring or quarantined, with the login it was given to
     /// as that was spelled originally ([`Plan::given`]).
-    pub uids: BTreeMap<Uid, Text>,
+    pub uids: Given<Uid>,
     /// Every GID given out since boot that is not its user's UID, with the name it was hashed from:
     /// `group:NAME` for a synthesized group, the original login for a private group.
-    pub gids: BTreeMap<Gid, Text>,
+    pub gids: Given<Gid>,
     /// The synthesized groups that have a member now.
     pub groups: BTreeMap<GroupName, Gid>,
 }

@@ -7,6 +7,7 @@ pub mod decide;
 mod desk;
 mod evaluate;
 pub mod explain;
+pub mod given;
 pub mod glob;
 pub mod ids;
 pub mod names;

@@ -132,7 +132,7 @@ impl Registry {
         self.with_sudo.shrink();
         // What stays has grown amid what came and went, and each piece of it keeps a page from being given back.
         let Occupancy { uids, gids, .. } = &mut self.occupancy;
-        *uids = std::mem::take(uids).into_iter().collect();
-        *gids = std::mem::take(gids).into_iter().collect();
+        uids.shrink();
+        gids.shrink();
     }
 }
