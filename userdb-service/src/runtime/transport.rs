@@ -57,7 +57,7 @@ pub struct Limits {
     /// Whether [`Peer::pidfd`] is wanted.
     pub pidfd: bool,
     /// Whether who has been answered mostly hangs up. Then that is looked for a moment later rather than watched for: to be told of
-    /// it at once takes the time of who hangs up.
+    /// it at once takes the time of who hangs up. And what is put off does not come while somebody is being answered.
     pub brief: bool,
 }
 
