@@ -267,7 +267,7 @@ fn work(files: &SudoersFiles, Seat(desk): &Seat, bell: &Notify) {
         }
         // One, and then whatever is to be removed by now.
         match waiting.next() {
-            None if replaced => {}
+            None if replaced => waiting.ahead = Ahead::default(),
             // What comes of it is told when it is ordered.
             None => {
                 if let Some((login, specs)) = waiting.ahead.next()
@@ -444,6 +444,15 @@ mod tests {
         assert!(!thread.is_taken(&zed));
         // Nothing comes back with the old one.
         assert_eq!(std::fs::read_dir(&away).unwrap().count(), 0);
+        // What is to be prepared is let go of, or the thread would never rest.
+        let desk = Arc::downgrade(&thread.desk);
+        thread.prepare(zed, vec![SudoersSpec::full()]);
+        drop(thread);
+        let until = Instant::now() + Duration::from_secs(30);
+        while desk.strong_count() > 0 {
+            assert!(Instant::now() < until, "the thread does not end");
+            thread::yield_now();
+        }
         std::fs::remove_dir_all(path).unwrap();
         std::fs::remove_dir_all(away).unwrap();
     }
