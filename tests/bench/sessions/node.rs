@@ -171,7 +171,9 @@ impl Node {
             file.write_all(few.as_bytes())?;
             file.write_all(more.as_bytes())?;
         }
-        // On disk, lest the syncs of the logins to come write it.
+        // On disk, lest the syncs of the logins to come write it, or wait until the disk has freed what was there before.
+        nix::unistd::sync();
+        std::thread::sleep(Duration::from_secs(1));
         nix::unistd::sync();
         // What changed a moment ago is read again at every login, lest it changes once more.
         std::thread::sleep(Duration::from_millis(200));
