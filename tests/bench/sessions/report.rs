@@ -91,7 +91,11 @@ pub(crate) fn text(results: &Results<'_>) -> String {
 
 /// A login among few and among many.
 fn among(flat: &Flat) -> String {
-    let rounds = [("ours, login", "ours"), ("floor, login", "floor")];
+    let rounds = [
+        ("ours, login", "ours"),
+        ("floor, login", "floor"),
+        ("floor, asking nobody, login", "floor, asking nobody"),
+    ];
     let row = |(name, subject): (&str, &str)| {
         let of = [&flat.few, &flat.many, &flat.alone, &flat.crowded];
         let medians = of.map(|rounds| format!("{:.2}", rounds.median(subject)));
@@ -159,6 +163,12 @@ fn goals(results: &Results<'_>) -> Vec<Goal> {
         format!("S4 login among {MANY} users / among {FEW}"),
         Bound::AtMost(1.2),
         median(&flat.many) / median(&flat.few),
+    ));
+    let beside_alone = |rounds: &Rounds| rounds.ratio("ours", "floor, asking nobody");
+    goals.push(Goal::new(
+        "the same, each beside the floor that asks nobody",
+        Bound::AtMost(1.2),
+        beside_alone(&flat.many) / beside_alone(&flat.few),
     ));
     let beside_floor = |rounds: &Rounds| rounds.ratio("ours", "floor");
     goals.push(Goal::new(
