@@ -202,6 +202,8 @@ impl Node {
         if service == "ours" {
             self.configure(subject == "ours, with home")?;
         }
+        // What those before have left for the disk is not to be waited for by these.
+        nix::unistd::sync();
         let ran = self.machine.run_for(
             Duration::from_secs(300),
             &[
