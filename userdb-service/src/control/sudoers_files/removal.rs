@@ -30,8 +30,8 @@ pub enum Removal {
 pub struct Folder {
     open: Option<OwnedFd>,
     has_changed: bool,
-    /// What was removed, held until it is synced: to free it on the disk takes longer than to take its name away, and nobody
-    /// need wait for that.
+    /// What was removed, held until those who wait for its removal have been told, by [`SudoersFiles::keep_removed`]: to free it on
+    /// the disk takes longer than to take its name away.
     removed: Vec<OwnedFd>,
 }
 
