@@ -78,8 +78,9 @@ fn must_end(mut world: World) {
     assert!(world.published.is_empty() && world.sudoers.is_empty());
 }
 
-#[test]
-fn killed_at_any_step_of_a_reservation_the_daemon_finds_it_or_nothing_of_it() {
+/// Has the daemon killed after each number of steps of what `some` does with a reservation, whatever was there before. `some`
+/// answers with the world that the next daemon finds, as long as there were so many steps.
+fn at_each_step(some: impl Fn(World, SessionId, Vec<Effect>, bool, usize) -> Option<World>) {
     for before in BEFORE {
         for home in [false, true] {
             for steps in 0.. {
@@ -87,50 +88,52 @@ fn killed_at_any_step_of_a_reservation_the_daemon_finds_it_or_nothing_of_it() {
                 let arrival = arriving(home);
                 let id = arrival.id;
                 let effects = world.registry.reserve(world.now, arrival);
-                if !crash_after(&mut world, effects, steps) {
-                    break;
+                match some(world, id, effects, home, steps) {
+                    Some(world) => must_end(world),
+                    None => break,
                 }
-                let found = world.registry.session(id).map(|session| session.state);
-                assert_eq!(found.is_some(), steps > 0);
-                assert!(matches!(found, None | Some(State::Reserved { .. })));
-                assert!(!world.has_sudo("dev"));
-                must_end(world);
             }
         }
     }
 }
 
 #[test]
-fn killed_at_any_step_of_an_opening_the_daemon_finds_the_session_reserved_or_all_that_it_is() {
-    for before in BEFORE {
-        for home in [false, true] {
-            for steps in 0.. {
-                let mut world = world_after(before);
-                let arrival = arriving(home);
-                let id = arrival.id;
-                let effects = world.registry.reserve(world.now, arrival);
-                world.believe(effects);
-                let begun = world.registry.begin_to_open(id).expect("reserved");
-                let mut effects = begun.effects;
-                if home {
-                    world.registry.given_a_home(&begun.plan.login);
-                }
-                effects.extend(world.registry.open(id).expect("reserved"));
-                let all = standing(&world).cloned().expect("open");
-                if !crash_after(&mut world, effects, steps) {
-                    break;
-                }
-                let found = world.registry.session(id).expect("written down");
-                if found.state == State::Open {
-                    assert_eq!(standing(&world), Some(&all));
-                } else {
-                    // A home was perhaps begun.
-                    assert!(!home || standing(&world).is_some_and(|dev| dev.may_have_remains));
-                }
-                must_end(world);
-            }
+fn killed_at_any_step_of_a_reservation_the_daemon_finds_it_or_nothing_of_it() {
+    at_each_step(|mut world, id, effects, _, steps| {
+        if !crash_after(&mut world, effects, steps) {
+            return None;
         }
-    }
+        let found = world.registry.session(id).map(|session| session.state);
+        assert_eq!(found.is_some(), steps > 0);
+        assert!(matches!(found, None | Some(State::Reserved { .. })));
+        assert!(!world.has_sudo("dev"));
+        Some(world)
+    });
+}
+
+#[test]
+fn killed_at_any_step_of_an_opening_the_daemon_finds_the_session_reserved_or_all_that_it_is() {
+    at_each_step(|mut world, id, effects, home, steps| {
+        world.believe(effects);
+        let begun = world.registry.begin_to_open(id).expect("reserved");
+        let mut effects = begun.effects;
+        if home {
+            world.registry.given_a_home(&begun.plan.login);
+        }
+        effects.extend(world.registry.open(id).expect("reserved"));
+        let all = standing(&world).cloned().expect("open");
+        if !crash_after(&mut world, effects, steps) {
+            return None;
+        }
+        let found = world.registry.session(id).expect("written down");
+        if found.state == State::Open {
+            assert_eq!(standing(&world), Some(&all));
+        } else {
+            // A home was perhaps begun.
+            assert!(!home || standing(&world).is_some_and(|dev| dev.may_have_remains));
+        }
+        Some(world)
+    });
 }
 
 #[test]
