@@ -44,3 +44,14 @@ fn it_stays_loaded_and_has_no_name_to_be_linked_by() {
     assert!(dynamic.contains("NODELETE"), "{dynamic}");
     assert!(!dynamic.contains("SONAME"), "{dynamic}");
 }
+
+#[test]
+fn nothing_is_loaded_with_it_but_what_a_login_program_has_already() {
+    let dynamic = output("readelf", "--dynamic");
+    let needed = dynamic.lines().filter(|line| line.contains("(NEEDED)"));
+    for library in needed {
+        let at_hand = ["[libpam.so.0]", "[libc.so.6]", "[ld-linux"];
+        let is_at_hand = at_hand.iter().any(|name| library.contains(name));
+        assert!(is_at_hand, "{library}");
+    }
+}
