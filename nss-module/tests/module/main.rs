@@ -5,6 +5,7 @@ mod buffers;
 mod direct;
 mod hostile;
 mod hosts;
+mod listing;
 mod rig;
 mod sessions;
 mod through_glibc;

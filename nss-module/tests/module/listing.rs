@@ -1,0 +1,131 @@
+//! Listing all users and groups, called as glibc calls it: of us where systemd does not list us, and each of ours once.
+
+use std::collections::BTreeSet;
+use std::thread;
+
+use account_table::{AccountSpec, GroupOrigin};
+
+use crate::rig::{Module, NOT_FOUND, SUCCESS, alone, group, spec, writer};
+
+const BOTH: &str = "passwd: files teleport systemd\ngroup: files teleport systemd\n";
+const OURS_ONLY: &str = "passwd: files teleport\ngroup: files teleport\n";
+
+#[test]
+fn nothing_is_listed_where_systemd_lists_us() {
+    alone(BOTH, &[], || {
+        writer().publish(&spec("alice", 1000)).unwrap();
+        let (module, mut buffer) = (Module::load(), [0; 1024]);
+        assert_eq!(module.next_user(&mut buffer).status, NOT_FOUND);
+        module.start_users();
+        module.start_groups();
+        assert_eq!(module.next_user(&mut buffer).status, NOT_FOUND);
+        assert_eq!(module.next_group(&mut buffer).status, NOT_FOUND);
+    });
+}
+
+#[test]
+fn a_long_nsswitch_conf_is_read_to_its_end() {
+    alone(OURS_ONLY, &[], || {
+        writer().publish(&spec("alice", 1000)).unwrap();
+        let (module, mut buffer) = (Module::load(), [0; 1024]);
+        let comments = "# Why this host looks users up as it does.\n".repeat(1000);
+        for (lines, listed) in [(OURS_ONLY, SUCCESS), (BOTH, NOT_FOUND)] {
+            let text = format!("{comments}{lines}{comments}");
+            crate::rig::replace_file("/etc/nsswitch.conf", &text);
+            module.start_users();
+            assert_eq!(module.next_user(&mut buffer).status, listed);
+            module.start_groups();
+            assert_eq!(module.next_group(&mut buffer).status, listed);
+        }
+    });
+}
+
+#[test]
+fn where_nobody_else_lists_us_each_user_and_group_of_ours_is_listed_once() {
+    alone(OURS_ONLY, &[], || {
+        let mut writer = writer();
+        let groups = vec![
+            group("docker", 998, GroupOrigin::ForeignFiles),
+            group("ldap", 70_000, GroupOrigin::Foreign),
+            group("dev", 3000, GroupOrigin::Synthesized),
+            group("ops", 3001, GroupOrigin::Synthesized),
+        ];
+        for number in 0..50 {
+            let user = AccountSpec {
+                groups: groups.clone(),
+                ..spec(&format!("user{number}"), 1000 + number)
+            };
+            writer.publish(&user).unwrap();
+        }
+        let module = Module::load();
+        for started in [false, true] {
+            if started {
+                module.start_users();
+                module.start_groups();
+            }
+            let (mut users, mut group_names) = (Vec::new(), Vec::new());
+            let mut length = 1;
+            loop {
+                let mut buffer = vec![0; length];
+                match module.next_user(&mut buffer) {
+                    reply if reply.status == SUCCESS => users.push(reply.entry.unwrap().name),
+                    reply if reply.errno == libc::ERANGE => length += 1,
+                    reply => break assert_eq!(reply.status, NOT_FOUND),
+                }
+            }
+            length = 1;
+            loop {
+                let mut buffer = vec![0; length];
+                match module.next_group(&mut buffer) {
+                    reply if reply.status == SUCCESS => group_names.push(reply.entry.unwrap().name),
+                    reply if reply.errno == libc::ERANGE => length += 1,
+                    reply => break assert_eq!(reply.status, NOT_FOUND),
+                }
+            }
+            assert_eq!(
+                (users.len(), users.iter().collect::<BTreeSet<_>>().len()),
+                (50, 50)
+            );
+            assert_eq!(group_names.len(), 52);
+            let unique: BTreeSet<_> = group_names.iter().map(String::as_str).collect();
+            assert!(unique.len() == 52 && unique.contains("dev") && !unique.contains("docker"));
+            module.end_users();
+            module.end_groups();
+        }
+    });
+}
+
+#[test]
+fn threads_that_list_together_meet_each_user_once_and_a_fork_goes_on_alone() {
+    alone(OURS_ONLY, &[], || {
+        let mut writer = writer();
+        for number in 0..1000 {
+            writer
+                .publish(&spec(&format!("user{number}"), 10_000 + number))
+                .unwrap();
+        }
+        let module = Module::load();
+        module.start_users();
+        let lister = move || {
+            let (mut users, mut buffer) = (Vec::new(), [0; 1024]);
+            while let Some(user) = module.next_user(&mut buffer).entry {
+                users.push(user.name);
+            }
+            users
+        };
+        let threads: Vec<_> = (0..4).map(|_| thread::spawn(lister)).collect();
+        for _ in 0..20 {
+            assert!(crate::rig::in_fork(|| {
+                module.start_users();
+                lister().len() == 1000
+            }));
+        }
+        let mut users: Vec<String> = threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect();
+        users.sort();
+        users.dedup();
+        assert_eq!(users.len(), 1000);
+    });
+}
