@@ -139,6 +139,9 @@ fn a_journal_that_hangs_keeps_nobody_out_and_no_right_in_place() {
     let restart = "timeout 30 systemctl restart teleport-userdbd teleport-sessiond";
     let restarted = node.sh(restart);
     let later = comes_in();
+    // With three lines each, told by the one thread that lets all of them in and out.
+    let crowd = ["teleport-child", "storm", "--logins=128", "--rounds=1"];
+    let crowd = node.run(&crowd);
     let limit = Duration::from_secs(30);
     let told = node.sh("teleport-userdbctl list --no-legend | grep -q storm");
     let left = (0..300).any(|_| {
@@ -152,6 +155,7 @@ fn a_journal_that_hangs_keeps_nobody_out_and_no_right_in_place() {
     assert!(late, "{storm}");
     restarted.must();
     assert!(later);
+    crowd.must();
     node.within(limit, "it is told that lines are lost", |_| {
         let told = journal.lines(&["-u", "teleport-sessiond", "-p", "warning"]);
         comes_in() && told.iter().any(|line| line.contains("took no lines"))
