@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::mem::{replace, take};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Where glibc looks for it, since ever.
 pub(super) const SOCKET: &str = "/var/run/nscd/socket";
@@ -77,7 +78,7 @@ impl Nscd {
 
     /// Tells nscd of changes, of several at once if they come while it is being told. Never returns.
     pub(super) async fn keep_up_to_date(&self) {
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut is_deaf) = (FIRST_PAUSE, false);
         loop {
             self.changed.notified().await;
             let change = self.changes.get();
@@ -88,9 +89,17 @@ impl Nscd {
             self.told.set(change);
             self.done.notify_waiters();
             match told {
-                Ok(()) => pause = FIRST_PAUSE,
+                Ok(()) => {
+                    pause = FIRST_PAUSE;
+                    if take(&mut is_deaf) {
+                        info!("nscd takes again that users come and go");
+                    }
+                }
                 Err(error) => {
-                    warn!(%error, "nscd does not take that users have come or gone, and may answer from its cache; trying again");
+                    // Once: each login that follows meets the same.
+                    if !replace(&mut is_deaf, true) {
+                        warn!(%error, "nscd does not take that users have come or gone, and may answer from its cache; trying again");
+                    }
                     // A new change is told of at once, so that whoever waits for that does not wait for this.
                     let again = self.changed.notified();
                     let _ = timeout(pause, again).await;
