@@ -222,7 +222,7 @@ impl Daemon {
             Effect::RememberSession(id) => return self.remember_session(id),
             Effect::ForgetSession(id) => {
                 self.leaders.borrow_mut().remove(&id);
-                self.write_down_in_time(Note::Session(id));
+                self.forget_in_time(id);
             }
             Effect::RememberLogin(login) | Effect::ForgetLogin(login) => {
                 self.write_down_in_time(Note::Login(login));

@@ -2,6 +2,7 @@
 //! It waits for a disk a few seconds at most: nothing that lives may hang on one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,13 +36,12 @@ impl Daemon {
             error!(%error, "cannot read the state of before the restart; starting without");
             Default::default()
         });
-        for (path, why) in &loaded.damaged {
-            warn!("{} is set aside: {why}", path.display());
-            if let Err(error) = self.state.set_aside(path) {
-                error!(path = %path.display(), %error, "cannot set it aside");
-            }
-        }
         let damaged = loaded.damaged.len();
+        // Of sessions it is what says that some cannot be read, for as long as that is not written down of their logins.
+        let (of_sessions, others) = std::mem::take(&mut loaded.damaged)
+            .into_iter()
+            .partition(|(path, _)| self.state.is_of_a_session(path));
+        self.set_aside(others);
         self.keep_used_ids_used(&loaded);
         let published = stranded::published();
         // Whose last session is over has been withdrawn.
@@ -85,6 +85,7 @@ impl Daemon {
         for login in &stranded {
             self.write_down_in_time(Note::Login(login.clone()));
         }
+        self.set_aside(of_sessions);
         let swept = self.sweep();
         let granted = self.grant_again(grants);
         let on_disk = async { (swept.await, granted.await) };
@@ -109,6 +110,15 @@ impl Daemon {
                 names.len(),
                 names.join(" ")
             );
+        }
+    }
+
+    fn set_aside(&self, damaged: Vec<(PathBuf, String)>) {
+        for (path, why) in damaged {
+            warn!("{} is set aside: {why}", path.display());
+            if let Err(error) = self.state.set_aside(&path) {
+                error!(path = %path.display(), %error, "cannot set it aside");
+            }
         }
     }
 

@@ -167,6 +167,11 @@ impl StateDir {
         self.write(GIDS, &gid.to_string(), &Used { id: gid, name })
     }
 
+    /// Whether the file at `path`, one that was found, is of a session.
+    pub fn is_of_a_session(&self, path: &Path) -> bool {
+        path.parent() == Some(&self.root.join(SESSIONS))
+    }
+
     /// Sets a file aside that could not be used, so that the next start does not trip over it again.
     pub fn set_aside(&self, path: &Path) -> io::Result<()> {
         let mut name = std::ffi::OsString::from(".damaged-");

@@ -14,13 +14,14 @@ use super::registry::{SessionId, State};
 use crate::policy::{Gid, Login, Uid};
 use crate::runtime;
 
-/// A file of the state.
+/// A file of the state. In the order in which they are written: a session is what says of its login and of its IDs what no other
+/// file says yet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Note {
-    Session(SessionId),
-    Login(Login),
     UsedUid(Uid, String),
     UsedGid(Gid, String),
+    Login(Login),
+    Session(SessionId),
 }
 
 impl Daemon {
@@ -54,6 +55,15 @@ impl Daemon {
         }
     }
 
+    /// Removes what is written down of a session that is gone, once all is written down that its file says of its login.
+    pub(super) fn forget_in_time(&self, id: SessionId) {
+        let first = self.unwritten.borrow().first().cloned();
+        match first {
+            None | Some(Note::Session(_)) => self.write_down_in_time(Note::Session(id)),
+            Some(_) => self.write_down_soon(Note::Session(id)),
+        }
+    }
+
     /// The same, once those who have been answered have gone on. For what a start can tell from other notes.
     pub(super) fn write_down_soon(&self, note: Note) {
         if self.unwritten.borrow_mut().insert(note) {
@@ -81,6 +91,11 @@ impl Daemon {
         let notes = self.unwritten.take();
         let mut done = Ok(());
         for note in notes {
+            let is_gone = |id: &SessionId| self.registry.borrow().session(*id).is_none();
+            if done.is_err() && matches!(&note, Note::Session(id) if is_gone(id)) {
+                self.unwritten.borrow_mut().insert(note);
+                continue;
+            }
             if let Err(error) = self.write_down(&note) {
                 self.unwritten.borrow_mut().insert(note);
                 done = Err(error);

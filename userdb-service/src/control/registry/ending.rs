@@ -156,21 +156,24 @@ impl Registry {
         self.timers
             .remove(&(at + DEPARTURE, Timer::DepartureOverdue(id)));
         effects.push(Effect::Unwatch(id));
-        // Where nothing is written down of its sessions, nobody knows which of them live.
-        if self.logins.contains_key(&login) {
-            effects.push(Effect::RememberLogin(login.clone()));
+        let Some(entry) = self.logins.get_mut(&login) else {
+            effects.push(Effect::ForgetSession(id));
+            return;
+        };
+        entry.departed.remove(&id);
+        let standing = &entry.standing;
+        let was_only_reserved = standing.phase == Phase::Live && !standing.may_have_remains;
+        if was_only_reserved && entry.sessions.is_empty() && entry.departed.is_empty() {
+            // Its IDs are noted down before nothing else says any more that they were given out.
+            self.drop_login(&login, effects);
+            effects.push(Effect::ForgetSession(id));
+            return;
         }
+        // Where nothing is written down of its sessions, nobody knows which of them live.
+        effects.push(Effect::RememberLogin(login.clone()));
         effects.push(Effect::ForgetSession(id));
-        if let Some(entry) = self.logins.get_mut(&login) {
-            entry.departed.remove(&id);
-            let standing = &entry.standing;
-            if standing.phase == Phase::Live && !standing.may_have_remains {
-                if entry.sessions.is_empty() && entry.departed.is_empty() {
-                    self.drop_login(&login, effects);
-                }
-            } else {
-                self.terminate(now, &login, effects);
-            }
+        if !was_only_reserved {
+            self.terminate(now, &login, effects);
         }
     }
 

@@ -19,9 +19,12 @@ impl Registry {
             return;
         };
         let occupant = self.occupant(entry, None);
-        self.occupancy
-            .uids
-            .insert(occupant.uid, occupant.given.as_str().into());
+        let (uid, gid) = (occupant.uid, occupant.gid);
+        let given = || occupant.given.as_str().into();
+        self.occupancy.uids.insert(uid, given());
+        if gid.get() != uid.get() {
+            self.occupancy.gids.insert(gid, given());
+        }
         self.occupancy.logins.insert(login.clone(), occupant);
         self.count_sudo(login);
     }

@@ -50,7 +50,9 @@ impl Registry {
             self.logins.insert(login.clone(), entry);
         }
         let terms = self.terms;
-        sessions.sort_by_key(|session| session.order);
+        // Those that live first: what is over may be of a user who had the name before, and has gone but for this.
+        let is_over = |session: &Session| matches!(session.state, State::Departed { .. });
+        sessions.sort_by_key(|session| (is_over(session), session.order));
         let mut gone = Vec::new();
         let mut effects = Vec::new();
         for session in sessions {
@@ -74,9 +76,20 @@ impl Registry {
                     terms: session.terms.unwrap_or(terms),
                 })
             });
-            entry.standing.catch_up(&session);
+            let is_its_own = entry.standing.uid == session.plan.uid;
+            if is_its_own {
+                entry.standing.catch_up(&session);
+            }
             match session.state {
                 State::Departed { at, .. } => {
+                    // It may have come and gone after that was written down, and its leader may be about to tell how it ended.
+                    if is_its_own
+                        && entry.sessions.is_empty()
+                        && !entry.standing.is_stranded()
+                        && let Phase::Retiring { .. } | Phase::Lingering = entry.standing.phase
+                    {
+                        entry.standing.phase = Phase::Retiring { since: now };
+                    }
                     entry.departed.insert(id);
                     self.timers
                         .insert((at + DEPARTURE, Timer::DepartureOverdue(id)));

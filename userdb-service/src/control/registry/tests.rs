@@ -3,6 +3,7 @@
 //! What that world shows is in `world.rs`, what holds of any course of events in `property.rs`.
 
 mod crash;
+mod heirs;
 mod lingering;
 mod property;
 mod renounced;
