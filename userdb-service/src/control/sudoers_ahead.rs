@@ -38,6 +38,11 @@ impl Ahead {
         self.wanted.is_empty()
     }
 
+    /// Whether the login's is ready.
+    pub(super) fn has(&self, login: &Login) -> bool {
+        self.ready.contains_key(login)
+    }
+
     /// One has been made.
     pub(super) fn has_made(&mut self, login: Login, prepared: Prepared) {
         self.ready.insert(login, (Instant::now(), prepared));

@@ -24,6 +24,10 @@ use crate::policy::{Login, SudoersSpec};
 
 /// How often it is looked whether the folder is still the same, without an order.
 const LOOK: Duration = Duration::from_secs(5);
+/// How many files are made at a time where a sync takes [`SLOW`]: of a crowd each would wait for all syncs of those before it. Where
+/// the disk is quick they are made one by one, since to start a thread for each takes longer.
+const TOGETHER: usize = 16;
+const SLOW: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
 enum Order {
@@ -44,6 +48,8 @@ struct Waiting {
     removals: Vec<(Login, Reply<Removal>)>,
     works: Vec<Work>,
     ahead: Ahead,
+    /// The last sync took long.
+    is_slow: bool,
 }
 
 /// What the thread and who gives it orders have in common. It sleeps parked: who wakes it holds nothing that it needs at once.
@@ -265,17 +271,23 @@ fn work(files: &SudoersFiles, Seat(desk): &Seat, bell: &Notify) {
         if let Err(error) = files.keep_removed(&mut folder) {
             warn!("{error}; after a power cut the sweep at boot removes what comes back");
         }
-        // One, and then whatever is to be removed by now.
-        match waiting.next() {
-            None if replaced => waiting.ahead = Ahead::default(),
+        match replaced {
+            true => waiting.ahead = Ahead::default(),
             // What comes of it is told when it is ordered.
-            None => {
-                if let Some((login, specs)) = waiting.ahead.next()
-                    && let Ok(Some(prepared)) = files.prepare(&mut folder, &login, &specs)
-                {
-                    waiting.ahead.has_made(login, prepared);
+            false => {
+                let due = waiting.take_due(|login| files.is_taken(login));
+                let (made, took) = files.prepare(&mut folder, &due);
+                waiting.is_slow = took.map_or(waiting.is_slow, |took| took >= SLOW);
+                for ((login, _), prepared) in due.into_iter().zip(made) {
+                    if let Some(prepared) = prepared {
+                        waiting.ahead.has_made(login, prepared);
+                    }
                 }
             }
+        }
+        // One, and then whatever is to be removed by now.
+        match waiting.next() {
+            None => {}
             Some(Work::Write(_, _, reply)) if reply.is_closed() => {}
             Some(Work::Write(_, _, reply)) if replaced => reply.send(Err(other())),
             Some(Work::Write(login, specs, reply)) => {
@@ -308,6 +320,34 @@ impl Waiting {
                 self.removals.push((login, reply));
             }
         }
+    }
+
+    /// Files to be made now, together: of those whose order has come, unless the first has its file; failing that, those that are
+    /// wanted ahead. Whoever `has_one` needs more than a new one.
+    fn take_due(&mut self, has_one: impl Fn(&Login) -> bool) -> Vec<(Login, Vec<SudoersSpec>)> {
+        let most = if self.is_slow { TOGETHER } else { 1 };
+        let lacking = |work: &Work| match work {
+            Work::Write(login, specs, reply) => {
+                let lacks = !reply.is_closed() && !self.ahead.has(login) && !has_one(login);
+                lacks.then(|| (login.clone(), specs.clone()))
+            }
+            Work::Sweep(..) => None,
+        };
+        let ordered = self.works.first().map(lacking);
+        let mut due = match ordered {
+            Some(None) => return Vec::new(),
+            Some(_) => self.works.iter().filter_map(lacking).take(most).collect(),
+            None => Vec::new(),
+        };
+        while due.len() < most
+            && let Some(wanted) = self.ahead.next()
+        {
+            // It is of those whose order has come.
+            if due.iter().all(|(login, _)| *login != wanted.0) {
+                due.push(wanted);
+            }
+        }
+        due
     }
 
     fn next(&mut self) -> Option<Work> {
@@ -380,6 +420,45 @@ mod tests {
             Work::Sweep(..) => panic!("none was ordered"),
         });
         assert_eq!(left.collect::<Vec<_>>(), [yan, zed]);
+    }
+
+    #[test]
+    fn those_whose_order_has_come_get_their_files_together_and_first() {
+        let login = |number: usize| Login::try_from(format!("u{number}").as_str()).unwrap();
+        let full = || vec![SudoersSpec::full()];
+        let logins = |due: Vec<(Login, Vec<SudoersSpec>)>| -> Vec<Login> {
+            due.into_iter().map(|(login, _)| login).collect()
+        };
+        let mut waiting = Waiting {
+            is_slow: true,
+            ..Waiting::default()
+        };
+        let mut answers = Vec::new();
+        let mut order = |waiting: &mut Waiting, number| {
+            let (reply, answer) = Answer::to_come();
+            waiting.add(Order::Other(Work::Write(login(number), full(), reply)));
+            answers.push(answer);
+        };
+        // Of the first the file is there, and the third has one of before.
+        (0..4).for_each(|number| order(&mut waiting, number));
+        waiting.add(Order::Prepare(login(3), full()));
+        waiting.add(Order::Prepare(login(4), full()));
+        let due = waiting.take_due(|login| *login == "u2".try_into().unwrap());
+        assert_eq!(logins(due), [0, 1, 3, 4].map(login));
+        waiting.works.remove(0);
+        waiting.works.remove(0);
+        // Who needs no new file, or has one, is not kept waiting by those who need one.
+        assert!(
+            waiting
+                .take_due(|login| *login == "u2".try_into().unwrap())
+                .is_empty()
+        );
+        waiting.works.clear();
+        (0..40).for_each(|number| waiting.add(Order::Prepare(login(number), full())));
+        let first = logins(waiting.take_due(|_| false));
+        assert_eq!(first, (0..TOGETHER).map(login).collect::<Vec<_>>());
+        waiting.is_slow = false;
+        assert_eq!(logins(waiting.take_due(|_| false)), [login(TOGETHER)]);
     }
 
     #[tokio::test]

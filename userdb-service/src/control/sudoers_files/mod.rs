@@ -270,6 +270,12 @@ impl SudoersFiles {
 
     /// A finished file without a name, which vanishes by itself if we die before it gets one.
     fn nameless(&self, folder: &OwnedFd, text: &str) -> Result<Option<OwnedFd>, SudoersError> {
+        let file = self.unsynced(folder, text)?;
+        file.map(|file| self.synced(file)).transpose()
+    }
+
+    /// The same before it is synced.
+    fn unsynced(&self, folder: &OwnedFd, text: &str) -> Result<Option<OwnedFd>, SudoersError> {
         let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
         match openat(folder, ".", flags, MODE) {
             Ok(file) => self.fill(file, text).map(Some),
@@ -285,7 +291,7 @@ impl SudoersFiles {
             OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let file = openat(folder, unfinished.as_str(), flags, MODE)
             .map_err(|e| self.io("making", &unfinished, e))?;
-        match self.fill(file, text) {
+        match self.fill(file, text).and_then(|file| self.synced(file)) {
             Ok(_) => Ok(unfinished),
             Err(e) => {
                 let _ = unlinkat(folder, unfinished.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -300,7 +306,6 @@ impl SudoersFiles {
             .map_err(|e| self.io("writing in", ".", e))?;
         // The umask has had its say when the file was made.
         fchmod(&file, MODE).map_err(|e| self.io("setting the mode in", ".", e))?;
-        fsync(&file).map_err(|e| self.io("syncing in", ".", e))?;
         let stat = fstat(&file).map_err(|e| self.io("looking at a file in", ".", e))?;
         if (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777) != (0, 0, MODE.bits()) {
             return Err(SudoersError::Unsuitable {
@@ -309,6 +314,11 @@ impl SudoersFiles {
             });
         }
         Ok(file.into())
+    }
+
+    fn synced(&self, file: OwnedFd) -> Result<OwnedFd, SudoersError> {
+        fsync(&file).map_err(|e| self.io("syncing in", ".", e))?;
+        Ok(file)
     }
 
     fn link(&self, folder: &OwnedFd, file: &OwnedFd, name: &str) -> Result<(), SudoersError> {

@@ -324,12 +324,11 @@ fn of_the_files_that_sudo_reads_ours_are_left_out_by_their_names_there_or_not() 
 fn a_prepared_file_grants_nothing_until_it_is_named_which_takes_no_other() {
     let bench = Bench::new("prepared");
     let zed = login("zed");
-    let mut folder = Folder::default();
-    let mut prepare = |specs: &[SudoersSpec]| {
-        let prepared = bench.files.prepare(&mut folder, &zed, specs).unwrap();
-        prepared.expect("this test needs a file system with nameless files")
+    let wanted = [id_only(), vec![SudoersSpec::full()]].map(|specs| (zed.clone(), specs));
+    let (prepared, _) = bench.files.prepare(&mut Folder::default(), &wanted);
+    let [Some(one), Some(other)] = <[_; 2]>::try_from(prepared).unwrap() else {
+        panic!("this test needs a file system with nameless files");
     };
-    let (one, other) = (prepare(&id_only()), prepare(&[SudoersSpec::full()]));
     let inode = fstat(&one.file).unwrap().st_ino;
     assert!(bench.names().is_empty());
     let granted = |prepared: Option<Prepared>| {
@@ -354,7 +353,9 @@ fn a_prepared_file_never_takes_the_name_of_somebody_elses() {
     let bench = Bench::new("taken");
     let zed = login("zed");
     let folder = &mut Folder::default();
-    let prepared = bench.files.prepare(folder, &zed, &id_only()).unwrap();
+    let wanted = (zed.clone(), id_only());
+    let prepared = bench.files.prepare(folder, &[wanted]).0.pop().flatten();
+    assert!(prepared.is_some());
     std::fs::write(bench.path.join("teleport-zed"), "bob ALL=ALL\n").unwrap();
     let refused = bench.files.write_in(folder, &zed, &id_only(), prepared);
     assert!(matches!(refused, Err(SudoersError::NotOurs(_))));
