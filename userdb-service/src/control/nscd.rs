@@ -89,9 +89,9 @@ impl Nscd {
             self.told.set(change);
             self.done.notify_waiters();
             match told {
-                Ok(()) => {
+                Ok(is_there) => {
                     pause = FIRST_PAUSE;
-                    if take(&mut is_deaf) {
+                    if take(&mut is_deaf) && is_there {
                         info!("nscd takes again that users come and go");
                     }
                 }
@@ -110,11 +110,12 @@ impl Nscd {
         }
     }
 
-    async fn invalidate(&self) -> io::Result<()> {
+    /// Whether there is one.
+    async fn invalidate(&self) -> io::Result<bool> {
         for database in DATABASES {
             let mut socket = match UnixStream::connect(&self.socket).await {
                 Ok(socket) => socket,
-                Err(error) if is_absent(&error) => return Ok(()),
+                Err(error) if is_absent(&error) => return Ok(false),
                 Err(error) => return Err(error),
             };
             socket.write_all(&request(database)).await?;
@@ -126,7 +127,7 @@ impl Nscd {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -85,7 +85,10 @@ impl Daemon {
         for login in &stranded {
             self.write_down_in_time(Note::Login(login.clone()));
         }
-        self.set_aside(of_sessions);
+        // Otherwise they are met again by the next start.
+        if self.has_written_logins_down() {
+            self.set_aside(of_sessions);
+        }
         let swept = self.sweep();
         let granted = self.grant_again(grants);
         let on_disk = async { (swept.await, granted.await) };

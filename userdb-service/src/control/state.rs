@@ -172,11 +172,23 @@ impl StateDir {
         path.parent() == Some(&self.root.join(SESSIONS))
     }
 
-    /// Sets a file aside that could not be used, so that the next start does not trip over it again.
+    /// Sets a file aside that could not be used, so that the next start does not trip over it again. That of a used ID stays, too, until
+    /// it is written anew: its name is all that says so.
     pub fn set_aside(&self, path: &Path) -> io::Result<()> {
         let mut name = std::ffi::OsString::from(".damaged-");
         name.push(path.file_name().unwrap_or_default());
-        fs::rename(path, path.with_file_name(name))
+        let aside = path.with_file_name(name);
+        let of_ids = [UIDS, GIDS].map(|folder| self.root.join(folder));
+        let is_of_an_id = path
+            .parent()
+            .is_some_and(|it| of_ids.iter().any(|of| of == it));
+        if !is_of_an_id || id_of(path).is_none() {
+            return fs::rename(path, aside);
+        }
+        match fs::hard_link(path, aside) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn write(&self, folder: &str, name: &str, content: &impl Serialize) -> io::Result<()> {
@@ -258,11 +270,16 @@ fn over(session: Session) -> Session {
     Session { state, ..session }
 }
 
+/// The ID that the name of a file says.
+fn id_of(path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.parse().ok()
+}
+
 /// Used IDs whose files are damaged: the names of the files are left. No login is called "", so they go to
 /// nobody.
 fn nameless<Id: TryFrom<u32>>(damaged: &[(PathBuf, String)]) -> impl Iterator<Item = (Id, String)> {
     damaged.iter().filter_map(|(path, _)| {
-        let id: u32 = path.file_name()?.to_str()?.parse().ok()?;
+        let id = id_of(path)?;
         Some((Id::try_from(id).ok()?, String::new()))
     })
 }
@@ -408,8 +425,15 @@ mod tests {
             );
             assert_eq!(loaded.damaged.len(), 1, "{bad:?}");
         }
-        state.set_aside(&path).expect("renamed");
+        state.set_aside(&path).expect("linked");
+        // Until it is written anew nothing else says so.
+        let uids = || state.load().expect("read").quarantine.uids;
+        assert_eq!(uids(), [(uid, String::new())]);
+        state.save_uid(uid, "").expect("written");
+        assert_eq!(uids(), [(uid, String::new())]);
         assert!(state.load().expect("read").damaged.is_empty());
+        let aside = format!(".damaged-{uid}");
+        assert!(root.join(UIDS).join(aside).exists());
         fs::remove_dir_all(root).expect("removed");
     }
 }

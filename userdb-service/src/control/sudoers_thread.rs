@@ -336,7 +336,12 @@ impl Waiting {
         let ordered = self.works.first().map(lacking);
         let mut due = match ordered {
             Some(None) => return Vec::new(),
-            Some(_) => self.works.iter().filter_map(lacking).take(most).collect(),
+            Some(_) => {
+                let mut logins = BTreeSet::new();
+                let all = self.works.iter().filter_map(lacking);
+                let once = all.filter(|(login, _)| logins.insert(login.clone()));
+                once.take(most).collect()
+            }
             None => Vec::new(),
         };
         while due.len() < most

@@ -55,6 +55,12 @@ impl Daemon {
         }
     }
 
+    /// Whether what is known of the logins is written down.
+    pub(super) fn has_written_logins_down(&self) -> bool {
+        let unwritten = self.unwritten.borrow();
+        !unwritten.iter().any(|note| matches!(note, Note::Login(_)))
+    }
+
     /// Removes what is written down of a session that is gone, once all is written down that its file says of its login.
     pub(super) fn forget_in_time(&self, id: SessionId) {
         let first = self.unwritten.borrow().first().cloned();

@@ -89,11 +89,20 @@ impl ToJournal {
                 self.lost.fetch_add(lost + 1, Ordering::Relaxed);
                 return;
             }
-            self.wait_for(PATIENCE);
         }
-        if !self.has_taken(line, SendFlags::empty()) {
+        // The jam is over only with a line beside the one that tells of it.
+        let how = match lost {
+            0 => SendFlags::empty(),
+            _ => self.may_wait(),
+        };
+        let taken = self.has_taken(line, how);
+        if !taken {
             self.lost.fetch_add(1, Ordering::Relaxed);
-            self.wait_for(IN_A_JAM);
+        }
+        match taken {
+            true if lost > 0 => self.wait_for(PATIENCE),
+            true => {}
+            false => self.wait_for(IN_A_JAM),
         }
     }
 

@@ -104,7 +104,7 @@ impl Standing {
     }
 
     /// After a restart: `session` is written down, and the standing was perhaps before it came or opened. Taken in the order of their
-    /// arrival, sessions never say less than was known.
+    /// arrival, sessions that live never say less than was known; of those that are over the order does not matter.
     pub(super) fn catch_up(&mut self, session: &Session) {
         // Sessions of it were lost: who is left has not had it alone.
         if self.is_stranded() {

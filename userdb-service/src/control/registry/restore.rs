@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::{Entry, Phase, Standing};
 use super::session::{Session, State};
-use super::{DEPARTURE, Effect, RESERVATION, Registry, Timer};
+use super::{DEPARTURE, Effect, RESERVATION, Registry, Terms, Timer};
 use crate::control::clock::Boottime;
 use crate::policy::{Gid, Login, Uid};
 
@@ -50,35 +50,38 @@ impl Registry {
             self.logins.insert(login.clone(), entry);
         }
         let terms = self.terms;
-        // Those that live first: what is over may be of a user who had the name before, and has gone but for this.
-        let is_over = |session: &Session| matches!(session.state, State::Departed { .. });
-        sessions.sort_by_key(|session| (is_over(session), session.order));
+        // Those that live first, and of those that are over the last: they may be of a user who had the name before, and has gone but
+        // for this.
+        sessions.sort_by_key(|session| match session.state {
+            State::Departed { .. } => (true, u64::MAX - session.order),
+            _ => (false, session.order),
+        });
         let mut gone = Vec::new();
         let mut effects = Vec::new();
         for session in sessions {
             let (id, order) = (session.id, session.order);
             self.arrivals = self.arrivals.max(order);
             let login = session.login().clone();
-            let entry = self.logins.entry(login).or_insert_with(|| {
-                // Its standing was lost, or not written yet, but its sessions say enough of it.
-                Entry::restored(Standing {
-                    login: session.plan.login.clone(),
-                    given: session.plan.given.clone(),
-                    uid: session.plan.uid,
-                    gid: session.plan.gid,
-                    phase: Phase::Live,
-                    owners: BTreeSet::from([session.plan.teleport_user.clone()]),
-                    may_have_remains: true,
-                    // Of none that is open: what is in place may be somebody else's. Better a new home than a stranger's.
-                    has_home: false,
-                    linger: false,
-                    granted: session.plan.grants(),
-                    terms: session.terms.unwrap_or(terms),
-                })
-            });
-            let is_its_own = entry.standing.uid == session.plan.uid;
+            let is_over = matches!(session.state, State::Departed { .. });
+            let entry = self.logins.entry(login);
+            let entry = entry.or_insert_with(|| Entry::restored(implied(&session, terms)));
+            let plan = &session.plan;
+            // What is written down of the login is of an earlier user.
+            if entry.standing.uid != plan.uid && !is_over && entry.sessions.is_empty() {
+                entry.standing = implied(&session, terms);
+            }
+            let is_its_own = entry.standing.uid == plan.uid;
             if is_its_own {
                 entry.standing.catch_up(&session);
+            } else {
+                // Perhaps nothing else says that it was given out.
+                let given = plan.given.as_str();
+                self.occupancy.uids.insert(plan.uid, given.into());
+                effects.push(Effect::Quarantine(plan.uid, given.to_owned()));
+                if plan.gid.get() != plan.uid.get() {
+                    self.occupancy.gids.insert(plan.gid, given.into());
+                    effects.push(Effect::QuarantineGroup(plan.gid, given.to_owned()));
+                }
             }
             match session.state {
                 State::Departed { at, .. } => {
@@ -131,5 +134,24 @@ impl Registry {
             self.settle(now, &login, &mut effects);
         }
         effects
+    }
+}
+
+/// A login as a session of it says: its standing was lost, or is not written down yet.
+fn implied(session: &Session, terms: Terms) -> Standing {
+    let plan = &session.plan;
+    Standing {
+        login: plan.login.clone(),
+        given: plan.given.clone(),
+        uid: plan.uid,
+        gid: plan.gid,
+        phase: Phase::Live,
+        owners: BTreeSet::from([plan.teleport_user.clone()]),
+        may_have_remains: true,
+        // Of none that is open: what is in place may be somebody else's. Better a new home than a stranger's.
+        has_home: false,
+        linger: false,
+        granted: plan.grants(),
+        terms: session.terms.unwrap_or(terms),
     }
 }

@@ -69,23 +69,39 @@ fn killed_at_any_step_of_the_end_of_a_reservation_the_daemon_knows_whose_its_ids
 
 #[test]
 fn what_is_left_of_an_earlier_user_of_the_name_does_not_say_who_has_it_now() {
-    let mut world = World::new();
-    let earlier = world.reserve(numbered(plan("dev", "alice", false), 20_001, 20_001), 10);
-    world.open(earlier);
-    world.close(earlier);
-    let over = world.written[&earlier].clone();
-    world.leader_gone(earlier);
-    world.pass(DELAY);
-    world.end_remains();
-    assert_eq!(phase(&world), None);
-    // The daemon was killed before it was removed, and again before more than a session is written down of who came next.
-    world.written.insert(earlier, over);
-    let next = world.reserve(numbered(plan("dev", "bob", false), 20_002, 20_002), 11);
-    world.open(next);
-    world.start_after_a_crash(&BTreeSet::new());
-    let standing = world.registry.standing(&dev()).expect("bob is there");
-    assert_eq!(standing.uid.get(), 20_002);
-    assert!(standing.owners.iter().eq(["bob"]));
+    for has_standing in [false, true] {
+        let mut world = World::new();
+        let alices = numbered(plan("dev", "alice", false), 20_001, 20_003);
+        let earlier = world.reserve(alices.clone(), 10);
+        world.open(earlier);
+        world.close(earlier);
+        world.write_down_the_rest();
+        let (over, standing) = (
+            world.written[&earlier].clone(),
+            world.standings[&dev()].clone(),
+        );
+        world.leader_gone(earlier);
+        world.pass(DELAY);
+        world.end_remains();
+        assert_eq!(phase(&world), None);
+        // The daemon was killed before it was removed, and again before more than a session is written down of who came next.
+        world.written.insert(earlier, over);
+        world
+            .standings
+            .extend(has_standing.then(|| (dev(), standing)));
+        world.quarantine.clear();
+        world.group_ids.clear();
+        let next = numbered(plan("dev", "bob", false), 20_002, 20_002);
+        let next = world.reserve(next, 11);
+        world.open(next);
+        world.start_after_a_crash(&BTreeSet::new());
+        let standing = world.registry.standing(&dev()).expect("bob is there");
+        assert_eq!(standing.uid.get(), 20_002);
+        assert!(standing.owners.iter().eq(["bob"]));
+        // What it says of IDs counts.
+        assert!(world.quarantine.contains_key(&alices.uid));
+        assert!(world.group_ids.contains_key(&alices.gid));
+    }
 }
 
 #[test]
