@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, thread};
 
-use crate::rig::{Module, NOT_FOUND, SUCCESS, TRY_AGAIN, alone, group, spec, table_path, writer};
+use crate::rig::{
+    BOTH, Module, NOT_FOUND, OURS_ONLY, SUCCESS, TRY_AGAIN, alone, group, spec, table_path, writer,
+};
 use account_table::{AccountSpec, GroupOrigin};
-
-const BOTH: &str = "passwd: files teleport systemd\ngroup: files teleport systemd\n";
-const OURS_ONLY: &str = "passwd: files teleport\ngroup: files teleport\n";
 
 #[test]
 fn an_account_is_told_by_login_alias_and_uid() {

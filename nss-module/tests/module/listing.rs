@@ -5,10 +5,7 @@ use std::thread;
 
 use account_table::{AccountSpec, GroupOrigin};
 
-use crate::rig::{Module, NOT_FOUND, SUCCESS, alone, group, spec, writer};
-
-const BOTH: &str = "passwd: files teleport systemd\ngroup: files teleport systemd\n";
-const OURS_ONLY: &str = "passwd: files teleport\ngroup: files teleport\n";
+use crate::rig::{BOTH, Module, NOT_FOUND, OURS_ONLY, SUCCESS, alone, group, spec, writer};
 
 #[test]
 fn nothing_is_listed_where_systemd_lists_us() {

@@ -95,14 +95,11 @@ impl ToJournal {
             0 => SendFlags::empty(),
             _ => self.may_wait(),
         };
-        let taken = self.has_taken(line, how);
-        if !taken {
+        if !self.has_taken(line, how) {
             self.lost.fetch_add(1, Ordering::Relaxed);
-        }
-        match taken {
-            true if lost > 0 => self.wait_for(PATIENCE),
-            true => {}
-            false => self.wait_for(IN_A_JAM),
+            self.wait_for(IN_A_JAM);
+        } else if lost > 0 {
+            self.wait_for(PATIENCE);
         }
     }
 

@@ -15,6 +15,10 @@ use account_table::{AccountSpec, DEFAULT_PATH, GroupOrigin, GroupSpec, Trust, Wr
 
 pub(crate) use entry_points::{Module, NOT_FOUND, Reply, SUCCESS, TRY_AGAIN, User};
 
+/// nsswitch.conf where systemd lists our users, too, and where nobody else does.
+pub(crate) const BOTH: &str = "passwd: files teleport systemd\ngroup: files teleport systemd\n";
+pub(crate) const OURS_ONLY: &str = "passwd: files teleport\ngroup: files teleport\n";
+
 const IN_A_WORLD: &str = "NSS_TEST_WORLD";
 const DONE: &str = "the body of the test has run to its end";
 
