@@ -196,16 +196,34 @@ impl AccountSpec {
                 limit: "255 entries",
             });
         }
-        self.encode(&vec![0; self.unique_groups().len()]).map(drop)
+        self.check_size()
+    }
+
+    /// Refuses what the record has no room for.
+    fn check_size(&self) -> Result<(), WriteError> {
+        let too_long = |what| WriteError::TooLong {
+            what,
+            limit: RECORD_LIMIT,
+        };
+        let fields = [&self.gecos, &self.home, &self.shell];
+        if fields.iter().any(|text| text.len() > usize::from(u16::MAX)) {
+            return Err(too_long("GECOS, home or shell"));
+        }
+        let texts = self.names().into_iter().chain(fields);
+        let texts = texts.chain(&self.environment);
+        let strings = texts.map(|text| text.len() + 1).sum();
+        match record_words(self.unique_groups().len(), strings) > MAX_RECORD_WORDS {
+            true => Err(too_long(self.longest_part())),
+            false => Ok(()),
+        }
     }
 
     /// Login and aliases, each once, the login first.
-    pub(crate) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<&String> {
         let mut seen = BTreeSet::new();
         std::iter::once(&self.login)
             .chain(&self.aliases)
             .filter(|name| seen.insert(*name))
-            .cloned()
             .collect()
     }
 
@@ -218,35 +236,29 @@ impl AccountSpec {
             .collect()
     }
 
-    /// The record in words. `slots` are those of [`AccountSpec::unique_groups`].
-    pub(crate) fn encode(&self, slots: &[u32]) -> Result<Vec<u64>, WriteError> {
-        let too_long = |what| WriteError::TooLong {
-            what,
-            limit: RECORD_LIMIT,
-        };
+    /// The record in words, of a spec that passes [`AccountSpec::check`]. `slots` are those of
+    /// [`AccountSpec::unique_groups`].
+    pub(crate) fn encode(&self, slots: &[u32]) -> Vec<u64> {
         let names = self.names();
-        let aliases = names.get(1..).unwrap_or_default();
+        let aliases = names.get(1..).unwrap_or_default().iter().copied();
         let groups = self.unique_groups();
 
-        let mut strings = Vec::new();
-        let mut lengths = 0;
-        for (position, text) in [&self.login, &self.gecos, &self.home, &self.shell]
-            .into_iter()
-            .enumerate()
-        {
-            let length = u16::try_from(text.len()).map_err(|_| too_long("GECOS, home or shell"))?;
-            lengths |= u64::from(length) << (16 * position);
-        }
         let leading = [&self.login, &self.gecos, &self.home, &self.shell];
-        for text in leading.into_iter().chain(aliases).chain(&self.environment) {
+        let mut lengths = 0;
+        for (position, text) in leading.iter().enumerate() {
+            lengths |= (text.len() as u64) << (16 * position);
+        }
+        let mut strings = Vec::new();
+        for text in leading
+            .into_iter()
+            .chain(aliases.clone())
+            .chain(&self.environment)
+        {
             strings.extend_from_slice(text.as_bytes());
             strings.push(0);
         }
 
-        let words = user::GROUPS + groups.len() + strings.len().div_ceil(8) + user::NUMBERS;
-        if words > MAX_RECORD_WORDS {
-            return Err(too_long(self.longest_part()));
-        }
+        let words = record_words(groups.len(), strings.len());
         let mut flags = user::KIND;
         for (flag, set) in [
             (user::LOCKED, self.locked),
@@ -283,7 +295,7 @@ impl AccountSpec {
         numbers[user::SESSIONS] =
             u64::from(self.sessions) | u64::from(self.umask.unwrap_or(0)) << 32;
         record.extend(numbers);
-        Ok(record)
+        record
     }
 
     fn longest_part(&self) -> &'static str {
@@ -314,6 +326,11 @@ impl GroupSpec {
         record.extend(words_of(self.name.as_bytes()));
         record
     }
+}
+
+/// Words of an account's record with so many groups and so many bytes of text.
+fn record_words(groups: usize, strings: usize) -> usize {
+    user::GROUPS + groups + strings.div_ceil(8) + user::NUMBERS
 }
 
 fn words_of(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
@@ -350,7 +367,7 @@ impl Keys {
 
     pub(crate) fn of_spec(spec: &AccountSpec, groups: Vec<u32>) -> Keys {
         Keys {
-            names: spec.names(),
+            names: spec.names().into_iter().cloned().collect(),
             uid: spec.uid,
             gid: spec.gid,
             groups,

@@ -2,6 +2,7 @@
 //! old state or the new. Files and their names are `mod.rs`'s; taking over another writer's file is `adopt.rs`'s.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 
 use super::groups::LiveGroup;
 use super::heap::Heap;
@@ -172,10 +173,8 @@ impl State {
         }
     }
 
-    fn owner(&self, slot: u32) -> String {
-        self.users
-            .get(&slot)
-            .map_or_else(String::new, |user| user.keys.login().to_owned())
+    fn owner(&self, slot: u32) -> &str {
+        self.users.get(&slot).map_or("", |user| user.keys.login())
     }
 
     /// The slot of the account with this login, unless one of the keys is another's.
@@ -185,18 +184,18 @@ impl State {
             .get(&spec.login)
             .copied()
             .filter(|&slot| self.owner(slot) == spec.login);
-        let taken = |what: String, slot: Option<&u32>| match slot {
+        let taken = |what: &str, which: &dyn fmt::Display, slot: Option<&u32>| match slot {
             Some(&slot) if Some(slot) != own => Err(WriteError::Taken {
-                what,
-                by: self.owner(slot),
+                what: format!("{what} {which}"),
+                by: self.owner(slot).to_owned(),
             }),
             _ => Ok(()),
         };
         for name in spec.names() {
-            taken(format!("name {name}"), self.by_name.get(&name))?;
+            taken("name", name, self.by_name.get(name))?;
         }
-        taken(format!("uid {}", spec.uid), self.by_uid.get(&spec.uid))?;
-        taken(format!("gid {}", spec.gid), self.by_gid.get(&spec.gid))?;
+        taken("uid", &spec.uid, self.by_uid.get(&spec.uid))?;
+        taken("gid", &spec.gid, self.by_gid.get(&spec.gid))?;
         Ok(own)
     }
 
@@ -295,7 +294,7 @@ impl State {
                 .insert(&self.map, Index::Ids, self.indexes.hash_id(id), slot)?;
             added.ids.push(id);
         }
-        let words = spec.encode(&keys.groups).map_err(Refused::Write)?;
+        let words = spec.encode(&keys.groups);
         Ok((self.write_record(&words)?, keys))
     }
 

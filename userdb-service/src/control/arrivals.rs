@@ -100,6 +100,7 @@ impl Daemon {
             },
         };
         let begun = self.registry.borrow_mut().begin_to_open(id);
+        let has_waited = reserved.is_none() || begun.is_some();
         if let Some(Begun { plan, effects }) = begun {
             self.carry_out(effects);
             if let Err(message) = self.provide_home(&plan).await {
@@ -107,8 +108,8 @@ impl Daemon {
                 messages.push(message);
             }
         }
-        // Asked again: others had their turn while the home was made, and from here nobody has.
-        if let Err(refusal) = self.may_open(id, request) {
+        // Asked again where others have had their turn: from here nobody has.
+        if has_waited && let Err(refusal) = self.may_open(id, request) {
             let effects = self.registry.borrow_mut().close(Boottime::now(), id);
             self.carry_out(effects);
             let reception = Reception::Refused(refusal);

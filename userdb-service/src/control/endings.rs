@@ -21,6 +21,7 @@ use super::mounts::Owner;
 use super::parents::Parents;
 use super::registry::{Phase, SessionId, Standing};
 use crate::policy::{Login, Uid};
+use crate::runtime;
 
 /// How often a leader is looked at whose parent has gone.
 const ORPHAN_LOOK: Duration = Duration::from_millis(500);
@@ -51,6 +52,8 @@ impl Daemon {
             .map_err(|error| format!("the session's leader cannot be watched: {error}"))?;
         let daemon = self.clone();
         let watch = spawn_local(async move {
+            // Who has just been answered goes on first.
+            runtime::a_moment_passes().await;
             if let Err(error) = daemon.until_over(id, &leader, exit, parent).await {
                 error!(TELEPORT_SESSION = %id, %error, "the session's leader can no longer be watched");
             }

@@ -268,15 +268,13 @@ fn gecos(template: &str, user: &str, roles: &[&str], login: &Login) -> String {
         rest = after;
     }
     gecos.push_str(rest);
-    let mut clean = String::new();
-    for c in gecos.chars() {
-        let c = if c == ':' || is_invisible(c) { '_' } else { c };
-        if clean.len() + c.len_utf8() > MAX_GECOS {
-            break;
-        }
-        clean.push(c);
+    // What is bad begins a new piece: as a rule there is one.
+    let clean = gecos.split(|c| c == ':' || is_invisible(c));
+    let mut gecos = clean.collect::<Vec<_>>().join("_");
+    while gecos.len() > MAX_GECOS {
+        gecos.pop();
     }
-    clean
+    gecos
 }
 
 /// May this session join those that are on the login already?

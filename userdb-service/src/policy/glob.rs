@@ -30,6 +30,16 @@ impl fmt::Display for Glob {
     }
 }
 
+/// Does this character of a pattern stand for others?
+pub(crate) fn is_wild(c: char) -> bool {
+    matches!(c, '*' | '?')
+}
+
+/// Can `pattern` match anything but itself?
+pub(crate) fn is_pattern(pattern: &str) -> bool {
+    pattern.contains(is_wild)
+}
+
 /// Does the whole of `text` match `pattern`?
 pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     // Most are told apart by how they begin.

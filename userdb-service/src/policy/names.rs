@@ -58,6 +58,9 @@ pub(crate) fn is_inner(c: char) -> bool {
 /// Control and format characters, fillers and variation selectors: what a terminal or a log acts upon
 /// instead of showing it, or shows as nothing at all.
 pub(crate) fn is_invisible(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_control();
+    }
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{180b}'..='\u{180f}'

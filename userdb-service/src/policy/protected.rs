@@ -2,6 +2,9 @@
 //! them: names that give rights, or will, by being known to sudo, to a package or to systemd.
 //! What really exists (users and groups of others) is asked elsewhere.
 
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
 use super::config::{Config, GroupTemplate};
 use super::decide::HostFacts;
 use super::glob;
@@ -32,6 +35,24 @@ const BUILT_IN: &[&str] = &[
     // Names that systemd makes by itself.
     "systemd-* foreign-* vu-* ns-* unknown-* greeter-* gdm-*",
 ];
+
+/// The same list, names and patterns apart: each login is looked for in it several times.
+static SORTED_OUT: LazyLock<BuiltIn> = LazyLock::new(|| {
+    let listed = BUILT_IN.iter().flat_map(|line| line.split(' '));
+    let (patterns, names): (Vec<_>, Vec<_>) = listed.partition(|entry| glob::is_pattern(entry));
+    let names = names.into_iter().collect();
+    BuiltIn { names, patterns }
+});
+
+struct BuiltIn {
+    names: HashSet<&'static str>,
+    patterns: Vec<&'static str>,
+}
+
+fn is_built_in(name: &str) -> bool {
+    let BuiltIn { names, patterns } = &*SORTED_OUT;
+    names.contains(name) || patterns.iter().any(|pattern| glob::matches(pattern, name))
+}
 
 /// Why a name is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,9 +100,7 @@ pub(crate) fn protection<'a>(
     if host.in_netgroups.contains(name) {
         return Some(Protection::Netgroup);
     }
-    let mut built_in = BUILT_IN.iter().flat_map(|line| line.split(' '));
-    let is_built_in = built_in.any(|pattern| glob::matches(pattern, name));
-    is_built_in.then_some(Protection::BuiltIn)
+    is_built_in(name).then_some(Protection::BuiltIn)
 }
 
 /// Does sudoers name this number, as `#UID` or `%#GID`? Then it gives rights to whoever has it.
@@ -124,7 +143,7 @@ fn may_stand_for(config: &Config, group: &GroupTemplate, name: &str) -> bool {
     word.is_some_and(|word| !word.is_empty())
         && config.templated_groups.iter().any(|pattern| {
             // Where every name may be a group, no login can be told from one; who is first has it.
-            let tells = pattern.as_str().contains(|c| !matches!(c, '*' | '?'));
+            let tells = pattern.as_str().contains(|c| !glob::is_wild(c));
             (tells || !bare) && pattern.matches(name)
         })
 }

@@ -27,10 +27,16 @@ impl Text {
     pub fn as_str(&self) -> &str {
         match &self.0 {
             // It was text when it came in, and is whole.
-            Place::Inside { length, bytes } => {
-                std::str::from_utf8(&bytes[..usize::from(*length)]).unwrap_or_default()
-            }
+            Place::Inside { .. } => std::str::from_utf8(self.as_bytes()).unwrap_or_default(),
             Place::Elsewhere(text) => text,
+        }
+    }
+
+    /// The same as bytes, which compare as the text does and are there without being looked through.
+    fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Place::Inside { length, bytes } => &bytes[..usize::from(*length)],
+            Place::Elsewhere(text) => text.as_bytes(),
         }
     }
 }
@@ -75,7 +81,7 @@ impl Borrow<str> for Text {
 
 impl PartialEq for Text {
     fn eq(&self, other: &Text) -> bool {
-        self.as_str() == other.as_str()
+        self.as_bytes() == other.as_bytes()
     }
 }
 
@@ -89,7 +95,7 @@ impl PartialOrd for Text {
 
 impl Ord for Text {
     fn cmp(&self, other: &Text) -> Ordering {
-        self.as_str().cmp(other.as_str())
+        self.as_bytes().cmp(other.as_bytes())
     }
 }
 

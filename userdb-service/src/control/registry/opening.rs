@@ -37,7 +37,7 @@ pub enum Joinable {
     AfterRemains,
 }
 
-/// A reservation on its way to a session.
+/// A reservation on its way to a session with a home.
 #[derive(Clone, Debug)]
 pub struct Begun {
     /// What it was granted.
@@ -128,19 +128,14 @@ impl Registry {
         effects
     }
 
-    /// The session is about to open: where it gets a home, something of it may be left behind from now on. After a restart that is
-    /// thought of every reservation with one. `None` if there is no such reservation.
+    /// The session is about to open and gets a home: something of it may be left behind from now on. After a restart that is
+    /// thought of every reservation with one. `None` if there is no such reservation, or nothing is made for it before it is open.
     pub fn begin_to_open(&mut self, id: SessionId) -> Option<Begun> {
         let session = self.sessions.get(&id)?;
-        if !matches!(session.state, State::Reserved { .. }) {
+        if !matches!(session.state, State::Reserved { .. }) || session.plan.home == Home::None {
             return None;
         }
         let plan = session.plan.clone();
-        if plan.home == Home::None {
-            // Nothing is made for it before it is open, and that is written down by itself.
-            let effects = Vec::new();
-            return Some(Begun { plan, effects });
-        }
         let standing = &mut self.logins.get_mut(&plan.login)?.standing;
         standing.may_have_remains = true;
         let effects = vec![Effect::RememberLoginSoon(plan.login.clone())];

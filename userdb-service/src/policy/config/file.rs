@@ -8,7 +8,7 @@ use toml::de::DeTable;
 
 use super::value::{Entry, File, Value, entries};
 use super::{Config, ConfigError, HomeMode, InvalidNames, role};
-use crate::policy::glob::Glob;
+use crate::policy::glob::{Glob, is_wild};
 use crate::policy::names::{GroupName, is_inner, is_invisible};
 use crate::policy::plan::{Disposition, SharedLogins, SudoMode};
 
@@ -222,7 +222,7 @@ fn is_of_the_system(path: &str) -> bool {
 
 /// A pattern that could match a name.
 pub(super) fn name_glob(text: &str) -> Option<Glob> {
-    let sensible = !text.is_empty() && text.chars().all(|c| is_inner(c) || matches!(c, '*' | '?'));
+    let sensible = !text.is_empty() && text.chars().all(|c| is_inner(c) || is_wild(c));
     sensible.then(|| Glob::new(text))
 }
 
