@@ -57,7 +57,10 @@ install: ## places what was built below DESTDIR (on a Debian system prefer `make
 deb: build ## dist/teleport-userdb_VERSION_ARCH.deb
 	packaging/build-deb "$(VERSION)" "$(ARCH)"
 
-check: check-units check-machines check-suites ## every test on Debian trixie, logins on bookworm and sid, too
+# The tests of the crates mostly wait, the package mostly compiles.
+check: setup ## every test on Debian trixie, logins on bookworm and sid, too
+	status=0; $(SIDE_BY_SIDE) check-units deb || status=1; \
+	$(MAKE) --no-print-directory --keep-going check-machines check-suites && exit $$status
 
 check-units: setup ## tests of the crates (as root: many need a mount namespace of their own)
 	$(CARGO) test --locked --workspace --exclude teleport-userdb-tests --no-fail-fast
@@ -81,11 +84,34 @@ check-stress: setup ## a minute of lookups by eight threads while the table's wr
 check-model: setup ## writer and readers of the table in every order the memory model allows, by loom (a minute)
 	RUSTFLAGS="--cfg loom" $(CARGO) test --release --manifest-path account-table/model-check/Cargo.toml --target-dir $(TARGET)/loom model_check -- --nocapture
 
+# Two at a time, what each has to say in one piece.
+SIDE_BY_SIDE := $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target
+
+# The programs of tests/Cargo.toml with tests of booted containers. Each has half a processor's work for one of its own; those with
+# crowds and with services that hang have limits of time in them, and get the machine for themselves.
+E2E := $(shell awk '/^\[/ { if (one) print name; one = $$0 == "[[test]]" } $$1 == "name" { name = $$3 } $$0 == "test = false" { one = 0 } \
+         END { if (one) print name }' tests/Cargo.toml | tr -d '"')
+E2E_ALONE := faults login sandbox survive
+
 check-machines: deb ## the package in booted containers (TELEPORT_USERDB_SUITE= picks the Debian release, default trixie)
-	$(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast
+	$(CARGO) test --locked -p teleport-userdb-tests --no-run
+	status=0; $(SIDE_BY_SIDE) $(addprefix e2e-,$(filter-out $(E2E_ALONE),$(E2E))) e2e-rest || status=1; \
+	$(MAKE) --no-print-directory --keep-going $(addprefix e2e-,$(E2E_ALONE)) && exit $$status
+
+.PHONY: $(addprefix e2e-,$(E2E)) e2e-rest
+$(addprefix e2e-,$(E2E)): e2e-%:
+	$(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast --test $*
+
+e2e-rest: # what boots nothing
+	$(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast --lib --bins $(patsubst tests/tests/%.rs,--test %,$(wildcard tests/tests/*.rs))
 
 check-suites: deb ## what a login is, on the Debian releases that check-machines does not boot: bookworm and sid
-	$(call on_suites,bookworm sid,--test login -- lookups lifetime logind)
+	$(CARGO) test --locked -p teleport-userdb-tests --no-run
+	$(SIDE_BY_SIDE) login-on-bookworm login-on-sid
+
+.PHONY: login-on-bookworm login-on-sid
+login-on-bookworm login-on-sid: login-on-%:
+	TELEPORT_USERDB_SUITE=$* $(CARGO) test --locked -p teleport-userdb-tests --test login -- lookups lifetime logind
 
 check-end: deb ## ends of users that take minutes or the whole machine (TELEPORT_USERDB_SUITE= picks the Debian release)
 	$(CARGO) test --locked -p teleport-userdb-tests --test end --test end-long --no-fail-fast
