@@ -1,4 +1,4 @@
-//! Lines in the journal's own form, over its socket: the first waits for a journal that takes no more, of those after it one now and
+//! Lines in the journal's own form, over its socket: one waits for a journal that takes no more, of those after it one now and
 //! then, and how many are lost is told. What a line says, and when it is told, is not of this place.
 //!
 //! The form is that of <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>. Trap: a socket nobody has limited waits for ever, with its very
@@ -22,10 +22,11 @@ const PATH: &str = "/run/systemd/journal/socket";
 
 /// How long a line waits for room. Then it is lost: rights are taken away meanwhile, on the thread that tells.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// The same after one that has waited in vain,
+/// The same after one that has waited in vain. A journal that is only busy takes a line sooner.
 const IN_A_JAM: Duration = Duration::from_millis(10);
-/// and how long it is until the next may wait: a crowd has hundreds of lines, and each would wait on the thread that lets it in.
-const WITHOUT_WAITING: Duration = Duration::from_millis(100);
+/// Who has waited for that long, in vain or not, keeps the next from waiting for so many times as long: a crowd has hundreds of lines,
+/// and each would wait on the thread that lets it in.
+const REST: u32 = 9;
 
 /// Tells the journal.
 #[derive(Debug)]
@@ -37,8 +38,8 @@ pub(super) struct ToJournal {
     /// Lines that were lost, and that this has not been told of.
     lost: AtomicUsize,
     began: Instant,
-    /// When the last line had waited in vain: milliseconds since the beginning.
-    in_vain: AtomicU64,
+    /// Until when no line waits: microseconds since the beginning.
+    rests: AtomicU64,
 }
 
 impl ToJournal {
@@ -56,7 +57,7 @@ impl ToJournal {
             program: program.to_string_lossy().into_owned(),
             lost: AtomicUsize::new(0),
             began: Instant::now(),
-            in_vain: AtomicU64::new(0),
+            rests: AtomicU64::new(0),
         };
         // The journal takes no notice of this.
         match to.send(&[], SendFlags::DONTWAIT) {
@@ -85,17 +86,13 @@ impl ToJournal {
             };
             let words = format!("the journal took no lines for a while: {lines} lost");
             told.put("MESSAGE", &words);
-            if !self.has_taken(&told, self.may_wait()) {
+            if !self.has_taken(&told) {
                 self.lost.fetch_add(lost + 1, Ordering::Relaxed);
                 return;
             }
         }
         // The jam is over only with a line beside the one that tells of it.
-        let how = match lost {
-            0 => SendFlags::empty(),
-            _ => self.may_wait(),
-        };
-        if !self.has_taken(line, how) {
+        if !self.has_taken(line) {
             self.lost.fetch_add(1, Ordering::Relaxed);
             self.wait_for(IN_A_JAM);
         } else if lost > 0 {
@@ -103,27 +100,19 @@ impl ToJournal {
         }
     }
 
-    /// In a jam.
-    fn may_wait(&self) -> SendFlags {
-        let rested = self
-            .now()
-            .saturating_sub(self.in_vain.load(Ordering::Relaxed));
-        match u128::from(rested) < WITHOUT_WAITING.as_millis() {
-            true => SendFlags::DONTWAIT,
-            false => SendFlags::empty(),
+    fn has_taken(&self, line: &Fields) -> bool {
+        let before = self.began.elapsed();
+        if micros(before) < self.rests.load(Ordering::Relaxed) {
+            return self.send(&line.0, SendFlags::DONTWAIT).is_ok();
         }
-    }
-
-    fn has_taken(&self, line: &Fields, how: SendFlags) -> bool {
-        let taken = self.send(&line.0, how).is_ok();
-        if !taken && how.is_empty() {
-            self.in_vain.store(self.now(), Ordering::Relaxed);
+        let taken = self.send(&line.0, SendFlags::empty()).is_ok();
+        let now = self.began.elapsed();
+        let waited = now - before;
+        if waited >= IN_A_JAM {
+            let rests = micros(now + waited * REST);
+            self.rests.store(rests, Ordering::Relaxed);
         }
         taken
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn send(&self, line: &[u8], how: SendFlags) -> io::Result<usize> {
@@ -155,6 +144,10 @@ impl<S: Subscriber> Layer<S> for ToJournal {
         event.record(&mut line);
         self.tell(&line);
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// As syslog(3) has it, but that "info" is what is worth to be noticed.
@@ -229,6 +222,20 @@ mod tests {
         Some(String::from_utf8_lossy(&line[..length]).into_owned())
     }
 
+    /// Others have filled it: who, and with how many lines.
+    fn fill(path: &Path) -> Vec<(UnixDatagram, usize)> {
+        let mut others = Vec::new();
+        loop {
+            let other = UnixDatagram::unbound().unwrap();
+            other.set_nonblocking(true).unwrap();
+            let sent = (0..).take_while(|_| other.send_to(b"x", path).is_ok());
+            match sent.count() {
+                0 => return others,
+                sent => others.push((other, sent)),
+            }
+        }
+    }
+
     #[test]
     fn a_line_goes_over_with_its_fields_and_a_value_of_several_lines_stays_one_value() {
         let (journal, path) = journal("line");
@@ -254,17 +261,7 @@ mod tests {
     #[test]
     fn one_line_waits_for_a_journal_that_hangs_and_after_it_one_now_and_then() {
         let (journal, path) = journal("jam");
-        // Others have filled it before we begin.
-        let mut others = Vec::new();
-        loop {
-            let other = UnixDatagram::unbound().unwrap();
-            other.set_nonblocking(true).unwrap();
-            let sent = (0..).take_while(|_| other.send_to(b"x", &path).is_ok());
-            match sent.count() {
-                0 => break,
-                sent => others.push((other, sent)),
-            }
-        }
+        let others = fill(&path);
         let began = Instant::now();
         let to = ToJournal::at(&path).unwrap();
         let tell = || to.tell(&to.line(Level::INFO));
@@ -273,7 +270,7 @@ mod tests {
         assert!(took > PATIENCE, "{took:?}");
         // 4 s if each waits.
         assert!(took < PATIENCE * 20, "{took:?}");
-        std::thread::sleep(WITHOUT_WAITING);
+        std::thread::sleep(PATIENCE * (REST + 1));
         let began = Instant::now();
         tell();
         let took = began.elapsed();
@@ -291,6 +288,36 @@ mod tests {
         tell();
         assert!(!read(&journal).unwrap().contains("MESSAGE"));
         assert_eq!(read(&journal), None);
+        let _ = std::fs::remove_file(path);
+    }
+
+    #[test]
+    fn a_journal_that_is_slow_is_waited_for_a_tenth_of_the_time() {
+        const LINE: Duration = Duration::from_millis(50);
+        let (journal, path) = journal("slow");
+        let others = fill(&path);
+        let to = ToJournal::at(&path).unwrap();
+        let reader = std::thread::spawn(move || {
+            for _ in 0..20 {
+                std::thread::sleep(LINE);
+                read(&journal).unwrap();
+            }
+        });
+        let began = Instant::now();
+        let mut waited = Duration::ZERO;
+        while began.elapsed() < LINE * 18 {
+            let before = Instant::now();
+            to.tell(&to.line(Level::INFO));
+            waited += before.elapsed();
+            std::thread::sleep(LINE / 50);
+        }
+        assert!(
+            waited > Duration::ZERO && waited < LINE * 18 / 3,
+            "{waited:?}"
+        );
+        assert!(to.lost.load(Ordering::Relaxed) > 0);
+        reader.join().unwrap();
+        drop(others);
         let _ = std::fs::remove_file(path);
     }
 }
