@@ -12,6 +12,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::os::fd::AsFd;
+use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::stat::fstat;
@@ -52,7 +53,16 @@ pub fn start() {
         .with(journal.with_filter(filter::filter_fn(|line| line.is_event())))
         .with(stderr.with_filter(filter::filter_fn(|line| line.is_event())))
         .try_init();
-    TO_JOURNAL.store(started.is_ok() && is_there, Ordering::Relaxed);
+    if started.is_err() {
+        return;
+    }
+    TO_JOURNAL.store(is_there, Ordering::Relaxed);
+    // What Rust says of a panic is a line of no special priority, and `journalctl -p err` would not show it.
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |panicked| {
+        error_on_stderr(&panicked.to_string().replace('\n', " "));
+        tell(panicked);
+    }));
 }
 
 /// Tells why this process is about to end, as an error. It goes to stderr, which systemd has connected to the journal in the name of
@@ -60,19 +70,24 @@ pub fn start() {
 /// has none, and `journalctl -u` would not show why.
 pub fn last_words(why: &dyn fmt::Display) {
     tell_what_waits();
-    let words = clean(&why.to_string(), MESSAGE);
-    let mut stderr = std::io::stderr();
-    let named = std::env::var("JOURNAL_STREAM").ok();
-    // `<3>`: how a line for the journal says that it is an error (sd-daemon(3)).
-    if is_journal(&stderr, named) && writeln!(stderr, "<3>{words}").is_ok() {
+    let why = why.to_string();
+    if error_on_stderr(&why) {
         return;
     }
     // A journal that was stopped and started has hung up, and not everybody has its stderr in the journal. Trap: eprintln
     // would panic where nobody reads any more.
-    tracing::error!("{words}");
+    tracing::error!("{why}");
     if TO_JOURNAL.load(Ordering::Relaxed) {
-        let _ = writeln!(stderr, "{words}");
+        let _ = writeln!(std::io::stderr(), "{}", clean(&why, MESSAGE));
     }
+}
+
+/// Writes an error to stderr, if that is the journal.
+fn error_on_stderr(words: &str) -> bool {
+    let mut stderr = std::io::stderr();
+    let named = std::env::var("JOURNAL_STREAM").ok();
+    // `<3>`: how a line for the journal says that it is an error (sd-daemon(3)).
+    is_journal(&stderr, named) && writeln!(stderr, "<3>{}", clean(words, MESSAGE)).is_ok()
 }
 
 /// Whether `stream` is what systemd says the journal is connected to: `device:inode`.
@@ -334,6 +349,34 @@ mod tests {
             assert!(!told(&other), "{other}");
         }
         assert!(!is_journal(&file, None));
+    }
+
+    #[test]
+    fn a_panic_is_an_error_in_the_journal() {
+        const NAME: &str = "runtime::journal::tests::a_panic_is_an_error_in_the_journal";
+        const INSIDE: &str = "TELEPORT_USERDB_TEST_PANICS";
+        if std::env::var_os(INSIDE).is_some() {
+            start();
+            panic!("first\nsecond");
+        }
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let stat = fstat(&writer).unwrap();
+        let ended = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([NAME, "--exact", "--nocapture"])
+            .env(INSIDE, "")
+            .env("JOURNAL_STREAM", format!("{}:{}", stat.st_dev, stat.st_ino))
+            .stderr(writer)
+            .output()
+            .unwrap();
+        assert!(!ended.status.success());
+        let mut told = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut told).unwrap();
+        let error = told.lines().find(|line| line.starts_with("<3>")).unwrap();
+        assert!(
+            error.starts_with("<3>panicked at userdb-service/"),
+            "{error}"
+        );
+        assert!(error.ends_with(": first second"), "{error}");
     }
 
     #[test]
