@@ -209,7 +209,11 @@ fn attempt(machine: &Machine, watch: &Watch<'_>, point: &Point, number: usize) -
         return Outcome::Broken(format!("refused without a word: {ended:?}"));
     }
     if !was_delivered(&trace, point) {
-        return Outcome::NotReached;
+        return match refused {
+            // A fault of before has left something behind.
+            true => Outcome::Broken(format!("refused without a fault: {ended:?}")),
+            false => Outcome::NotReached,
+        };
     }
     let took = began.elapsed();
     match refused {

@@ -33,15 +33,24 @@ pub(super) struct PasswdLock {
 #[derive(Debug)]
 pub(super) struct Hold {
     since: Instant,
-    // An open-file-description lock: closing the file is what releases it.
-    _file: Option<File>,
+    file: Option<File>,
 }
 
 impl Hold {
     fn of(file: Option<File>) -> Self {
         Self {
             since: Instant::now(),
-            _file: file,
+            file,
+        }
+    }
+}
+
+impl Drop for Hold {
+    /// Trap: the lock is the open file's. To close it releases the lock only once nobody else has it open, such as a child
+    /// that is about to become another program.
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            let _ = fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK)));
         }
     }
 }
@@ -108,18 +117,21 @@ impl PasswdLock {
                 };
             }
         };
-        let whole_file = libc::flock {
-            l_type: libc::F_WRLCK as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: 0,
-            l_len: 0,
-            l_pid: 0,
-        };
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file)) {
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
             Ok(_) => Ok(Hold::of(Some(file))),
             Err(Errno::EAGAIN | Errno::EACCES) => Err(io::ErrorKind::WouldBlock.into()),
             Err(errno) => Err(errno.into()),
         }
+    }
+}
+
+fn whole_file(what: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: what as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
     }
 }
 
@@ -147,6 +159,20 @@ mod tests {
         );
         drop(second);
         other.try_lock().expect("released");
+        std::fs::remove_file(path).expect("removed");
+    }
+
+    #[tokio::test]
+    async fn a_hold_is_released_although_somebody_else_has_the_file_open() {
+        let path = scratch("inherited");
+        let hold = PasswdLock::new(path.clone()).hold().await.expect("free");
+        let inherited = hold
+            .file
+            .as_ref()
+            .map(|file| file.try_clone().expect("open"));
+        drop(hold);
+        PasswdLock::new(path.clone()).try_lock().expect("released");
+        drop(inherited);
         std::fs::remove_file(path).expect("removed");
     }
 
