@@ -9,7 +9,8 @@ use std::fmt::Debug;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::net::{SendFlags, SocketAddrUnix, sendto};
@@ -24,6 +25,9 @@ const PATH: &str = "/run/systemd/journal/socket";
 const PATIENCE: Duration = Duration::from_millis(100);
 /// The same after one that has waited in vain. A journal that is only busy takes a line sooner.
 const IN_A_JAM: Duration = Duration::from_millis(10);
+/// How long a line that waits sleeps before it is tried again. Trap: the kernel wakes a sender whose own buffer is full only once three
+/// quarters of it are free, which is a hundred lines later.
+const NAP: Duration = Duration::from_micros(500);
 /// Who has waited for that long, in vain or not, keeps the next from waiting for so many times as long: a crowd has hundreds of lines,
 /// and each would wait on the thread that lets it in.
 const REST: u32 = 9;
@@ -37,6 +41,8 @@ pub(super) struct ToJournal {
     program: String,
     /// Lines that were lost, and that this has not been told of.
     lost: AtomicUsize,
+    /// The last one was.
+    in_a_jam: AtomicBool,
     began: Instant,
     /// Until when no line waits: microseconds since the beginning.
     rests: AtomicU64,
@@ -56,16 +62,15 @@ impl ToJournal {
             address: SocketAddrUnix::new(path.as_ref())?,
             program: program.to_string_lossy().into_owned(),
             lost: AtomicUsize::new(0),
+            in_a_jam: AtomicBool::new(false),
             began: Instant::now(),
             rests: AtomicU64::new(0),
         };
         // The journal takes no notice of this.
-        match to.send(&[], SendFlags::DONTWAIT) {
-            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
-            _ => {}
+        match to.send(&[]) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+            _ => Ok(to),
         }
-        to.socket.set_write_timeout(Some(PATIENCE))?;
-        Ok(to)
     }
 
     fn line(&self, level: Level) -> Fields {
@@ -94,18 +99,32 @@ impl ToJournal {
         // The jam is over only with a line beside the one that tells of it.
         if !self.has_taken(line) {
             self.lost.fetch_add(1, Ordering::Relaxed);
-            self.wait_for(IN_A_JAM);
+            self.in_a_jam.store(true, Ordering::Relaxed);
         } else if lost > 0 {
-            self.wait_for(PATIENCE);
+            self.in_a_jam.store(false, Ordering::Relaxed);
         }
     }
 
     fn has_taken(&self, line: &Fields) -> bool {
         let before = self.began.elapsed();
-        if micros(before) < self.rests.load(Ordering::Relaxed) {
-            return self.send(&line.0, SendFlags::DONTWAIT).is_ok();
-        }
-        let taken = self.send(&line.0, SendFlags::empty()).is_ok();
+        let patience = if micros(before) < self.rests.load(Ordering::Relaxed) {
+            Duration::ZERO
+        } else if self.in_a_jam.load(Ordering::Relaxed) {
+            IN_A_JAM
+        } else {
+            PATIENCE
+        };
+        let taken = loop {
+            match self.send(&line.0) {
+                Err(error)
+                    if error.kind() == ErrorKind::WouldBlock
+                        && self.began.elapsed() - before < patience =>
+                {
+                    sleep(NAP);
+                }
+                sent => break sent.is_ok(),
+            }
+        };
         let now = self.began.elapsed();
         let waited = now - before;
         if waited >= IN_A_JAM {
@@ -115,18 +134,13 @@ impl ToJournal {
         taken
     }
 
-    fn send(&self, line: &[u8], how: SendFlags) -> io::Result<usize> {
+    fn send(&self, line: &[u8]) -> io::Result<usize> {
         loop {
-            match sendto(&self.socket, line, how, &self.address) {
+            match sendto(&self.socket, line, SendFlags::DONTWAIT, &self.address) {
                 Err(rustix::io::Errno::INTR) => {}
                 sent => return sent.map_err(io::Error::from),
             }
         }
-    }
-
-    fn wait_for(&self, patience: Duration) {
-        // The time is neither zero nor too long, and nothing else is refused.
-        let _ = self.socket.set_write_timeout(Some(patience));
     }
 }
 
@@ -206,6 +220,8 @@ impl Visit for Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::socket::setsockopt;
+    use nix::sys::socket::sockopt::SndBuf;
     use std::path::PathBuf;
     use tracing_subscriber::layer::SubscriberExt;
 
@@ -288,6 +304,31 @@ mod tests {
         tell();
         assert!(!read(&journal).unwrap().contains("MESSAGE"));
         assert_eq!(read(&journal), None);
+        let _ = std::fs::remove_file(path);
+    }
+
+    #[test]
+    fn a_line_waits_no_longer_than_until_there_is_room_for_one() {
+        let (journal, path) = journal("busy");
+        let to = ToJournal::at(&path).unwrap();
+        assert_eq!(read(&journal).as_deref(), Some(""));
+        // Of ours there is room for five or so, where a journal takes hundreds.
+        setsockopt(&to.socket, SndBuf, &0).unwrap();
+        let mut line = to.line(Level::INFO);
+        line.put("MESSAGE", "one of many");
+        while to.send(&line.0).is_ok() {}
+        let reader = std::thread::spawn(move || {
+            std::thread::sleep(PATIENCE / 20);
+            assert!(read(&journal).unwrap().contains("one of many"));
+            journal
+        });
+        let began = Instant::now();
+        to.tell(&line);
+        let took = began.elapsed();
+        // The kernel would not have woken it.
+        assert!(took < PATIENCE * 3 / 4, "{took:?}");
+        assert_eq!(to.lost.load(Ordering::Relaxed), 0);
+        drop(reader.join().unwrap());
         let _ = std::fs::remove_file(path);
     }
 
