@@ -7,6 +7,7 @@
 use std::env::args_os;
 use std::fmt::Debug;
 use std::io::{self, ErrorKind, Write};
+use std::num::NonZeroU64;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -14,6 +15,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::net::{SendFlags, SocketAddrUnix, sendto};
+use rustix::thread::{current_timer_slack, set_current_timer_slack};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
@@ -114,12 +116,14 @@ impl ToJournal {
         } else {
             PATIENCE
         };
+        let mut on_time = None;
         let taken = loop {
             match self.send(&line.0) {
                 Err(error)
                     if error.kind() == ErrorKind::WouldBlock
                         && self.began.elapsed() - before < patience =>
                 {
+                    on_time.get_or_insert_with(OnTime::begin);
                     sleep(NAP);
                 }
                 sent => break sent.is_ok(),
@@ -141,6 +145,25 @@ impl ToJournal {
                 sent => return sent.map_err(io::Error::from),
             }
         }
+    }
+}
+
+/// Has this thread wake when it means to, until this is dropped: our services let it sleep longer, by some milliseconds.
+#[derive(Debug)]
+struct OnTime(Option<NonZeroU64>);
+
+impl OnTime {
+    fn begin() -> Self {
+        let before = current_timer_slack().ok().and_then(NonZeroU64::new);
+        // What cannot be set stays as it is.
+        let _ = set_current_timer_slack(NonZeroU64::new(50_000));
+        Self(before)
+    }
+}
+
+impl Drop for OnTime {
+    fn drop(&mut self) {
+        let _ = set_current_timer_slack(self.0);
     }
 }
 
