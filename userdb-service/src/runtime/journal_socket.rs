@@ -30,8 +30,8 @@ const IN_A_JAM: Duration = Duration::from_millis(10);
 /// How long a line that waits sleeps before it is tried again. Trap: the kernel wakes a sender whose own buffer is full only once three
 /// quarters of it are free, which is a hundred lines later.
 const NAP: Duration = Duration::from_micros(500);
-/// Who has waited for that long, in vain or not, keeps the next from waiting for so many times as long: a crowd has hundreds of lines,
-/// and each would wait on the thread that lets it in.
+/// Who has waited for [`IN_A_JAM`] or longer, in vain or not, keeps the next from waiting for so many times as long: a crowd has
+/// hundreds of lines, and each would wait on the thread that lets it in.
 const REST: u32 = 9;
 
 /// Tells the journal.
