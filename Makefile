@@ -59,7 +59,7 @@ deb: build ## dist/teleport-userdb_VERSION_ARCH.deb
 
 # The tests of the crates mostly wait, the package mostly compiles.
 check: setup ## every test on Debian trixie, logins on bookworm and sid, too
-	status=0; $(SIDE_BY_SIDE) check-units deb || status=1; \
+	+status=0; $(SIDE_BY_SIDE) check-units deb || status=1; \
 	$(MAKE) --no-print-directory --keep-going check-machines check-suites && exit $$status
 
 check-units: setup ## tests of the crates (as root: many need a mount namespace of their own)
@@ -84,8 +84,9 @@ check-stress: setup ## a minute of lookups by eight threads while the table's wr
 check-model: setup ## writer and readers of the table in every order the memory model allows, by loom (a minute)
 	RUSTFLAGS="--cfg loom" $(CARGO) test --release --manifest-path account-table/model-check/Cargo.toml --target-dir $(TARGET)/loom model_check -- --nocapture
 
-# Two at a time, what each has to say in one piece.
-SIDE_BY_SIDE := $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target
+# Two at a time, what each has to say in one piece. Cargo counts its own jobs: it must not look for make's. Trap: a recipe with
+# this begins with a +, or make does not see that it calls make.
+SIDE_BY_SIDE = $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target CARGO="env -u MAKEFLAGS $(CARGO)"
 
 # The programs of tests/Cargo.toml with tests of booted containers. Each has half a processor's work for one of its own; those with
 # crowds and with services that hang have limits of time in them, and get the machine for themselves.
@@ -95,7 +96,7 @@ E2E_ALONE := faults login sandbox survive
 
 check-machines: deb ## the package in booted containers (TELEPORT_USERDB_SUITE= picks the Debian release, default trixie)
 	$(CARGO) test --locked -p teleport-userdb-tests --no-run
-	status=0; $(SIDE_BY_SIDE) $(addprefix e2e-,$(filter-out $(E2E_ALONE),$(E2E))) e2e-rest || status=1; \
+	+status=0; $(SIDE_BY_SIDE) $(addprefix e2e-,$(filter-out $(E2E_ALONE),$(E2E))) e2e-rest || status=1; \
 	$(MAKE) --no-print-directory --keep-going $(addprefix e2e-,$(E2E_ALONE)) && exit $$status
 
 .PHONY: $(addprefix e2e-,$(E2E)) e2e-rest
@@ -107,7 +108,7 @@ e2e-rest: # what boots nothing
 
 check-suites: deb ## what a login is, on the Debian releases that check-machines does not boot: bookworm and sid
 	$(CARGO) test --locked -p teleport-userdb-tests --no-run
-	$(SIDE_BY_SIDE) login-on-bookworm login-on-sid
+	+$(SIDE_BY_SIDE) login-on-bookworm login-on-sid
 
 .PHONY: login-on-bookworm login-on-sid
 login-on-bookworm login-on-sid: login-on-%:
@@ -117,15 +118,10 @@ check-end: deb ## ends of users that take minutes or the whole machine (TELEPORT
 	$(CARGO) test --locked -p teleport-userdb-tests --test end --test end-long --no-fail-fast
 
 check-all: check-units deb ## every test on each of Debian bookworm, trixie and sid (systemd 252, 257 and the newest)
-	$(call on_suites,bookworm trixie sid,--no-fail-fast)
-
-# Tests of booted containers on several releases, one after the other: $(1) the releases, $(2) which tests.
-define on_suites
-status=0; for suite in $(1); do \
-    echo "--- Debian $$suite"; \
-    TELEPORT_USERDB_SUITE=$$suite $(CARGO) test --locked -p teleport-userdb-tests $(2) || status=1; \
-done; exit $$status
-endef
+	status=0; for suite in bookworm trixie sid; do \
+	    echo "--- Debian $$suite"; \
+	    TELEPORT_USERDB_SUITE=$$suite $(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast || status=1; \
+	done; exit $$status
 
 faults: deb ## a fault at each system call of teleport-sessiond during a login (half an hour); results in docs/faults.md
 	TELEPORT_USERDB_FAULTS=all $(CARGO) test --locked -p teleport-userdb-tests --test faults -- --nocapture
