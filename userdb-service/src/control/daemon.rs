@@ -124,7 +124,7 @@ fn end_with_a_panic() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         tell(panic);
-        journal::tell_what_waits();
+        journal::tell_all();
         std::process::abort();
     }));
 }

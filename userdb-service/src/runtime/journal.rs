@@ -13,7 +13,7 @@ use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::panic;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 
 use nix::sys::stat::fstat;
 use tracing::dispatcher;
@@ -34,29 +34,31 @@ const FIELD: usize = 256;
 /// Fields per line; more are not logged.
 const FIELDS: usize = 32;
 
-/// Lines go to the journal, not to stderr.
-static TO_JOURNAL: AtomicBool = AtomicBool::new(false);
+/// Where lines go, if not to stderr.
+static JOURNAL: OnceLock<ToJournal> = OnceLock::new();
 
 /// Sends this process's log to the journal, from `TELEPORT_USERDB_LOG` upwards (`info` if unset).
 /// Called once, first thing; a second call does nothing.
 pub fn start() {
     let filter =
         EnvFilter::try_from_env("TELEPORT_USERDB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let journal = ToJournal::new().ok().map(Clean);
+    let journal = ToJournal::new().ok();
+    let to_journal = journal.clone().map(Clean);
     let stderr = journal
         .is_none()
         .then(|| Clean(plain::layer().with_writer(std::io::stderr).without_time()));
     // Spans would bring fields past the cleaning; none of ours are needed for a line to be understood.
-    let is_there = journal.is_some();
     let started = registry()
         .with(filter)
-        .with(journal.with_filter(filter::filter_fn(|line| line.is_event())))
+        .with(to_journal.with_filter(filter::filter_fn(|line| line.is_event())))
         .with(stderr.with_filter(filter::filter_fn(|line| line.is_event())))
         .try_init();
     if started.is_err() {
         return;
     }
-    TO_JOURNAL.store(is_there, Ordering::Relaxed);
+    if let Some(journal) = journal {
+        let _ = JOURNAL.set(journal);
+    }
     // What Rust says of a panic is a line of no special priority, and `journalctl -p err` would not show it.
     let tell = panic::take_hook();
     panic::set_hook(Box::new(move |panicked| {
@@ -69,7 +71,7 @@ pub fn start() {
 /// our unit. Trap: of what comes over its own socket the journal finds out the unit when it reads it. Who has ended by then
 /// has none, and `journalctl -u` would not show why.
 pub fn last_words(why: &dyn fmt::Display) {
-    tell_what_waits();
+    tell_all();
     let why = why.to_string();
     if error_on_stderr(&why) {
         return;
@@ -77,7 +79,8 @@ pub fn last_words(why: &dyn fmt::Display) {
     // A journal that was stopped and started has hung up, and not everybody has its stderr in the journal. Trap: eprintln
     // would panic where nobody reads any more.
     tracing::error!("{why}");
-    if TO_JOURNAL.load(Ordering::Relaxed) {
+    if let Some(journal) = JOURNAL.get() {
+        journal.send_last();
         let _ = writeln!(std::io::stderr(), "{}", clean(&why, MESSAGE));
     }
 }
@@ -130,7 +133,7 @@ pub(super) struct LinesWait;
 
 impl Drop for LinesWait {
     fn drop(&mut self) {
-        tell_what_waits();
+        tell_all();
         WAIT.set(None);
     }
 }
@@ -146,6 +149,21 @@ pub fn tell_what_waits() {
         line.with(|event| dispatcher::get_default(|to| to.event(event)));
     }
     TELLING.set(false);
+}
+
+/// The same before the process ends, and waits a tenth of a second for a journal that has no room.
+pub fn tell_all() {
+    tell_what_waits();
+    if let Some(journal) = JOURNAL.get() {
+        journal.send_last();
+    }
+}
+
+/// Sends the journal what it has had no room for, when it has. Never returns, if there is a journal.
+pub(super) async fn keep_sending() {
+    if let Some(journal) = JOURNAL.get() {
+        journal.keep_sending().await;
+    }
 }
 
 fn take_what_waits() -> Vec<Line> {

@@ -1,21 +1,23 @@
-//! Lines in the journal's own form, over its socket: one waits for a journal that takes no more, of those after it one now and
-//! then, and how many are lost is told. What a line says, and when it is told, is not of this place.
+//! Lines in the journal's own form, over its socket. Nobody who tells one waits: what the journal has no room for is kept here, and
+//! sent when it has. What a line says, and when it is told, is not of this place.
 //!
 //! The form is that of <https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>. Trap: a socket nobody has limited waits for ever, with its very
 //! first line, for a journal that others have filled; so it is ours from the beginning, and no library's.
 
+use std::collections::VecDeque;
 use std::env::args_os;
 use std::fmt::Debug;
 use std::io::{self, ErrorKind, Write};
-use std::num::NonZeroU64;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::thread::sleep;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::{SendFlags, SocketAddrUnix, sendto};
-use rustix::thread::{current_timer_slack, set_current_timer_slack};
+use tokio::sync::Notify;
+use tokio::time::sleep;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
@@ -23,31 +25,40 @@ use tracing_subscriber::layer::{Context, Layer};
 /// Where the journal listens.
 const PATH: &str = "/run/systemd/journal/socket";
 
-/// How long a line waits for room. Then it is lost: rights are taken away meanwhile, on the thread that tells.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// The same after one that has waited in vain. A journal that is only busy takes a line sooner.
-const IN_A_JAM: Duration = Duration::from_millis(10);
-/// How long a line that waits sleeps before it is tried again. Trap: the kernel wakes a sender whose own buffer is full only once three
-/// quarters of it are free, which is a hundred lines later.
-const NAP: Duration = Duration::from_micros(500);
-/// Who has waited for [`IN_A_JAM`] or longer, in vain or not, keeps the next from waiting for so many times as long: a crowd has
-/// hundreds of lines, and each would wait on the thread that lets it in.
-const REST: u32 = 9;
+/// Bytes of lines that are kept at most: three thousand lines or more, those of a thousand logins. Those after them are lost.
+const ROOM: usize = 2 << 20;
+/// So many kept lines are sent at a time. Each takes some microseconds, and others of the event loop wait meanwhile.
+const AT_A_TIME: usize = 128;
+/// Then the journal has so long to read them. Trap: the kernel wakes a sender whose own buffer is full only once three quarters of it
+/// are free, so the socket is tried again instead.
+const NAP: Duration = Duration::from_millis(2);
+/// It is twice as long each time that not one was taken, and no longer than this.
+const LONGEST_NAP: Duration = Duration::from_secs(1);
+/// How long a process that ends tries to get rid of what is kept.
+const LAST_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Tells the journal.
+/// Tells the journal. Clones tell it over the same socket.
+#[derive(Clone, Debug)]
+pub(super) struct ToJournal(Arc<Teller>);
+
 #[derive(Debug)]
-pub(super) struct ToJournal {
+struct Teller {
     socket: UnixDatagram,
     address: SocketAddrUnix,
     /// `SYSLOG_IDENTIFIER=`
     program: String,
-    /// Lines that were lost, and that this has not been told of.
-    lost: AtomicUsize,
-    /// The last one was.
-    in_a_jam: AtomicBool,
-    began: Instant,
-    /// Until when no line waits: microseconds since the beginning.
-    rests: AtomicU64,
+    kept: Mutex<Kept>,
+    /// Lines are kept, and were not a moment ago.
+    begun: Notify,
+}
+
+/// What the journal has had no room for yet.
+#[derive(Debug, Default)]
+struct Kept {
+    lines: VecDeque<Box<[u8]>>,
+    bytes: usize,
+    /// Lines after these that there was no room for here, either.
+    lost: usize,
 }
 
 impl ToJournal {
@@ -59,22 +70,51 @@ impl ToJournal {
     fn at(path: impl AsRef<Path>) -> io::Result<Self> {
         let program = args_os().next().unwrap_or_default();
         let program = Path::new(&program).file_name().unwrap_or_default();
-        let to = Self {
+        let teller = Teller {
             socket: UnixDatagram::unbound()?,
             address: SocketAddrUnix::new(path.as_ref())?,
             program: program.to_string_lossy().into_owned(),
-            lost: AtomicUsize::new(0),
-            in_a_jam: AtomicBool::new(false),
-            began: Instant::now(),
-            rests: AtomicU64::new(0),
+            kept: Mutex::default(),
+            begun: Notify::new(),
         };
         // The journal takes no notice of this.
-        match to.send(&[]) {
-            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
-            _ => Ok(to),
+        match teller.send(&[]) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error.into()),
+            _ => Ok(Self(Arc::new(teller))),
         }
     }
 
+    /// Sends what is kept as soon as there is room for it. Never returns, and needs a clock of tokio's.
+    pub(super) async fn keep_sending(&self) {
+        loop {
+            self.0.begun.notified().await;
+            let mut nap = NAP;
+            loop {
+                sleep(nap).await;
+                let before = self.0.kept().lines.len();
+                if self.0.send_kept() {
+                    break;
+                }
+                let has_taken = self.0.kept().lines.len() < before;
+                nap = if has_taken {
+                    NAP
+                } else {
+                    (nap * 2).min(LONGEST_NAP)
+                };
+            }
+        }
+    }
+
+    /// What is kept goes with the process: waits a little for the journal to take it.
+    pub(super) fn send_last(&self) {
+        let until = Instant::now() + LAST_PATIENCE;
+        while !self.0.send_kept() && Instant::now() < until {
+            thread::sleep(NAP);
+        }
+    }
+}
+
+impl Teller {
     fn line(&self, level: Level) -> Fields {
         let mut line = Fields(Vec::with_capacity(512));
         line.put("PRIORITY", priority(level));
@@ -82,95 +122,114 @@ impl ToJournal {
         line
     }
 
-    /// Tells one line, and before it how many were lost.
-    fn tell(&self, line: &Fields) {
-        let lost = self.lost.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            let mut told = self.line(Level::WARN);
-            let lines = match lost {
-                1 => "one line is",
-                _ => &format!("{lost} lines are"),
+    fn tell(&self, Fields(line): Fields) {
+        let mut kept = self.kept();
+        let is_first = kept.is_empty();
+        if is_first && self.has_taken(&line) {
+            return;
+        }
+        kept.put(line);
+        if is_first {
+            self.begun.notify_one();
+        }
+    }
+
+    /// Sends some of what is kept, while there is room for it, and then how many were lost. Whether nothing is left.
+    fn send_kept(&self) -> bool {
+        let mut kept = self.kept();
+        for _ in 0..AT_A_TIME {
+            let Some(first) = kept.lines.front() else {
+                break;
             };
-            let words = format!("the journal took no lines for a while: {lines} lost");
-            told.put("MESSAGE", &words);
-            if !self.has_taken(&told) {
-                self.lost.fetch_add(lost + 1, Ordering::Relaxed);
-                return;
+            if !self.has_taken(first) {
+                return false;
+            }
+            kept.drop_first();
+        }
+        if kept.lines.is_empty() && kept.lost > 0 {
+            let Fields(told) = self.told_of(kept.lost);
+            if self.has_taken(&told) {
+                kept.lost = 0;
             }
         }
-        // The jam is over only with a line beside the one that tells of it.
-        if !self.has_taken(line) {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-            self.in_a_jam.store(true, Ordering::Relaxed);
-        } else if lost > 0 {
-            self.in_a_jam.store(false, Ordering::Relaxed);
+        kept.is_empty()
+    }
+
+    fn told_of(&self, lost: usize) -> Fields {
+        let lines = match lost {
+            1 => "one line is",
+            _ => &format!("{lost} lines are"),
+        };
+        self.warning(&format!(
+            "the journal took no lines for a while: {lines} lost"
+        ))
+    }
+
+    fn too_long(&self, bytes: usize) -> Fields {
+        self.warning(&format!(
+            "a line of {bytes} bytes is lost: sockets take shorter ones only (net.core.wmem_default)"
+        ))
+    }
+
+    fn warning(&self, words: &str) -> Fields {
+        let mut line = self.line(Level::WARN);
+        line.put("MESSAGE", words);
+        line
+    }
+
+    /// Not so: there is no room for it now, or no journal.
+    fn has_taken(&self, line: &[u8]) -> bool {
+        match self.send(line) {
+            // It never will be. Of none of ours that is so, unless the node is set up for it.
+            Err(Errno::MSGSIZE) => self.send(&self.too_long(line.len()).0).is_ok(),
+            sent => sent.is_ok(),
         }
     }
 
-    fn has_taken(&self, line: &Fields) -> bool {
-        let before = self.began.elapsed();
-        let patience = if micros(before) < self.rests.load(Ordering::Relaxed) {
-            Duration::ZERO
-        } else if self.in_a_jam.load(Ordering::Relaxed) {
-            IN_A_JAM
-        } else {
-            PATIENCE
-        };
-        let mut on_time = None;
-        let taken = loop {
-            match self.send(&line.0) {
-                Err(error)
-                    if error.kind() == ErrorKind::WouldBlock
-                        && self.began.elapsed() - before < patience =>
-                {
-                    on_time.get_or_insert_with(OnTime::begin);
-                    sleep(NAP);
-                }
-                sent => break sent.is_ok(),
-            }
-        };
-        let now = self.began.elapsed();
-        let waited = now - before;
-        if waited >= IN_A_JAM {
-            let rests = micros(now + waited * REST);
-            self.rests.store(rests, Ordering::Relaxed);
-        }
-        taken
-    }
-
-    fn send(&self, line: &[u8]) -> io::Result<usize> {
+    fn send(&self, line: &[u8]) -> Result<usize, Errno> {
         loop {
             match sendto(&self.socket, line, SendFlags::DONTWAIT, &self.address) {
-                Err(rustix::io::Errno::INTR) => {}
-                sent => return sent.map_err(io::Error::from),
+                Err(Errno::INTR) => {}
+                sent => return sent,
             }
         }
     }
-}
 
-/// Has this thread wake when it means to, until this is dropped: our services let it sleep longer, by some milliseconds.
-#[derive(Debug)]
-struct OnTime(Option<NonZeroU64>);
-
-impl OnTime {
-    fn begin() -> Self {
-        let before = current_timer_slack().ok().and_then(NonZeroU64::new);
-        // What cannot be set stays as it is.
-        let _ = set_current_timer_slack(NonZeroU64::new(50_000));
-        Self(before)
+    /// It is whole after each statement, so a panic elsewhere spoils nothing.
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for OnTime {
-    fn drop(&mut self) {
-        let _ = set_current_timer_slack(self.0);
+impl Kept {
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.lost == 0
+    }
+
+    /// After the first that is lost none is kept until that has been told: lines are told in their order.
+    fn put(&mut self, line: Vec<u8>) {
+        if self.lost == 0 && self.bytes + line.len() <= ROOM {
+            self.bytes += line.len();
+            self.lines.push_back(line.into_boxed_slice());
+        } else {
+            self.lost += 1;
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(line) = self.lines.pop_front() {
+            self.bytes -= line.len();
+        }
+        if self.lines.is_empty() {
+            self.lines = VecDeque::new();
+        }
     }
 }
 
 impl<S: Subscriber> Layer<S> for ToJournal {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let about = event.metadata();
-        let mut line = self.line(*about.level());
+        let mut line = self.0.line(*about.level());
         line.put("TARGET", about.target());
         if let Some(file) = about.file() {
             line.put("CODE_FILE", file);
@@ -179,12 +238,8 @@ impl<S: Subscriber> Layer<S> for ToJournal {
             line.put("CODE_LINE", &number.to_string());
         }
         event.record(&mut line);
-        self.tell(&line);
+        self.0.tell(line);
     }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// As syslog(3) has it, but that "info" is what is worth to be noticed.
@@ -297,90 +352,128 @@ mod tests {
         assert_eq!(none.kind(), ErrorKind::NotFound);
     }
 
+    fn numbered(to: &ToJournal, number: usize) -> Fields {
+        let mut line = to.0.line(Level::INFO);
+        line.put("NUMBER", &number.to_string());
+        line
+    }
+
+    fn number_of(line: &str) -> Option<usize> {
+        let (_, value) = line.split_once("NUMBER\n")?;
+        value.get(8..)?.trim_end().parse().ok()
+    }
+
+    /// What the journal has after the lines of `others`, while what is kept is sent again and again.
+    fn read_on(
+        journal: &UnixDatagram,
+        to: &ToJournal,
+        others: &[(UnixDatagram, usize)],
+    ) -> Vec<String> {
+        for _ in 0..others.iter().map(|(_, sent)| sent).sum() {
+            assert_eq!(read(journal).as_deref(), Some("x"));
+        }
+        let mut lines = Vec::new();
+        loop {
+            let nothing_is_left = to.0.send_kept();
+            let before = lines.len();
+            lines.extend(std::iter::from_fn(|| read(journal)));
+            if nothing_is_left && lines.len() == before {
+                return lines;
+            }
+        }
+    }
+
     #[test]
-    fn one_line_waits_for_a_journal_that_hangs_and_after_it_one_now_and_then() {
+    fn lines_for_a_journal_that_hangs_are_kept_in_their_order_and_nobody_waits() {
         let (journal, path) = journal("jam");
         let others = fill(&path);
-        let began = Instant::now();
         let to = ToJournal::at(&path).unwrap();
-        let tell = || to.tell(&to.line(Level::INFO));
-        (0..400).for_each(|_| tell());
-        let took = began.elapsed();
-        assert!(took > PATIENCE, "{took:?}");
-        // 4 s if each waits.
-        assert!(took < PATIENCE * 20, "{took:?}");
-        std::thread::sleep(PATIENCE * (REST + 1));
         let began = Instant::now();
-        tell();
+        (0..900).for_each(|number| to.0.tell(numbered(&to, number)));
         let took = began.elapsed();
-        assert!(took >= IN_A_JAM, "none waits any more: {took:?}");
-        // It goes on.
-        let of_others = others.iter().map(|(_, sent)| sent).sum();
-        for _ in 0..of_others {
-            assert_eq!(read(&journal).as_deref(), Some("x"));
-        }
-        tell();
-        let told = read(&journal).unwrap();
-        assert!(told.contains(": 401 lines are lost\n"), "{told:?}");
-        let line = read(&journal).unwrap();
-        assert!(line.contains("PRIORITY\n\u{1}\0\0\0\0\0\0\u{0}5\n"));
-        tell();
-        assert!(!read(&journal).unwrap().contains("MESSAGE"));
-        assert_eq!(read(&journal), None);
+        assert!(took < LAST_PATIENCE, "{took:?}");
+        let lines = read_on(&journal, &to, &others);
+        let numbers: Vec<_> = lines.iter().map(|line| number_of(line).unwrap()).collect();
+        assert_eq!(numbers, Vec::from_iter(0..900));
+        to.0.tell(numbered(&to, 900));
+        assert_eq!(number_of(&read(&journal).unwrap()), Some(900));
+        assert_eq!(to.0.kept().bytes, 0);
         let _ = std::fs::remove_file(path);
     }
 
     #[test]
-    fn a_line_waits_no_longer_than_until_there_is_room_for_one() {
-        let (journal, path) = journal("busy");
-        let to = ToJournal::at(&path).unwrap();
-        assert_eq!(read(&journal).as_deref(), Some(""));
-        // Of ours there is room for five or so, where a journal takes hundreds.
-        setsockopt(&to.socket, SndBuf, &0).unwrap();
-        let mut line = to.line(Level::INFO);
-        line.put("MESSAGE", "one of many");
-        while to.send(&line.0).is_ok() {}
-        let reader = std::thread::spawn(move || {
-            std::thread::sleep(PATIENCE / 20);
-            assert!(read(&journal).unwrap().contains("one of many"));
-            journal
-        });
-        let began = Instant::now();
-        to.tell(&line);
-        let took = began.elapsed();
-        // The kernel would not have woken it.
-        assert!(took < PATIENCE * 3 / 4, "{took:?}");
-        assert_eq!(to.lost.load(Ordering::Relaxed), 0);
-        drop(reader.join().unwrap());
-        let _ = std::fs::remove_file(path);
-    }
-
-    #[test]
-    fn a_journal_that_is_slow_is_waited_for_a_tenth_of_the_time() {
-        const LINE: Duration = Duration::from_millis(50);
-        let (journal, path) = journal("slow");
+    fn how_many_lines_there_was_no_room_for_is_told_after_those_before_them() {
+        let (journal, path) = journal("lost");
         let others = fill(&path);
         let to = ToJournal::at(&path).unwrap();
-        let reader = std::thread::spawn(move || {
-            for _ in 0..20 {
-                std::thread::sleep(LINE);
-                read(&journal).unwrap();
+        let one = numbered(&to, 10_000).0.len();
+        let all = ROOM / one + 500;
+        (10_000..10_000 + all).for_each(|number| to.0.tell(numbered(&to, number)));
+        let mut lines = read_on(&journal, &to, &others);
+        let told = lines.pop().unwrap();
+        assert!(told.contains(": 500 lines are lost\n"), "{told:?}");
+        assert!(told.contains("PRIORITY\n\u{1}\0\0\0\0\0\0\u{0}4\n"));
+        let numbers: Vec<_> = lines.iter().map(|line| number_of(line).unwrap()).collect();
+        assert_eq!(numbers, Vec::from_iter(10_000..10_000 + ROOM / one));
+        let _ = std::fs::remove_file(path);
+    }
+
+    #[test]
+    fn a_line_that_the_socket_will_never_take_keeps_no_other_from_being_told() {
+        let (journal, path) = journal("long");
+        let to = ToJournal::at(&path).unwrap();
+        setsockopt(&to.0.socket, SndBuf, &0).unwrap();
+        let mut long = numbered(&to, 1);
+        long.put("MESSAGE", &"x".repeat(10_000));
+        to.0.tell(long);
+        to.0.tell(numbered(&to, 2));
+        let lines = read_on(&journal, &to, &[]);
+        assert!(lines[1].contains(" bytes is lost: "), "{lines:?}");
+        assert_eq!(number_of(&lines[2]), Some(2));
+        let _ = std::fs::remove_file(path);
+    }
+
+    #[test]
+    fn a_journal_that_comes_back_under_its_name_gets_what_was_said_meanwhile() {
+        let (gone, path) = journal("gone");
+        let to = ToJournal::at(&path).unwrap();
+        drop(gone);
+        to.0.tell(numbered(&to, 1));
+        std::fs::remove_file(&path).unwrap();
+        to.0.tell(numbered(&to, 2));
+        let (journal, path) = journal("gone");
+        let lines = read_on(&journal, &to, &[]);
+        let numbers: Vec<_> = lines.iter().map(|line| number_of(line)).collect();
+        assert_eq!(numbers, [Some(1), Some(2)]);
+        let _ = std::fs::remove_file(path);
+    }
+
+    #[test]
+    fn what_is_kept_is_sent_by_itself_and_at_the_end_for_a_tenth_of_a_second() {
+        let (journal, path) = journal("by-itself");
+        let others = fill(&path);
+        let to = ToJournal::at(&path).unwrap();
+        to.0.tell(numbered(&to, 0));
+        let began = Instant::now();
+        to.send_last();
+        assert!(began.elapsed() >= LAST_PATIENCE, "{:?}", began.elapsed());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        runtime.unwrap().block_on(async {
+            let reading = async {
+                sleep(LONGEST_NAP / 10).await;
+                while read(&journal).as_deref() == Some("x") {}
+                while !to.0.kept().is_empty() {
+                    sleep(NAP).await;
+                }
+                assert_eq!(number_of(&read(&journal).unwrap()), Some(0));
+            };
+            tokio::select! {
+                () = to.keep_sending() => {}
+                () = reading => {}
             }
         });
-        let began = Instant::now();
-        let mut waited = Duration::ZERO;
-        while began.elapsed() < LINE * 18 {
-            let before = Instant::now();
-            to.tell(&to.line(Level::INFO));
-            waited += before.elapsed();
-            std::thread::sleep(LINE / 50);
-        }
-        assert!(
-            waited > Duration::ZERO && waited < LINE * 18 / 3,
-            "{waited:?}"
-        );
-        assert!(to.lost.load(Ordering::Relaxed) > 0);
-        reader.join().unwrap();
         drop(others);
         let _ = std::fs::remove_file(path);
     }

@@ -33,6 +33,7 @@ pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
     let lines_wait = journal::let_lines_wait();
     let output = runtime.block_on(async {
         tokio::task::spawn_local(moment::pass(journal::tell_what_waits));
+        tokio::task::spawn_local(journal::keep_sending());
         main.await
     });
     drop(lines_wait);
