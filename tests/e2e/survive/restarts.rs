@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rig::Machine;
+use rig::{Journal, Machine};
 use serde_json::Value;
 
 use crate::{SESSIOND, SOON, admin, has_sudo, is_known, listed, main_pid, node_alone};
@@ -150,4 +150,42 @@ fn an_upgrade_of_the_package_costs_no_session_and_no_lookup() {
     node.within(SOON, "sudo is there", |node| has_sudo(node, "ulrike"));
     session.finish().ran.must();
     assert!(!is_known(&node, "ulrike") && !has_sudo(&node, "ulrike"));
+}
+
+#[test]
+fn a_daemon_that_starts_with_too_few_descriptors_loses_no_session() {
+    const DROP_IN: &str = "/run/systemd/system/teleport-sessiond.service.d";
+    let node = node_alone();
+    let logins = ["fiona", "fabian", "felix"];
+    let sessions = logins.map(|login| admin(&node, login));
+    node.run(&["mkdir", "-p", DROP_IN]).must();
+    let journal = Journal::now(&node);
+    let mut starts = Vec::new();
+    for limit in (8..44).step_by(3) {
+        node.write(
+            &format!("{DROP_IN}/few.conf"),
+            &format!("[Service]\nLimitNOFILE={limit}\n"),
+        );
+        node.run(&["systemctl", "daemon-reload"]).must();
+        let restart = ["timeout", "10", "systemctl", "restart", SESSIOND];
+        starts.push(node.run(&restart).succeeded());
+        for login in logins {
+            assert!(is_known(&node, login), "{login} with {limit}");
+        }
+    }
+    // Some were too few to start, and others enough.
+    assert_eq!((starts[0], starts[starts.len() - 1]), (false, true));
+    let told = journal.lines(&["-u", "teleport-sessiond", "-p", "err"]);
+    let why = |line: &String| line.contains("LimitNOFILE=");
+    assert!(told.iter().any(why), "{told:?}");
+    node.run(&["rm", "-r", DROP_IN]).must();
+    node.run(&["systemctl", "daemon-reload"]).must();
+    node.run(&["systemctl", "restart", SESSIOND]).must();
+    for (login, session) in logins.iter().zip(sessions) {
+        node.within(SOON, "its rights are back", |node| has_sudo(node, login));
+        session.finish().ran.must();
+        node.within(SOON, "it ends with its session", |node| {
+            !is_known(node, login)
+        });
+    }
 }

@@ -102,7 +102,7 @@ pub(super) struct Daemon {
 
 /// Why the daemon cannot run.
 #[derive(Debug)]
-pub(super) struct StartError(String);
+pub(super) struct StartError(pub(super) String);
 
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -140,7 +140,7 @@ async fn serve() -> Result<(), StartError> {
     let told = daemon.clone();
     spawn_local(async move { told.nscd.keep_up_to_date().await });
     spawn_local(daemon.clone().write_down_what_is_not());
-    daemon.take_up_where_it_was_left().await;
+    daemon.take_up_where_it_was_left().await?;
     spawn_local(daemon.clone().keep_time());
     spawn_local(daemon.clone().give_room_as_it_comes());
     spawn_local(daemon.clone().keep_trash_empty());

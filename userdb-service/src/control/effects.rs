@@ -156,9 +156,7 @@ impl Daemon {
                 self.withdraw_until_published(login);
             }
             if let Some(id) = watched {
-                // Not now: the effects that follow were meant for a session that goes on.
-                let daemon = self.clone();
-                spawn_local(async move { daemon.leader_gone(id) });
+                self.watch_in_time(id);
             }
         }
         let ordered = steps.ordered.take();

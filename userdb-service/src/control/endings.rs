@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use super::clock::Boottime;
 use super::daemon::Daemon;
+use super::effects::RETRY;
 use super::homes::HomeError;
 use super::leader::{Exit, Leader, LeaderError};
 use super::logind::Outcome;
@@ -61,6 +62,20 @@ impl Daemon {
         });
         self.watches.borrow_mut().insert(id, watch.abort_handle());
         Ok(())
+    }
+
+    /// The same as soon as it can be. A session that lives does not end because nothing can be watched now.
+    pub(super) fn watch_in_time(self: &Rc<Self>, id: SessionId) {
+        let daemon = self.clone();
+        let watched = spawn_local(async move {
+            loop {
+                sleep(RETRY).await;
+                if daemon.watch(id).is_ok() {
+                    return;
+                }
+            }
+        });
+        self.watches.borrow_mut().insert(id, watched.abort_handle());
     }
 
     /// Waits until the session is over. If its leader becomes the user meanwhile, its rights end.
@@ -263,9 +278,9 @@ async fn over(leader: &Leader, exit: Exit, parent: Option<Rc<Exit>>) -> io::Resu
     }
     loop {
         match leader.is_root() {
-            Ok(true) => {}
+            // No descriptor to look with, for one: that says nothing of the leader.
+            Ok(true) | Err(LeaderError::Unknown(_)) => {}
             Ok(false) | Err(LeaderError::Gone) => return Ok(()),
-            Err(LeaderError::Unknown(error)) => return Err(error),
         }
         tokio::select! {
             gone = exit.ended() => return gone,

@@ -116,8 +116,8 @@ impl Leader {
     fn identified(pidfd: Arc<OwnedFd>, pid: i32) -> Result<Leader, LeaderError> {
         let stat = parse_stat(&proc_files::read(&format!("/proc/{pid}/stat"))?)
             .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not as expected")))?;
-        let boot_id = boot_id()
-            .map_err(|e| LeaderError::Unknown(io::Error::other(format!("boot_id: {e}"))))?;
+        // Not to be found says nothing of the process.
+        let boot_id = boot_id().map_err(LeaderError::Unknown)?;
         let pidfd_inode = match is_of_pidfs(&pidfd)? {
             true => Some(nix::sys::stat::fstat(&pidfd)?.st_ino),
             false => None,

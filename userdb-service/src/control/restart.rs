@@ -2,6 +2,7 @@
 //! It waits for a disk a few seconds at most: nothing that lives may hang on one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,10 +12,11 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{error, info, warn};
 
 use super::clock::Boottime;
-use super::daemon::{Daemon, SUDOERS};
+use super::daemon::{Daemon, STATE, SUDOERS, StartError};
 use super::leader::{Leader, LeaderError};
 use super::messages;
 use super::registry::{Effect, Session, Standing};
+use super::shortage::is_shortage;
 use super::state::Loaded;
 use super::stranded;
 use super::sudo_rights::WITHDRAWAL;
@@ -24,6 +26,8 @@ use crate::policy::{Login, SudoersSpec};
 /// How long the start waits for the disk of sudoers.d. What it has not done by then comes later: whoever logs in
 /// waits for the rights of an earlier session to go, as ever.
 const DISK: Duration = Duration::from_secs(3);
+/// Descriptors that must be left once all leaders have theirs: the start, and the first who come, need some.
+const SPARE: usize = 16;
 /// How often more a leader is looked for that the kernel did not say anything of.
 const TRIES: usize = 3;
 
@@ -31,11 +35,16 @@ impl Daemon {
     /// After a restart: sessions whose leaders live go on, the others end, and nothing else of ours is
     /// left in the table or in sudoers.d. All of it before the first call is answered, but what the disk
     /// holds up.
-    pub(super) async fn take_up_where_it_was_left(self: &Rc<Self>) {
-        let mut loaded = self.state.load().unwrap_or_else(|error| {
-            error!(%error, "cannot read the state of before the restart; starting without");
-            Default::default()
-        });
+    ///
+    /// # Errors
+    /// It cannot be found out what there was. Nothing has changed then, and the next start may find it out.
+    pub(super) async fn take_up_where_it_was_left(self: &Rc<Self>) -> Result<(), StartError> {
+        let mut loaded = self.state.load().map_err(|error| {
+            StartError(format!(
+                "cannot read who was on before the start from {STATE}: {error}"
+            ))
+        })?;
+        self.find_leaders_again(&mut loaded)?;
         let damaged = loaded.damaged.len();
         // Of sessions it is what says that some cannot be read, for as long as that is not written down of their logins.
         let (of_sessions, others) = std::mem::take(&mut loaded.damaged)
@@ -61,7 +70,7 @@ impl Daemon {
             loaded.sessions,
             loaded.quarantine,
             &in_doubt,
-            |session| self.find_leader_again(session),
+            |session| self.leaders.borrow().contains_key(&session.id),
         );
         let disk = Instant::now() + DISK;
         let grants = self.carry_out_but_grants(effects).await;
@@ -114,6 +123,7 @@ impl Daemon {
                 names.join(" ")
             );
         }
+        Ok(())
     }
 
     fn set_aside(&self, damaged: Vec<(PathBuf, String)>) {
@@ -200,27 +210,54 @@ impl Daemon {
         }
     }
 
-    fn find_leader_again(&self, session: &Session) -> bool {
-        let mut found = Leader::reidentify(&session.leader);
-        for _ in 0..TRIES {
-            // Not to be read now does not mean gone: a session would end for it.
-            if !matches!(found, Err(LeaderError::Unknown(_))) {
-                break;
+    /// Those that live. A session whose leader the kernel does not tell of is as one that cannot be read: it may live.
+    fn find_leaders_again(&self, loaded: &mut Loaded) -> Result<(), StartError> {
+        let sessions = std::mem::take(&mut loaded.sessions);
+        let count = sessions.len();
+        for session in sessions {
+            match found_again(&session) {
+                Ok(leader) => {
+                    let mut leaders = self.leaders.borrow_mut();
+                    leaders.insert(session.id, Rc::new(leader));
+                }
+                Err(LeaderError::Gone) => {}
+                Err(LeaderError::Unknown(error)) if is_shortage(&error) => {
+                    return Err(short_of(count, &error));
+                }
+                Err(error @ LeaderError::Unknown(_)) => {
+                    let file = self.state.file_of(&session);
+                    loaded.damaged.push((file, error.to_string()));
+                    loaded.lacks_sessions = true;
+                    continue;
+                }
             }
-            found = Leader::reidentify(&session.leader);
+            loaded.sessions.push(session);
         }
-        match found {
-            Ok(leader) => {
-                self.leaders
-                    .borrow_mut()
-                    .insert(session.id, Rc::new(leader));
-                true
-            }
-            Err(LeaderError::Gone) => false,
-            Err(LeaderError::Unknown(error)) => {
-                error!(TELEPORT_SESSION = %session.id, %error, "its leader cannot be found again");
-                false
-            }
-        }
+        spare().map_err(|error| short_of(count, &error))
     }
+}
+
+fn found_again(session: &Session) -> Result<Leader, LeaderError> {
+    let mut found = Leader::reidentify(&session.leader);
+    for _ in 0..TRIES {
+        if !matches!(found, Err(LeaderError::Unknown(_))) {
+            break;
+        }
+        found = Leader::reidentify(&session.leader);
+    }
+    found
+}
+
+/// Whether there are descriptors left.
+fn spare() -> io::Result<()> {
+    let any = std::fs::File::open("/dev/null")?;
+    let spare: io::Result<Vec<_>> = (0..SPARE).map(|_| any.try_clone()).collect();
+    spare.map(drop)
+}
+
+fn short_of(sessions: usize, error: &io::Error) -> StartError {
+    StartError(format!(
+        "cannot go on with {sessions} sessions of before the start: {error}; each needs a descriptor or two (LimitNOFILE= of \
+         the unit, fs.file-max of the machine)"
+    ))
 }

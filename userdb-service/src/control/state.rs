@@ -15,7 +15,8 @@ use serde_json::value::RawValue;
 use siphasher::sip::SipHasher24;
 
 use super::clock::Boottime;
-use super::registry::{Quarantine, Session, SessionId, Standing};
+use super::registry::{Quarantine, Session, SessionId, Standing, State};
+use super::shortage::is_shortage;
 use crate::policy::{Gid, Login, Uid};
 
 /// Raised when a change of the contents could be misread by an older daemon. Whoever raises it reads what its
@@ -98,6 +99,9 @@ impl StateDir {
     }
 
     /// Reads everything. Files that cannot be used are named, not removed: they are evidence.
+    ///
+    /// # Errors
+    /// A folder cannot be read, or there are no descriptors or no memory to read something with: that says nothing of the files.
     pub fn load(&self) -> io::Result<Loaded> {
         let mut loaded = Loaded::default();
         let (sessions, damaged) = self.read_folder(SESSIONS)?;
@@ -165,6 +169,15 @@ impl StateDir {
     pub fn save_gid(&self, gid: Gid, name: &str) -> io::Result<()> {
         let name = name.to_owned();
         self.write(GIDS, &gid.to_string(), &Used { id: gid, name })
+    }
+
+    /// The file of a session.
+    pub fn file_of(&self, session: &Session) -> PathBuf {
+        let name = match session.state {
+            State::Departed { .. } => departed(session.id),
+            _ => session.id.to_string(),
+        };
+        self.root.join(SESSIONS).join(name)
     }
 
     /// Whether the file at `path`, one that was found, is of a session.
@@ -240,11 +253,13 @@ impl StateDir {
             if !name.is_some_and(|name| is_one(&name)) {
                 continue;
             }
-            match fs::read(&path).map_err(|error| error.to_string()) {
-                Ok(bytes) => match parse(&bytes) {
-                    Ok(content) => good.push(content),
-                    Err(why) => damaged.push((path, why)),
-                },
+            let parsed = match fs::read(&path) {
+                Ok(bytes) => parse(&bytes),
+                Err(error) if is_shortage(&error) => return Err(error),
+                Err(error) => Err(error.to_string()),
+            };
+            match parsed {
+                Ok(content) => good.push(content),
                 Err(why) => damaged.push((path, why)),
             }
         }
