@@ -1,5 +1,7 @@
 //! Specifications that sudo would not understand: found when the configuration is loaded, not by a login.
 
+use std::time::Duration;
+
 use rig::Journal;
 
 use crate::{node, node_alone, reload};
@@ -106,4 +108,42 @@ fn without_visudo_there_is_no_sudo_and_the_journal_says_so_once_for_each_role() 
         .command("sudo -n id -un")
         .run();
     assert_eq!(again.must_write(), "root");
+}
+
+#[test]
+fn a_visudo_that_did_not_answer_is_asked_again_without_a_reload() {
+    let node = node_alone();
+    node.run(&["mv", "/usr/sbin/visudo", "/usr/sbin/visudo.away"])
+        .must();
+    node.write(
+        "/usr/sbin/visudo",
+        "#!/bin/sh\n[ ! -e /run/hangs ] || exec sleep 60\nexec /usr/sbin/visudo.away \"$@\"\n",
+    );
+    node.sh("chmod 755 /usr/sbin/visudo; touch /run/hangs")
+        .must();
+    let journal = Journal::now(&node);
+    node.run(&["systemctl", "restart", "teleport-sessiond"])
+        .must();
+    let sudo = |login: &str| {
+        let login = node.login(login).roles("admin");
+        login.command("sudo -n id -un").run()
+    };
+    let without = sudo("viola");
+    node.run(&["rm", "/run/hangs"]).must();
+    let limit = Duration::from_secs(60);
+    node.within(limit, "visudo is asked again", |_| {
+        let told = journal.lines(&["-u", "teleport-sessiond"]);
+        told.iter().any(|line| line.contains("visudo answers now"))
+    });
+    let with = sudo("viola");
+    node.run(&["mv", "/usr/sbin/visudo.away", "/usr/sbin/visudo"])
+        .must();
+    reload(&node);
+    without.ran.must_end_with(1);
+    let told = without.messages().join(" ");
+    assert!(told.contains("No sudo by the role \"admin\""), "{told}");
+    assert_eq!(with.must_write(), "root");
+    let told = journal.lines(&["-u", "teleport-sessiond", "-p", "err"]);
+    let why = |line: &String| line.contains("\"admin\"") && line.contains("no answer in 3s");
+    assert!(told.iter().any(why), "{told:?}");
 }

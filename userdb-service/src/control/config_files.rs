@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::shortage::is_shortage;
 use crate::policy::{Config, ConfigError};
 
 /// Read in this order; a file that is not there is not missed.
@@ -34,6 +35,11 @@ impl std::fmt::Display for LoadError {
 }
 
 impl LoadError {
+    /// There is not enough of something to read it with.
+    pub(super) fn is_shortage(&self) -> bool {
+        matches!(self, Self::Unreadable(_, error) if is_shortage(error))
+    }
+
     /// The file (or folder) that is to be corrected.
     pub fn file(&self) -> &Path {
         match self {

@@ -10,22 +10,21 @@ use std::time::Duration;
 
 use account_table::{Trust, Writer};
 use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
-use tracing::{error, info, warn};
+use tracing::error;
 
 use super::alone::{Alone, alone};
 use super::burst::Burst;
 use super::clock::Boottime;
-use super::config_files;
+use super::configuration;
 use super::dwellings::Doors;
 use super::janitor::Janitor;
 use super::kept_homes::KeptHomes;
 use super::leader::Leader;
 use super::logind::Logind;
 use super::lookup::{self, Lookups};
-use super::messages;
 use super::nscd::{self, Nscd};
 use super::parents::Parents;
 use super::passwd_lock::PasswdLock;
@@ -50,15 +49,13 @@ pub(super) const PASSWD_LOCK: &str = "/etc/.pwd.lock";
 const OTHERS: Duration = Duration::from_secs(5);
 
 /// What `systemctl status` says while all is well.
-const READY: &str = "Sessions are kept and their users published.";
+pub(super) const READY: &str = "Sessions are kept and their users published.";
 
 /// Everything the daemon holds.
 #[derive(Debug)]
 pub(super) struct Daemon {
     pub(super) registry: RefCell<Registry>,
-    /// The configuration, or the sentence that says what is wrong with it: then what lives goes on and
-    /// nothing new is admitted.
-    pub(super) config: RefCell<Result<Rc<Config>, String>>,
+    pub(super) config: RefCell<configuration::Current>,
     pub(super) state: StateDir,
     _alone: Alone,
     pub(super) table: RefCell<Writer>,
@@ -67,7 +64,9 @@ pub(super) struct Daemon {
     pub(super) rights: RefCell<SudoRights>,
     /// Room in sudoers.d has come, or somebody waits for it.
     pub(super) room: Notify,
-    sudoers_check: SudoersCheck,
+    pub(super) sudoers_check: SudoersCheck,
+    /// It has given no answer about some role.
+    pub(super) visudo_is_silent: Notify,
     pub(super) lookups: Lookups,
     pub(super) logind: Logind,
     pub(super) janitor: Janitor,
@@ -147,6 +146,7 @@ async fn serve() -> Result<(), StartError> {
     spawn_local(daemon.clone().throw_away_in_time());
     spawn_local(daemon.clone().give_back_in_time());
     spawn_local(daemon.clone().reload_when_told(hangup));
+    spawn_local(daemon.clone().ask_visudo_again());
     spawn_local(daemon.clone().let_nobody_wait_for_a_stop(stop.clone()));
     spawn_local(async {
         let question = json!({"method": "org.varlink.service.GetInfo"});
@@ -186,7 +186,11 @@ async fn serve() -> Result<(), StartError> {
 impl Daemon {
     async fn start() -> Result<Self, StartError> {
         let sudoers_check = SudoersCheck::default();
-        let config = read_config(&sudoers_check).await;
+        let (config, is_silent) = configuration::first(&sudoers_check).await?;
+        let visudo_is_silent = Notify::new();
+        if is_silent {
+            visudo_is_silent.notify_one();
+        }
         // While it is wrong nobody comes; who is there keeps what they came under.
         let terms = config
             .as_ref()
@@ -212,6 +216,7 @@ impl Daemon {
             rights: RefCell::default(),
             room: Notify::new(),
             sudoers_check,
+            visudo_is_silent,
             lookups: Lookups::new(lookup::Settings::default()),
             logind: Logind::default(),
             janitor: Janitor::default(),
@@ -275,49 +280,10 @@ impl Daemon {
         }
     }
 
-    async fn reload_when_told(self: Rc<Self>, mut hangup: Signal) {
-        while hangup.recv().await.is_some() {
-            self.reload().await;
-        }
-    }
-
     /// Who waits for the end of somebody's remains is told to come back rather than held.
     async fn let_nobody_wait_for_a_stop(self: Rc<Self>, stop: Stop) {
         stop.wait().await;
         self.stopping.set(true);
         self.settled.notify_waiters();
-    }
-
-    /// A good new configuration holds for new sessions; a wrong one changes nothing.
-    async fn reload(&self) {
-        notify::reloading();
-        match read_config(&self.sudoers_check).await {
-            Ok(config) => {
-                self.registry.borrow_mut().configure(Terms::from(&*config));
-                *self.config.borrow_mut() = Ok(config);
-                info!("the configuration was read anew");
-            }
-            Err(_) => warn!("the configuration stays as it was"),
-        }
-        notify::ready(READY);
-    }
-}
-
-async fn read_config(sudoers: &SudoersCheck) -> Result<Rc<Config>, String> {
-    match config_files::load(Path::new("/")) {
-        Ok(mut config) => {
-            for withheld in sudoers.withhold_refused(&mut config).await {
-                error!("{withheld}");
-            }
-            Ok(Rc::new(config))
-        }
-        Err(error) => {
-            error!(
-                MESSAGE_ID = messages::CONFIGURATION_WRONG,
-                TELEPORT_FILE = %error.file().display(),
-                "the configuration is wrong: {error}"
-            );
-            Err(error.to_string())
-        }
     }
 }

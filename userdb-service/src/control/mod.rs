@@ -11,6 +11,7 @@ mod burst;
 pub mod children;
 pub mod clock;
 pub mod config_files;
+mod configuration;
 mod daemon;
 mod dwellings;
 mod effects;

@@ -107,7 +107,7 @@ fn check() -> ExitCode {
     }
     if withheld
         .iter()
-        .any(|role| matches!(role, Withheld::Wrong(_)))
+        .any(|role| !matches!(role, Withheld::NoVisudo(_)))
     {
         return ExitCode::FAILURE;
     }

@@ -50,8 +50,10 @@ pub struct SudoersCheck {
 /// A role that gives no sudo.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Withheld {
-    /// visudo refuses a specification, or does not answer: to be corrected.
+    /// visudo refuses a specification: to be corrected.
     Wrong(String),
+    /// visudo gave no answer. It may the next time.
+    Unanswered(String),
     /// There is no visudo, and so no sudo to speak of.
     NoVisudo(String),
 }
@@ -59,7 +61,9 @@ pub enum Withheld {
 impl std::fmt::Display for Withheld {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Wrong(sentence) | Self::NoVisudo(sentence) => f.write_str(sentence),
+            Self::Wrong(sentence) | Self::Unanswered(sentence) | Self::NoVisudo(sentence) => {
+                f.write_str(sentence)
+            }
         }
     }
 }
@@ -85,13 +89,14 @@ impl SudoersCheck {
     }
 
     /// Takes sudo from each role with a specification that visudo refuses, or from all where visudo
-    /// cannot be asked; says which and why.
+    /// cannot be asked; says which and why. What was withheld before is found out anew.
     pub async fn withhold_refused(&self, config: &mut Config) -> Vec<Withheld> {
         let visudo = self.places.iter().find(|path| is_program(path));
         let mut withheld = Vec::new();
         // One that hangs would hang for each specification.
         let mut unanswered = None;
         for role in &mut config.roles {
+            role.sudo_withheld = None;
             let specs: Vec<SudoersSpec> = role.specs().collect();
             for spec in specs {
                 let role_name = role.pattern.as_str().escape_debug().to_string();
@@ -104,29 +109,39 @@ impl SudoersCheck {
                     break;
                 };
                 let answer = match (self.remembered(&spec), &unanswered) {
-                    (Some(answer), _) => answer,
-                    (None, Some(why)) => Err(String::clone(why)),
+                    (Some(answer), _) => Some(answer),
+                    (None, Some(_)) => None,
                     (None, None) => match self.ask(visudo, &spec).await {
                         Ok(answer) => {
                             let mut known = self.known.borrow_mut();
                             known.insert(spec.clone(), answer.clone());
-                            answer
+                            Some(answer)
                         }
                         Err(error) => {
                             let why = format!("{} cannot be asked ({error})", visudo.display());
-                            unanswered = Some(why.clone());
-                            Err(why)
+                            unanswered = Some(why);
+                            None
                         }
                     },
                 };
-                if let Err(why) = answer {
-                    let why = format!("sudoers \"{}\": {why}", spec.as_str().escape_debug());
-                    withheld.push(Withheld::Wrong(format!(
-                        "{no_sudo}: {why}; write what sudoers(5) takes behind a user's name, such as \"{FULL}\""
-                    )));
-                    role.sudo_withheld = Some(why);
-                    break;
+                let said =
+                    |why: &str| format!("sudoers \"{}\": {why}", spec.as_str().escape_debug());
+                match answer {
+                    Some(Ok(())) => continue,
+                    Some(Err(why)) => {
+                        let why = said(&why);
+                        withheld.push(Withheld::Wrong(format!(
+                            "{no_sudo}: {why}; write what sudoers(5) takes behind a user's name, such as \"{FULL}\""
+                        )));
+                        role.sudo_withheld = Some(why);
+                    }
+                    None => {
+                        let why = said(unanswered.as_deref().unwrap_or_default());
+                        withheld.push(Withheld::Unanswered(format!("{no_sudo}: {why}")));
+                        role.sudo_withheld = Some(why);
+                    }
                 }
+                break;
             }
         }
         withheld
