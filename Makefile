@@ -123,8 +123,8 @@ check-all: check-units deb ## every test on each of Debian bookworm, trixie and 
 	    TELEPORT_USERDB_SUITE=$$suite $(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast || status=1; \
 	done; exit $$status
 
-faults: deb ## a fault at each system call of teleport-sessiond during a login (half an hour); results in docs/faults.md
-	TELEPORT_USERDB_FAULTS=all $(CARGO) test --locked -p teleport-userdb-tests --test faults -- --nocapture
+faults: deb ## a fault at each system call of teleport-sessiond during a login and a start (an hour); results in docs/faults.md
+	TELEPORT_USERDB_FAULTS=all $(CARGO) test --locked -p teleport-userdb-tests --test faults -- --nocapture --test-threads=1
 
 .PHONY: check-storm
 check-storm: deb ## ten thousand logins, 64 at a time, each looked up as soon as it is open and as soon as it is closed

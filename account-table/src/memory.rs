@@ -65,7 +65,12 @@ pub(crate) enum Unopened {
 
 impl Unopened {
     fn from_errno() -> Unopened {
-        match KeepErrno::current() {
+        Unopened::of(KeepErrno::current())
+    }
+
+    /// What an error of the kernel's says of a table that was asked for.
+    pub(crate) fn of(errno: i32) -> Unopened {
+        match errno {
             libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN | libc::EINTR => {
                 Unopened::Busy
             }

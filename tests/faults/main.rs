@@ -1,18 +1,20 @@
-//! Faults at each system call of teleport-sessiond in turn, while a login comes and goes on a booted node.
-//! Sampled by default. With TELEPORT_USERDB_FAULTS=all every point is tried and the result is written to docs/faults.md; with names
-//! of system calls in it, such as `write,accept4`, every point of these.
+//! Faults at each system call of teleport-sessiond in turn on a booted node: while a login comes and goes, and while the daemon starts
+//! beside sessions. Sampled by default. With TELEPORT_USERDB_FAULTS=all every point is tried and the result is written to
+//! docs/faults.md; with names of system calls in it, such as `write,accept4`, every point of these.
 
 mod invariants;
+mod login;
 mod point;
 mod report;
+mod restart;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use invariants::Watch;
-use point::{Fault, Point, Trace, counted, was_delivered};
-use report::Outcome;
+use point::{Fault, Point};
+use report::{Outcome, Report, Words};
 use rig::{Machine, Result, Suite, boot_node};
 
 /// How many points are tried where not all are.
@@ -23,14 +25,53 @@ const MACHINES: usize = 3;
 /// A short delay, so that the end of what is left comes into the same trace; and a role with sudo.
 const CONFIG: &str = "retire-delay = \"100ms\"\nstop-timeout = \"1s\"\n[[role]]\nmatch = \"admin\"\ncreate-user = true\nsudo = true\n";
 
+/// What the daemon does while it meets a fault.
+struct Scenario {
+    words: Words,
+    node: fn() -> Result<Machine>,
+    /// The calls of the daemon and its children without any fault.
+    counts: fn(&Machine, &Watch<'_>) -> BTreeMap<String, usize>,
+    /// It once more, under a fault; the number is of no other.
+    attempt: fn(&Machine, &Watch<'_>, &Point, usize) -> Outcome,
+}
+
 #[test]
 fn a_fault_at_any_system_call_of_a_login_leaves_everything_in_order() -> Result<()> {
+    try_all(&Scenario {
+        words: Words {
+            name: "logins",
+            well: "login admitted",
+            otherwise: "login refused with a sentence",
+            longest: "From the start of a login to the last of what it left",
+        },
+        node,
+        counts: login::counts,
+        attempt: login::attempt,
+    })
+}
+
+#[test]
+fn a_fault_at_any_system_call_of_a_start_costs_no_session_and_leaves_none() -> Result<()> {
+    try_all(&Scenario {
+        words: Words {
+            name: "starts",
+            well: "started",
+            otherwise: "started the next time",
+            longest: "From the start of the daemon to the last of what had ended before",
+        },
+        node: restart::node,
+        counts: restart::counts,
+        attempt: restart::attempt,
+    })
+}
+
+fn try_all(scenario: &Scenario) -> Result<()> {
     let asked = std::env::var("TELEPORT_USERDB_FAULTS").ok();
     let everything = asked.as_deref() == Some("all");
     let began = Instant::now();
-    let machine = node()?;
+    let machine = (scenario.node)()?;
     let watch = Watch::begin(&machine);
-    let counts = counts(&machine, &watch);
+    let counts = (scenario.counts)(&machine, &watch);
     let all = points(&counts);
     let chosen = match asked.as_deref() {
         Some("all") => all.clone(),
@@ -38,7 +79,8 @@ fn a_fault_at_any_system_call_of_a_login_leaves_everything_in_order() -> Result<
         None => sample(&all),
     };
     println!(
-        "{} calls of {} kinds, {} points, of which {} are tried",
+        "{}: {} calls of {} kinds, {} points, of which {} are tried",
+        scenario.words.name,
         counts.values().sum::<usize>(),
         counts.len(),
         all.len(),
@@ -48,7 +90,7 @@ fn a_fault_at_any_system_call_of_a_login_leaves_everything_in_order() -> Result<
     let outcomes = Mutex::new(Vec::new());
     let work = |machine: &Machine, watch: &Watch<'_>| {
         while let Some((number, point)) = next(&queue) {
-            let outcome = attempt(machine, watch, &point, number);
+            let outcome = (scenario.attempt)(machine, watch, &point, number);
             if let Outcome::Broken(why) = &outcome {
                 println!("{point}: {why}");
             }
@@ -64,7 +106,7 @@ fn a_fault_at_any_system_call_of_a_login_leaves_everything_in_order() -> Result<
         std::thread::scope(|scope| {
             for _ in 1..MACHINES {
                 scope.spawn(|| {
-                    let machine = node().expect("another machine");
+                    let machine = (scenario.node)().expect("another machine");
                     work(&machine, &Watch::begin(&machine));
                 });
             }
@@ -75,7 +117,7 @@ fn a_fault_at_any_system_call_of_a_login_leaves_everything_in_order() -> Result<
         work(&machine, &watch);
     }
     let outcomes = outcomes.into_inner().unwrap_or_default();
-    let report = report::Report::of(&counts, &outcomes, began.elapsed());
+    let report = Report::of(scenario.words, &counts, &outcomes, began.elapsed());
     println!("{report}");
     if everything {
         report.write();
@@ -100,27 +142,6 @@ fn node() -> Result<Machine> {
         .run(&["systemctl", "restart", "teleport-sessiond"])
         .must();
     Ok(machine)
-}
-
-/// The calls of the daemon and its children from the first word of a login to the end of what it left.
-fn counts(machine: &Machine, watch: &Watch<'_>) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    // The first login of a daemon makes calls that later ones need not, and the other way round.
-    for login in ["first", "second"] {
-        let trace = Trace::recording(machine, &daemon(machine));
-        let mut session = start(machine, login);
-        session.reach("open");
-        session.finish().ran.must();
-        watch
-            .withdrawn_in_time(login)
-            .and_then(|()| watch.converges())
-            .unwrap_or_else(|why| panic!("without any fault: {why}"));
-        for (call, count) in counted(&trace.end()) {
-            let most: &mut usize = counts.entry(call).or_default();
-            *most = count.max(*most);
-        }
-    }
-    counts
 }
 
 fn points(counts: &BTreeMap<String, usize>) -> Vec<Point> {
@@ -149,7 +170,8 @@ fn of_calls(all: &[Point], calls: &str) -> Vec<Point> {
     all.iter().filter(is_named).cloned().collect()
 }
 
-fn start(machine: &Machine, login: &str) -> rig::Login {
+/// A login with sudo on its way to being open.
+fn admin(machine: &Machine, login: &str) -> rig::Login {
     machine
         .login(login)
         .roles("admin")
@@ -157,69 +179,6 @@ fn start(machine: &Machine, login: &str) -> rig::Login {
         .flag("--look")
         .hold("open")
         .start()
-}
-
-fn daemon(machine: &Machine) -> String {
-    let pid = || {
-        let shown = machine.run(&["systemctl", "show", "-P", "MainPID", "teleport-sessiond"]);
-        shown.must().to_owned()
-    };
-    let began = Instant::now();
-    loop {
-        let pid = pid();
-        if pid != "0" {
-            return pid;
-        }
-        assert!(
-            began.elapsed() < Duration::from_secs(20),
-            "sessiond does not run"
-        );
-    }
-}
-
-/// One login under one fault.
-fn attempt(machine: &Machine, watch: &Watch<'_>, point: &Point, number: usize) -> Outcome {
-    let login = format!("f{number}");
-    let trace = Trace::delivering(machine, &daemon(machine), point);
-    let began = Instant::now();
-    let mut session = start(machine, &login);
-    let open = session.try_reach("open");
-    let resolved = match open {
-        true => watch.open_session(&login, session.events()),
-        false => Ok(()),
-    };
-    let ended = session.finish();
-    let withdrawn = watch.withdrawn_in_time(&login);
-    // Its remains are ended under the same strace, but not for ever: each new child would meet the fault anew.
-    watch.may_converge();
-    let trace = trace.end();
-    let converged = watch.converges();
-    let held = resolved.and(withdrawn).and(converged);
-    if let Err(why) = held {
-        let told = journal(machine);
-        // What is left over must not be taken for the work of the next point.
-        let _ = machine.run(&["systemctl", "restart", "teleport-sessiond"]);
-        return Outcome::Broken(format!("{why}\n{told}"));
-    }
-    let refused = ended.code("account") != Some("SUCCESS") || ended.code("open") != Some("SUCCESS");
-    if refused && point.fault == Fault::Kill {
-        return Outcome::Broken(format!("the login did not outlive the daemon: {ended:?}"));
-    }
-    if refused && ended.messages().is_empty() {
-        return Outcome::Broken(format!("refused without a word: {ended:?}"));
-    }
-    if !was_delivered(&trace, point) {
-        return match refused {
-            // A fault of before has left something behind.
-            true => Outcome::Broken(format!("refused without a fault: {ended:?}")),
-            false => Outcome::NotReached,
-        };
-    }
-    let took = began.elapsed();
-    match refused {
-        true => Outcome::Refused(took),
-        false => Outcome::Admitted(took),
-    }
 }
 
 /// What the daemon has said last.

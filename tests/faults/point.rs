@@ -55,6 +55,17 @@ pub(crate) struct Point {
     pub(crate) nth: usize,
 }
 
+impl Point {
+    /// What strace is told, without blanks in an option.
+    pub(crate) fn options(&self) -> String {
+        let Point { fault, call, nth } = self;
+        format!(
+            "-e trace={call} -e inject={call}:{}:when={nth}",
+            fault.injection()
+        )
+    }
+}
+
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {} number {}", self.fault, self.call, self.nth)
@@ -75,13 +86,9 @@ impl<'m> Trace<'m> {
 
     /// The same, delivering a fault.
     pub(crate) fn delivering(machine: &'m Machine, pid: &str, point: &Point) -> Trace<'m> {
-        let Point { fault, call, nth } = point;
-        let inject = format!("inject={call}:{}:when={nth}", fault.injection());
-        Trace::attach(
-            machine,
-            pid,
-            &["-e", &format!("trace={call}"), "-e", &inject],
-        )
+        let options = point.options();
+        let options: Vec<&str> = options.split(' ').collect();
+        Trace::attach(machine, pid, &options)
     }
 
     fn attach(machine: &'m Machine, pid: &str, options: &[&str]) -> Trace<'m> {

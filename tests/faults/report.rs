@@ -11,18 +11,31 @@ use crate::point::{Fault, Point};
 /// What came of one point.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// The login was admitted, and everything held.
-    Admitted(Duration),
-    /// It was refused with a sentence, and everything held.
-    Refused(Duration),
+    /// The login was admitted, the daemon has started; and everything held.
+    Well(Duration),
+    /// The login was refused with a sentence, the daemon has started only the next time; and everything held.
+    Otherwise(Duration),
     /// The call was not made that often this time: no fault was delivered.
     NotReached,
     /// Something did not hold.
     Broken(String),
 }
 
+/// How the sum of these is told.
+#[derive(Clone, Copy)]
+pub(crate) struct Words {
+    /// Of what there were many; the results stand under this name.
+    pub(crate) name: &'static str,
+    /// That it went well, and that it went otherwise.
+    pub(crate) well: &'static str,
+    pub(crate) otherwise: &'static str,
+    /// What the longest time was for.
+    pub(crate) longest: &'static str,
+}
+
 /// The sum.
 pub(crate) struct Report {
+    words: Words,
     kinds: usize,
     calls: usize,
     rows: BTreeMap<Fault, Row>,
@@ -34,19 +47,21 @@ pub(crate) struct Report {
 
 #[derive(Default)]
 struct Row {
-    admitted: usize,
-    refused: usize,
+    well: usize,
+    otherwise: usize,
     not_reached: usize,
     broken: usize,
 }
 
 impl Report {
     pub(crate) fn of(
+        words: Words,
         counts: &BTreeMap<String, usize>,
         outcomes: &[(Point, Outcome)],
         took: Duration,
     ) -> Report {
         let mut report = Report {
+            words,
             kinds: counts.len(),
             calls: counts.values().sum(),
             rows: BTreeMap::new(),
@@ -58,12 +73,12 @@ impl Report {
         for (point, outcome) in outcomes {
             let row = report.rows.entry(point.fault).or_default();
             match outcome {
-                Outcome::Admitted(took) | Outcome::Refused(took) => {
+                Outcome::Well(took) | Outcome::Otherwise(took) => {
                     report.held += 1;
                     report.longest = report.longest.max(*took);
                     match outcome {
-                        Outcome::Admitted(_) => row.admitted += 1,
-                        _ => row.refused += 1,
+                        Outcome::Well(_) => row.well += 1,
+                        _ => row.otherwise += 1,
                     }
                 }
                 Outcome::NotReached => row.not_reached += 1,
@@ -81,10 +96,11 @@ impl Report {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .with_file_name("docs")
             .join("faults.md");
-        let (begin, end) = ("<!-- results -->\n", "<!-- /results -->");
+        let name = self.words.name;
+        let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
         let page = std::fs::read_to_string(&path).expect("docs/faults.md");
-        let (head, rest) = page.split_once(begin).expect("its results begin");
-        let (_, tail) = rest.split_once(end).expect("its results end");
+        let (head, rest) = page.split_once(&begin).expect("its results begin");
+        let (_, tail) = rest.split_once(&end).expect("its results end");
         std::fs::write(&path, format!("{head}{begin}{self}{end}{tail}")).expect("docs/faults.md");
     }
 }
@@ -94,27 +110,29 @@ impl fmt::Display for Report {
         writeln!(f, "{} system calls of {} kinds.\n", self.calls, self.kinds)?;
         writeln!(
             f,
-            "| fault | delivered | login admitted | login refused with a sentence | an invariant broken | not reached again |"
+            "| fault | delivered | {} | {} | an invariant broken | not reached again |",
+            self.words.well, self.words.otherwise
         )?;
         writeln!(f, "| --- | ---: | ---: | ---: | ---: | ---: |")?;
         for (fault, row) in &self.rows {
             let Row {
-                admitted,
-                refused,
+                well,
+                otherwise,
                 not_reached,
                 broken,
             } = row;
-            let delivered = admitted + refused + broken;
+            let delivered = well + otherwise + broken;
             writeln!(
                 f,
-                "| {fault} | {delivered} | {admitted} | {refused} | {broken} | {not_reached} |"
+                "| {fault} | {delivered} | {well} | {otherwise} | {broken} | {not_reached} |"
             )?;
         }
         writeln!(
             f,
-            "\n{} points held, {} did not. From the start of a login to the last of what it left: {:.1} s at most. All in {} s.",
+            "\n{} points held, {} did not. {}: {:.1} s at most. All in {} s.",
             self.held,
             self.broken,
+            self.words.longest,
             self.longest.as_secs_f64(),
             self.took.as_secs()
         )

@@ -161,16 +161,22 @@ impl Writer {
     }
 }
 
-/// Takes over the file at `path`; `None` if there is none that can be, after sending its readers away from it.
+/// Takes over the file at `path`; `None` if there is none that can be, after sending its readers away from it. There may well be one
+/// where descriptors or memory are short, so that is an error.
 fn adopt(path: &Path, trust: Trust) -> Result<Option<(State, Identity)>, WriteError> {
     let flags = libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_NONBLOCK;
-    let Ok(file) = OpenOptions::new()
+    let opened = OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(flags)
-        .open(path)
-    else {
-        return Ok(None);
+        .open(path);
+    let file = match opened {
+        Ok(file) => file,
+        // Nobody would send its readers away from it.
+        Err(error) if Unopened::of(error.raw_os_error().unwrap_or_default()) == Unopened::Busy => {
+            return Err(doing("opening the account table")(error));
+        }
+        Err(_) => return Ok(None),
     };
     let metadata = file
         .metadata()

@@ -188,9 +188,14 @@ impl Daemon {
             for (login, specs) in grants {
                 // By its turn it may have ended, or have been told something else.
                 let holds = daemon.registry.borrow().specs(&login) == Some(&specs);
-                if holds {
-                    let ordered = daemon.order_sudoers(login, &specs);
-                    daemon.settle_sudoers(ordered).await;
+                if !holds {
+                    continue;
+                }
+                let ordered = daemon.order_sudoers(login.clone(), &specs);
+                let settled = daemon.settle_sudoers(ordered).await;
+                let waits = daemon.rights.borrow().waiting.contains(&login);
+                if settled.message.is_some() && !waits {
+                    daemon.grant_in_time(login);
                 }
             }
         })

@@ -21,9 +21,10 @@ const GRANT: Duration = Duration::from_secs(1);
 /// How long the end of a session waits for its file to go. Later its user goes first, whom sudo then
 /// does not know; PAM gives a close one second.
 pub(super) const WITHDRAWAL: Duration = Duration::from_millis(500);
-/// From a removal that failed to the next attempt: at first, and at most.
+/// From a removal that failed to the next attempt, or from a grant that a restart owes: at first, and at most.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE_OF_A_GRANT: Duration = Duration::from_secs(300);
 
 /// What is known of the files, beside what the registry wants of them.
 #[derive(Debug, Default)]
@@ -208,6 +209,28 @@ impl Daemon {
             settled.too_much = Some(why);
         }
         settled
+    }
+
+    /// Gives a login back what its sessions had, as soon as the file system allows it.
+    pub(super) fn grant_in_time(self: &Rc<Self>, login: Login) {
+        let daemon = self.clone();
+        spawn_local(async move {
+            let mut pause = PAUSE;
+            loop {
+                sleep(pause).await;
+                pause = LONGEST_PAUSE_OF_A_GRANT.min(pause * 2);
+                let order = daemon.registry.borrow_mut().sudoers_again(&login);
+                let Some(order) = order else {
+                    return;
+                };
+                let carried = daemon.carry_out(vec![order]).finished().await;
+                // Who waits for room is given it by others.
+                let waits = daemon.rights.borrow().waiting.contains(&login);
+                if carried.messages.is_empty() || waits {
+                    return;
+                }
+            }
+        });
     }
 
     /// Removes the login's file, as soon as the file system allows it, unless the login has been granted

@@ -1,0 +1,113 @@
+//! A start of the daemon under one fault, beside two sessions: one goes on, and the leader of the other has ended while there was no
+//! daemon.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rig::{Machine, Result};
+
+use crate::invariants::Watch;
+use crate::point::{Fault, Point, counted, was_delivered};
+use crate::report::Outcome;
+use crate::{admin, journal};
+
+const SESSIOND: &str = "teleport-sessiond";
+const DROP_INS: &str = "/run/systemd/system/teleport-sessiond.service.d";
+/// What strace is to do at the next start.
+const ORDER: &str = "/run/strace.order";
+/// Where it writes: the sandbox lets it, and the daemon looks into folders of it only.
+const TRACE: &str = "run/teleport-sessiond/trace";
+/// Has the start for which there is an order, and no other, run under strace. `-D`: the daemon stays the process that systemd has started.
+/// `-I1`: strace can be told to end.
+const DROP_IN: &str = "[Service]
+SystemCallFilter=
+ExecStartPre=+/bin/sh -c 'mv -f /run/strace.order /run/strace.now 2>/dev/null || rm -f /run/strace.now'
+ExecStart=
+ExecStart=/bin/sh -c '[ ! -e /run/strace.now ] || exec strace -I1 -D -f -q -o /run/teleport-sessiond/trace \
+$$(cat /run/strace.now) /usr/libexec/teleport-sessiond; exec /usr/libexec/teleport-sessiond'
+";
+/// Until a daemon answers, after one that could not start.
+const ANSWERED: Duration = Duration::from_secs(30);
+
+/// How a start went.
+struct Start {
+    trace: String,
+    /// At once, and not the next time.
+    was_first: bool,
+    held: std::result::Result<(), String>,
+}
+
+pub(crate) fn node() -> Result<Machine> {
+    let machine = crate::node()?;
+    machine.run(&["mkdir", "-p", DROP_INS]).must();
+    machine.write(&format!("{DROP_INS}/strace.conf"), DROP_IN);
+    machine.run(&["systemctl", "daemon-reload"]).must();
+    Ok(machine)
+}
+
+pub(crate) fn counts(machine: &Machine, watch: &Watch<'_>) -> BTreeMap<String, usize> {
+    let start = start(machine, watch, "first", "-e trace=all");
+    start
+        .held
+        .unwrap_or_else(|why| panic!("without any fault: {why}"));
+    counted(&start.trace)
+}
+
+pub(crate) fn attempt(
+    machine: &Machine,
+    watch: &Watch<'_>,
+    point: &Point,
+    number: usize,
+) -> Outcome {
+    let began = Instant::now();
+    let start = start(machine, watch, &format!("r{number}"), &point.options());
+    if let Err(why) = start.held {
+        let told = journal(machine);
+        // What is left over must not be taken for the work of the next point.
+        let _ = machine.run(&["systemctl", "restart", SESSIOND]);
+        return Outcome::Broken(format!("{why}\n{told}"));
+    }
+    // systemd ends what is left of a start that was killed, the strace among it.
+    let was_killed = point.fault == Fault::Kill && !start.was_first;
+    let was_delivered = was_killed || was_delivered(&start.trace, point);
+    match (was_delivered, start.was_first) {
+        (true, true) => Outcome::Well(began.elapsed()),
+        (true, false) => Outcome::Otherwise(began.elapsed()),
+        (false, true) => Outcome::NotReached,
+        (false, false) => Outcome::Broken("not started, without a fault".to_owned()),
+    }
+}
+
+fn start(machine: &Machine, watch: &Watch<'_>, login: &str, options: &str) -> Start {
+    let mut session = admin(machine, login);
+    session.reach("open");
+    let leader = session.pid();
+    machine.run(&["systemctl", "stop", SESSIOND]).must();
+    machine.run(&["kill", "-KILL", &leader]).must();
+    drop(session);
+    machine.write(ORDER, options);
+    let was_first = machine
+        .run(&["timeout", "30", "systemctl", "start", SESSIOND])
+        .succeeded();
+    let began = Instant::now();
+    let answers = || {
+        let asked = ["timeout", "5", "teleport-userdbctl", "sessions"];
+        machine.run(&asked).succeeded()
+    };
+    while !answers() && began.elapsed() < ANSWERED {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let withdrawn = watch.withdrawn_in_time(login);
+    // Remains are ended under the same strace, but not for ever: each new child would meet the fault anew.
+    watch.may_converge();
+    let _ = machine.run(&["pkill", "-TERM", "-x", "strace"]);
+    let converged = watch.converges();
+    let trace = machine.root().join(TRACE);
+    let start = Start {
+        trace: std::fs::read_to_string(&trace).unwrap_or_default(),
+        was_first,
+        held: withdrawn.and(converged),
+    };
+    let _ = std::fs::remove_file(trace);
+    start
+}
