@@ -71,20 +71,23 @@ pub(crate) fn node() -> RwLockReadGuard<'static, Machine> {
 
 #[track_caller]
 fn configure(machine: &Machine) {
-    // On systemd 258 and newer only a regular user gets a manager of its own, as one gets anyway before.
-    let regular = match machine.suite() {
-        Suite::Sid => "disposition = \"regular\"\n",
-        Suite::Bookworm | Suite::Trixie => "",
-    };
-    add_config(machine, "10-end", &format!("{regular}{ROLES}"));
+    add_config(machine, "10-end", &format!("{}{ROLES}", regular(machine)));
     machine.write("/usr/local/bin/left", LEFT);
     machine
         .run(&["chmod", "0755", "/usr/local/bin/left"])
         .must();
 }
 
+/// On systemd 258 and newer only a regular user gets a manager of its own, as one gets anyway before.
+pub(crate) fn regular(machine: &Machine) -> &'static str {
+    match machine.suite() {
+        Suite::Sid => "disposition = \"regular\"\n",
+        Suite::Bookworm | Suite::Trixie => "",
+    }
+}
+
 #[track_caller]
-fn add_config(machine: &Machine, name: &str, text: &str) {
+pub(crate) fn add_config(machine: &Machine, name: &str, text: &str) {
     machine.write(&format!("/etc/teleport-userdb/config.d/{name}.toml"), text);
     machine
         .run(&["systemctl", "reload", "teleport-sessiond"])

@@ -7,6 +7,7 @@ mod kinds;
 mod limits;
 mod linger;
 mod mounts;
+mod no_time;
 mod others;
 mod trash;
 

@@ -197,7 +197,9 @@ impl Daemon {
         if self.logind.still_holds(uid.get()).await {
             return Err(match asked {
                 Outcome::Unavailable(why) => format!("logind cannot be asked: {why}"),
-                _ => "logind still holds something of it".to_owned(),
+                _ => format!(
+                    "logind or systemd still holds something of it (user {uid} in loginctl, /run/user/{uid}, user-{uid}.slice)"
+                ),
             });
         }
         if remains::has_living_processes(uid.get()) {

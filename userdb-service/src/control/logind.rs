@@ -4,7 +4,9 @@
 //! Whether logind has dropped a user is read from its files and confirmed by asking it. Its UserRemoved
 //! signal would say the same, but not across a restart of logind or of the bus.
 
+use std::collections::BTreeSet;
 use std::future::Future;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -39,7 +41,6 @@ const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 trait Login {
     fn get_user(&self, uid: u32) -> zbus::Result<OwnedObjectPath>;
     fn terminate_user(&self, uid: u32) -> zbus::Result<()>;
-    fn kill_user(&self, uid: u32, signal: i32) -> zbus::Result<()>;
     fn set_user_linger(&self, uid: u32, enable: bool, interactive: bool) -> zbus::Result<()>;
 }
 
@@ -101,7 +102,7 @@ impl Logind {
     }
 
     /// Ends every session and process of the user that logind knows of: SIGTERM, after `stop_timeout`
-    /// SIGKILL, until `is_idle` and nobody is left in its slice. Takes at most `stop_timeout` and some ten seconds.
+    /// SIGKILL, until `is_idle` and nobody is left in its slice but systemd itself. Takes at most `stop_timeout` and some ten seconds.
     pub async fn end_user(
         &self,
         uid: u32,
@@ -122,13 +123,8 @@ impl Logind {
         if gone(stop_timeout, is_over).await {
             return self.idle(uid).await;
         }
-        match self
-            .login(async |login| login.kill_user(uid, libc::SIGKILL).await)
-            .await
-        {
-            Ok(()) => {}
-            Err(Failure::Named(name)) if name == NO_SUCH_USER => {}
-            Err(failure) => return Outcome::Unavailable(failure.to_string()),
+        if let Err(failure) = self.kill(uid).await {
+            return Outcome::Unavailable(failure.to_string());
         }
         match gone(KILLED, is_over).await {
             true => self.idle(uid).await,
@@ -162,7 +158,7 @@ impl Logind {
     pub async fn forget_failures(&self, uid: u32) {
         for unit in [
             format!("user@{uid}.service"),
-            format!("user-runtime-dir@{uid}.service"),
+            runtime_dir_unit(uid),
             format!("user-{uid}.slice"),
         ] {
             let forgotten = self
@@ -212,14 +208,54 @@ impl Logind {
     /// Whether there is a process in the user's slice, whoever it belongs to: one that sudo has started is root's, and
     /// systemd waits a minute and a half for those that ignore SIGTERM.
     fn is_populated(&self, uid: u32) -> bool {
-        let slice = self.cgroups.join(format!("user.slice/user-{uid}.slice"));
-        std::fs::read_to_string(slice.join("cgroup.events"))
-            .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
+        let is_populated = |unit: &String| {
+            let events = self.cgroups.join(slice_of(uid)).join(unit);
+            std::fs::read_to_string(events.join("cgroup.events"))
+                .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
+        };
+        // What cannot be listed may have somebody.
+        let units = self.units(uid);
+        units.map_or(true, |units| units.iter().any(is_populated))
+    }
+
+    /// SIGKILL to everybody in the user's slice. Trap: not by logind's KillUser, and not to the slice. In it, too, is what systemd has
+    /// empty `/run/user/UID` once all others have ended; killed in the middle of that it fails, nobody does it again, and the UID stays
+    /// taken.
+    async fn kill(&self, uid: u32) -> Result<(), Failure> {
+        let cannot = |error: io::Error| {
+            Failure::Other(format!("cannot see what is in {}: {error}", slice_of(uid)))
+        };
+        for unit in self.units(uid).map_err(cannot)? {
+            self.systemd(async |s| s.kill_unit(&unit, "all", libc::SIGKILL).await)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The units in the user's slice but that of systemd's own which empties the runtime directory.
+    fn units(&self, uid: u32) -> io::Result<BTreeSet<String>> {
+        let own = runtime_dir_unit(uid);
+        let mut units = BTreeSet::new();
+        for hierarchy in [self.cgroups.clone(), self.cgroups.join("systemd")] {
+            let entries = match std::fs::read_dir(hierarchy.join(slice_of(uid))) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            for entry in entries {
+                let entry = entry?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) && name != own {
+                    units.insert(name);
+                }
+            }
+        }
+        Ok(units)
     }
 
     /// What a logind that was restarted without the user record has left behind.
     fn leftover(&self, uid: u32) -> bool {
-        let slice = format!("user.slice/user-{uid}.slice");
+        let slice = slice_of(uid);
         // Not asked of what may be mounted there: the folder is the user's.
         is_there(&self.run.join(format!("user/{uid}")))
             || is_there(&self.cgroups.join(&slice))
@@ -230,9 +266,7 @@ impl Logind {
         if !self.leftover(uid) {
             return Outcome::Ended;
         }
-        let slice = format!("user-{uid}.slice");
-        let units = [format!("user-runtime-dir@{uid}.service"), slice.clone()];
-        for unit in &units {
+        for unit in &[runtime_dir_unit(uid), format!("user-{uid}.slice")] {
             if let Err(e) = self
                 .systemd(async |s| s.stop_unit(unit, "replace").await.map(drop))
                 .await
@@ -243,10 +277,7 @@ impl Logind {
         if gone(stop_timeout, || !self.leftover(uid)).await {
             return Outcome::Ended;
         }
-        if let Err(e) = self
-            .systemd(async |s| s.kill_unit(&slice, "all", libc::SIGKILL).await)
-            .await
-        {
+        if let Err(e) = self.kill(uid).await {
             return Outcome::Unavailable(e.to_string());
         }
         match gone(KILLED, || !self.leftover(uid)).await {
@@ -326,6 +357,16 @@ impl Logind {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Below a hierarchy of cgroups.
+fn slice_of(uid: u32) -> String {
+    format!("user.slice/user-{uid}.slice")
+}
+
+/// Makes `/run/user/UID`, and empties and removes it when it is stopped.
+fn runtime_dir_unit(uid: u32) -> String {
+    format!("user-runtime-dir@{uid}.service")
 }
 
 /// Looks until `is_gone` or the limit.

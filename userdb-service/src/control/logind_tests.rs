@@ -11,6 +11,8 @@ use super::*;
 
 const UID: u32 = 0x7000_0301;
 const SHORT: Duration = Duration::from_millis(300);
+/// A unit in the slice of the user.
+const SCOPE: &str = "session-1.scope";
 
 /// How the stand-in behaves.
 #[derive(Clone, Copy, PartialEq)]
@@ -75,20 +77,13 @@ impl FakeLogin {
         Ok(())
     }
 
-    async fn kill_user(&self, uid: u32, signal: i32) -> Result<(), LoginError> {
-        assert_eq!((uid, signal), (UID, libc::SIGKILL));
-        self.known()?;
-        self.drop_user();
-        Ok(())
-    }
-
     async fn get_user(&self, _uid: u32) -> Result<OwnedObjectPath, LoginError> {
         self.known()?;
         Ok(OwnedObjectPath::try_from("/org/freedesktop/login1/user/x")?)
     }
 }
 
-/// systemd, of which `user-UID.slice` needs a SIGKILL.
+/// systemd, of which what is in `user-UID.slice` needs a SIGKILL; with it goes the user.
 struct FakeSystemd {
     run: PathBuf,
     cgroups: PathBuf,
@@ -106,11 +101,10 @@ impl FakeSystemd {
     }
 
     async fn kill_unit(&self, name: &str, whom: &str, signal: i32) {
-        assert_eq!(
-            (name, whom, signal),
-            (format!("user-{UID}.slice").as_str(), "all", libc::SIGKILL)
-        );
-        let _ = std::fs::remove_dir(self.cgroups.join(format!("user.slice/user-{UID}.slice")));
+        assert_eq!((name, whom, signal), (SCOPE, "all", libc::SIGKILL));
+        let _ = std::fs::remove_dir_all(self.cgroups.join(format!("user.slice/user-{UID}.slice")));
+        let _ = std::fs::remove_file(self.run.join(format!("systemd/users/{UID}")));
+        let _ = std::fs::remove_dir(self.run.join(format!("user/{UID}")));
     }
 }
 
@@ -129,7 +123,9 @@ impl Bench {
         for folder in ["run/systemd/users".to_owned(), format!("run/user/{UID}")] {
             std::fs::create_dir_all(dir.join(folder)).unwrap();
         }
-        std::fs::create_dir_all(dir.join(format!("cgroup/user.slice/user-{UID}.slice"))).unwrap();
+        for unit in [SCOPE, &runtime_dir_unit(UID)] {
+            std::fs::create_dir_all(dir.join("cgroup").join(slice_of(UID)).join(unit)).unwrap();
+        }
         let socket = dir.join("bus");
         let address = format!("unix:path={}", socket.display());
         let bus = Command::new("dbus-daemon")
@@ -157,9 +153,17 @@ impl Bench {
         self.dir.join(format!("run/systemd/users/{UID}"))
     }
 
+    /// There is a process in this unit.
+    fn populate(&self, unit: &str) {
+        let unit = self.dir.join("cgroup").join(slice_of(UID)).join(unit);
+        std::fs::write(unit.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
+    }
+
     async fn serve(&self, manner: Manner) -> Connection {
         if manner != Manner::Forgot {
             std::fs::write(self.user(), "").unwrap();
+        }
+        if matches!(manner, Manner::Obeys | Manner::Hangs) {
             std::fs::remove_dir_all(self.dir.join("cgroup/user.slice")).unwrap();
         }
         let (run, cgroups) = (self.dir.join("run"), self.dir.join("cgroup"));
@@ -334,6 +338,7 @@ async fn a_user_without_processes_is_left_to_the_stop_delay() {
     assert_eq!(outcome, Outcome::Idle);
     assert!(begun.elapsed() < Duration::from_secs(10) && bench.user().exists());
     assert!(!logind.dropped(UID, SHORT).await);
+    std::fs::remove_dir_all(bench.dir.join("cgroup/user.slice")).unwrap();
     std::fs::remove_file(bench.user()).unwrap();
     std::fs::remove_dir(bench.dir.join(format!("run/user/{UID}"))).unwrap();
     assert!(logind.dropped(UID, SHORT).await);
@@ -361,20 +366,21 @@ async fn the_file_of_a_user_whom_logind_has_forgotten_is_not_believed_and_goes()
 async fn a_process_of_somebody_elses_in_the_slice_is_killed_after_its_time() {
     let bench = Bench::new("populated");
     let _served = bench.serve(Manner::NeedsKill).await;
-    let slice = bench
-        .dir
-        .join(format!("cgroup/user.slice/user-{UID}.slice"));
-    std::fs::create_dir_all(&slice).unwrap();
-    std::fs::write(slice.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
-    let user = bench.user();
-    let is_idle = || {
-        if !user.exists() {
-            let _ = std::fs::remove_dir_all(&slice);
-        }
-        true
-    };
+    bench.populate(SCOPE);
     let begun = Instant::now();
-    let outcome = bench.logind().end_user(UID, SHORT, is_idle).await;
+    let outcome = bench.logind().end_user(UID, SHORT, || true).await;
     assert_eq!(outcome, Outcome::Ended);
     assert!(begun.elapsed() >= SHORT && !bench.user().exists());
+}
+
+#[tokio::test]
+async fn systemd_is_left_in_peace_while_it_empties_the_runtime_directory() {
+    let bench = Bench::new("runtime-dir");
+    let _served = bench.serve(Manner::NeedsKill).await;
+    bench.populate(&runtime_dir_unit(UID));
+    let begun = Instant::now();
+    let logind = bench.logind();
+    let outcome = logind.end_user(UID, Duration::from_secs(20), || true).await;
+    assert_eq!(outcome, Outcome::Idle);
+    assert!(begun.elapsed() < Duration::from_secs(10));
 }
