@@ -5,7 +5,7 @@
 //! first line, for a journal that others have filled; so it is ours from the beginning, and no library's.
 
 use std::collections::VecDeque;
-use std::env::args_os;
+use std::env::{args_os, var_os};
 use std::fmt::Debug;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixDatagram;
@@ -15,25 +15,32 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{SendFlags, SocketAddrUnix, sendto};
+use rustix::net::{SendFlags, SocketAddrUnix, connect, send};
+use tokio::io::Interest;
+use tokio::net::UnixDatagram as Watched;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
+use super::memory;
+
 /// Where the journal listens.
 const PATH: &str = "/run/systemd/journal/socket";
 
-/// Bytes of lines that are kept at most: three thousand lines or more, those of a thousand logins. Those after them are lost.
+/// Bytes of lines that are kept at most: three thousand lines or more, those of a thousand logins. Those after them are lost, until
+/// half of it is free again.
 const ROOM: usize = 2 << 20;
+/// So much is given back once it is free again. Less is not worth the looking.
+const MUCH: usize = 128 << 10;
 /// So many kept lines are sent at a time. Each takes some microseconds, and others of the event loop wait meanwhile.
 const AT_A_TIME: usize = 128;
-/// Then the journal has so long to read them. Trap: the kernel wakes a sender whose own buffer is full only once three quarters of it
-/// are free, so the socket is tried again instead.
+/// Then the journal has so long to read them, or each that it reads would wake us for one.
 const NAP: Duration = Duration::from_millis(2);
-/// It is twice as long each time that not one was taken, and no longer than this.
-const LONGEST_NAP: Duration = Duration::from_secs(1);
+/// From then on it is waited for room, and tried without any after so long: twice as long each time that not one was taken, up to this.
+/// Trap: a sender whose own buffer is full is woken only once three quarters of it are free.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How long a process that ends tries to get rid of what is kept.
 const LAST_PATIENCE: Duration = Duration::from_millis(100);
 
@@ -55,19 +62,36 @@ struct Teller {
 /// What the journal has had no room for yet.
 #[derive(Debug, Default)]
 struct Kept {
-    lines: VecDeque<Box<[u8]>>,
+    lines: VecDeque<One>,
+    /// Those of the lines, now and at most since there were none.
     bytes: usize,
-    /// Lines after these that there was no room for here, either.
-    lost: usize,
+    most: usize,
+}
+
+#[derive(Debug)]
+enum One {
+    Line(Box<[u8]>),
+    /// In its place so many were lost.
+    Lost(usize),
+}
+
+/// What has come of an attempt to send what is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Nothing is kept any more.
+    Done,
+    Some,
+    None,
 }
 
 impl ToJournal {
-    /// Fails where there is no journal; one that hangs is one.
+    /// Fails where there is no journal. One that hangs is one, and so is, for a service of systemd's, one that is away: its sockets are
+    /// being restarted.
     pub(super) fn new() -> io::Result<Self> {
-        Self::at(PATH)
+        Self::at(PATH, var_os("INVOCATION_ID").is_some())
     }
 
-    fn at(path: impl AsRef<Path>) -> io::Result<Self> {
+    fn at(path: impl AsRef<Path>, will_come: bool) -> io::Result<Self> {
         let program = args_os().next().unwrap_or_default();
         let program = Path::new(&program).file_name().unwrap_or_default();
         let teller = Teller {
@@ -79,28 +103,42 @@ impl ToJournal {
         };
         // The journal takes no notice of this.
         match teller.send(&[]) {
-            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error.into()),
-            _ => Ok(Self(Arc::new(teller))),
+            Ok(_) | Err(Errno::AGAIN) => {}
+            Err(Errno::NOENT | Errno::CONNREFUSED) if will_come => {}
+            Err(error) => return Err(error.into()),
         }
+        Ok(Self(Arc::new(teller)))
     }
 
-    /// Sends what is kept as soon as there is room for it. Never returns, and needs a clock of tokio's.
+    /// Sends what is kept as soon as there is room for it. Never returns, and needs an event loop of tokio's.
     pub(super) async fn keep_sending(&self) {
         loop {
             self.0.begun.notified().await;
-            let mut nap = NAP;
+            // Not watched for longer: each line that the journal reads would wake us.
+            let watched = self.0.watched().ok();
+            let mut wait = NAP;
             loop {
-                sleep(nap).await;
-                let before = self.0.kept().lines.len();
-                if self.0.send_kept() {
-                    break;
-                }
-                let has_taken = self.0.kept().lines.len() < before;
-                nap = if has_taken {
-                    NAP
-                } else {
-                    (nap * 2).min(LONGEST_NAP)
+                sleep(NAP).await;
+                let room = async {
+                    match &watched {
+                        Some(socket) => drop(socket.writable().await),
+                        None => std::future::pending().await,
+                    }
                 };
+                let _ = timeout(wait, room).await;
+                match self.0.send_kept() {
+                    Progress::Done => break,
+                    Progress::Some => wait = NAP,
+                    Progress::None => wait = (wait * 2).min(LONGEST_WAIT),
+                }
+                if let Some(socket) = &watched {
+                    // What was room is none any more.
+                    let full = || Err::<(), _>(ErrorKind::WouldBlock.into());
+                    let _ = socket.try_io(Interest::WRITABLE, full);
+                }
+            }
+            if std::mem::take(&mut self.0.kept().most) >= MUCH {
+                memory::give_back();
             }
         }
     }
@@ -108,8 +146,13 @@ impl ToJournal {
     /// What is kept goes with the process: waits a little for the journal to take it.
     pub(super) fn send_last(&self) {
         let until = Instant::now() + LAST_PATIENCE;
-        while !self.0.send_kept() && Instant::now() < until {
-            thread::sleep(NAP);
+        loop {
+            match self.0.send_kept() {
+                Progress::Done => return,
+                _ if Instant::now() >= until => return,
+                Progress::Some => {}
+                Progress::None => thread::sleep(NAP),
+            }
         }
     }
 }
@@ -124,7 +167,7 @@ impl Teller {
 
     fn tell(&self, Fields(line): Fields) {
         let mut kept = self.kept();
-        let is_first = kept.is_empty();
+        let is_first = kept.lines.is_empty();
         if is_first && self.has_taken(&line) {
             return;
         }
@@ -134,25 +177,23 @@ impl Teller {
         }
     }
 
-    /// Sends some of what is kept, while there is room for it, and then how many were lost. Whether nothing is left.
-    fn send_kept(&self) -> bool {
+    /// Sends some of what is kept, while there is room for it.
+    fn send_kept(&self) -> Progress {
         let mut kept = self.kept();
+        let mut progress = Progress::None;
         for _ in 0..AT_A_TIME {
-            let Some(first) = kept.lines.front() else {
-                break;
+            let taken = match kept.lines.front() {
+                None => return Progress::Done,
+                Some(One::Line(line)) => self.has_taken(line),
+                Some(One::Lost(lines)) => self.has_taken(&self.told_of(*lines).0),
             };
-            if !self.has_taken(first) {
-                return false;
+            if !taken {
+                return progress;
             }
             kept.drop_first();
+            progress = Progress::Some;
         }
-        if kept.lines.is_empty() && kept.lost > 0 {
-            let Fields(told) = self.told_of(kept.lost);
-            if self.has_taken(&told) {
-                kept.lost = 0;
-            }
-        }
-        kept.is_empty()
+        progress
     }
 
     fn told_of(&self, lost: usize) -> Fields {
@@ -187,12 +228,34 @@ impl Teller {
     }
 
     fn send(&self, line: &[u8]) -> Result<usize, Errno> {
+        match self.send_on(line) {
+            sent @ (Ok(_) | Err(Errno::AGAIN | Errno::MSGSIZE)) => sent,
+            // Not connected yet, or to one that is gone. Trap: who is not connected is not woken when there is room.
+            Err(_) => {
+                connect(&self.socket, &self.address)?;
+                self.send_on(line)
+            }
+        }
+    }
+
+    fn send_on(&self, line: &[u8]) -> Result<usize, Errno> {
         loop {
-            match sendto(&self.socket, line, SendFlags::DONTWAIT, &self.address) {
+            match send(
+                &self.socket,
+                line,
+                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+            ) {
                 Err(Errno::INTR) => {}
                 sent => return sent,
             }
         }
+    }
+
+    /// The socket, to be waited for; needs an event loop.
+    fn watched(&self) -> io::Result<Watched> {
+        let same = self.socket.try_clone()?;
+        same.set_nonblocking(true)?;
+        Watched::from_std(same)
     }
 
     /// It is whole after each statement, so a panic elsewhere spoils nothing.
@@ -202,22 +265,26 @@ impl Teller {
 }
 
 impl Kept {
-    fn is_empty(&self) -> bool {
-        self.lines.is_empty() && self.lost == 0
-    }
-
-    /// After the first that is lost none is kept until that has been told: lines are told in their order.
     fn put(&mut self, line: Vec<u8>) {
-        if self.lost == 0 && self.bytes + line.len() <= ROOM {
+        let room = match self.lines.back() {
+            // One at a time would be told of one at a time.
+            Some(One::Lost(_)) => ROOM / 2,
+            _ => ROOM,
+        };
+        if self.bytes + line.len() <= room {
             self.bytes += line.len();
-            self.lines.push_back(line.into_boxed_slice());
-        } else {
-            self.lost += 1;
+            self.most = self.most.max(self.bytes);
+            self.lines.push_back(One::Line(line.into_boxed_slice()));
+            return;
+        }
+        match self.lines.back_mut() {
+            Some(One::Lost(lines)) => *lines += 1,
+            _ => self.lines.push_back(One::Lost(1)),
         }
     }
 
     fn drop_first(&mut self) {
-        if let Some(line) = self.lines.pop_front() {
+        if let Some(One::Line(line)) = self.lines.pop_front() {
             self.bytes -= line.len();
         }
         if self.lines.is_empty() {
@@ -296,185 +363,5 @@ impl Visit for Fields {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use nix::sys::socket::setsockopt;
-    use nix::sys::socket::sockopt::SndBuf;
-    use std::path::PathBuf;
-    use tracing_subscriber::layer::SubscriberExt;
-
-    fn journal(name: &str) -> (UnixDatagram, PathBuf) {
-        let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
-        let journal = UnixDatagram::bind(&path).unwrap();
-        journal.set_nonblocking(true).unwrap();
-        (journal, path)
-    }
-
-    fn read(journal: &UnixDatagram) -> Option<String> {
-        let mut line = vec![0; 100_000];
-        let length = journal.recv(&mut line).ok()?;
-        Some(String::from_utf8_lossy(&line[..length]).into_owned())
-    }
-
-    /// Others have filled it: who, and with how many lines.
-    fn fill(path: &Path) -> Vec<(UnixDatagram, usize)> {
-        let mut others = Vec::new();
-        loop {
-            let other = UnixDatagram::unbound().unwrap();
-            other.set_nonblocking(true).unwrap();
-            let sent = (0..).take_while(|_| other.send_to(b"x", path).is_ok());
-            match sent.count() {
-                0 => return others,
-                sent => others.push((other, sent)),
-            }
-        }
-    }
-
-    #[test]
-    fn a_line_goes_over_with_its_fields_and_a_value_of_several_lines_stays_one_value() {
-        let (journal, path) = journal("line");
-        let to = ToJournal::at(&path).unwrap();
-        assert_eq!(read(&journal).as_deref(), Some(""));
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(to), || {
-            tracing::warn!(_login = "a\nUID=0", uid.of = 7, "said");
-        });
-        let line = read(&journal).unwrap();
-        for field in [
-            "PRIORITY\n\u{1}\0\0\0\0\0\0\u{0}4\n",
-            "LOGIN\n\u{7}\0\0\0\0\0\0\0a\nUID=0\n",
-            "UID_OF\n\u{1}\0\0\0\0\0\0\u{0}7\n",
-            "MESSAGE\n\u{4}\0\0\0\0\0\0\0said\n",
-        ] {
-            assert!(line.contains(field), "{line:?}");
-        }
-        let _ = std::fs::remove_file(&path);
-        let none = ToJournal::at(&path).unwrap_err();
-        assert_eq!(none.kind(), ErrorKind::NotFound);
-    }
-
-    fn numbered(to: &ToJournal, number: usize) -> Fields {
-        let mut line = to.0.line(Level::INFO);
-        line.put("NUMBER", &number.to_string());
-        line
-    }
-
-    fn number_of(line: &str) -> Option<usize> {
-        let (_, value) = line.split_once("NUMBER\n")?;
-        value.get(8..)?.trim_end().parse().ok()
-    }
-
-    /// What the journal has after the lines of `others`, while what is kept is sent again and again.
-    fn read_on(
-        journal: &UnixDatagram,
-        to: &ToJournal,
-        others: &[(UnixDatagram, usize)],
-    ) -> Vec<String> {
-        for _ in 0..others.iter().map(|(_, sent)| sent).sum() {
-            assert_eq!(read(journal).as_deref(), Some("x"));
-        }
-        let mut lines = Vec::new();
-        loop {
-            let nothing_is_left = to.0.send_kept();
-            let before = lines.len();
-            lines.extend(std::iter::from_fn(|| read(journal)));
-            if nothing_is_left && lines.len() == before {
-                return lines;
-            }
-        }
-    }
-
-    #[test]
-    fn lines_for_a_journal_that_hangs_are_kept_in_their_order_and_nobody_waits() {
-        let (journal, path) = journal("jam");
-        let others = fill(&path);
-        let to = ToJournal::at(&path).unwrap();
-        let began = Instant::now();
-        (0..900).for_each(|number| to.0.tell(numbered(&to, number)));
-        let took = began.elapsed();
-        assert!(took < LAST_PATIENCE, "{took:?}");
-        let lines = read_on(&journal, &to, &others);
-        let numbers: Vec<_> = lines.iter().map(|line| number_of(line).unwrap()).collect();
-        assert_eq!(numbers, Vec::from_iter(0..900));
-        to.0.tell(numbered(&to, 900));
-        assert_eq!(number_of(&read(&journal).unwrap()), Some(900));
-        assert_eq!(to.0.kept().bytes, 0);
-        let _ = std::fs::remove_file(path);
-    }
-
-    #[test]
-    fn how_many_lines_there_was_no_room_for_is_told_after_those_before_them() {
-        let (journal, path) = journal("lost");
-        let others = fill(&path);
-        let to = ToJournal::at(&path).unwrap();
-        let one = numbered(&to, 10_000).0.len();
-        let all = ROOM / one + 500;
-        (10_000..10_000 + all).for_each(|number| to.0.tell(numbered(&to, number)));
-        let mut lines = read_on(&journal, &to, &others);
-        let told = lines.pop().unwrap();
-        assert!(told.contains(": 500 lines are lost\n"), "{told:?}");
-        assert!(told.contains("PRIORITY\n\u{1}\0\0\0\0\0\0\u{0}4\n"));
-        let numbers: Vec<_> = lines.iter().map(|line| number_of(line).unwrap()).collect();
-        assert_eq!(numbers, Vec::from_iter(10_000..10_000 + ROOM / one));
-        let _ = std::fs::remove_file(path);
-    }
-
-    #[test]
-    fn a_line_that_the_socket_will_never_take_keeps_no_other_from_being_told() {
-        let (journal, path) = journal("long");
-        let to = ToJournal::at(&path).unwrap();
-        setsockopt(&to.0.socket, SndBuf, &0).unwrap();
-        let mut long = numbered(&to, 1);
-        long.put("MESSAGE", &"x".repeat(10_000));
-        to.0.tell(long);
-        to.0.tell(numbered(&to, 2));
-        let lines = read_on(&journal, &to, &[]);
-        assert!(lines[1].contains(" bytes is lost: "), "{lines:?}");
-        assert_eq!(number_of(&lines[2]), Some(2));
-        let _ = std::fs::remove_file(path);
-    }
-
-    #[test]
-    fn a_journal_that_comes_back_under_its_name_gets_what_was_said_meanwhile() {
-        let (gone, path) = journal("gone");
-        let to = ToJournal::at(&path).unwrap();
-        drop(gone);
-        to.0.tell(numbered(&to, 1));
-        std::fs::remove_file(&path).unwrap();
-        to.0.tell(numbered(&to, 2));
-        let (journal, path) = journal("gone");
-        let lines = read_on(&journal, &to, &[]);
-        let numbers: Vec<_> = lines.iter().map(|line| number_of(line)).collect();
-        assert_eq!(numbers, [Some(1), Some(2)]);
-        let _ = std::fs::remove_file(path);
-    }
-
-    #[test]
-    fn what_is_kept_is_sent_by_itself_and_at_the_end_for_a_tenth_of_a_second() {
-        let (journal, path) = journal("by-itself");
-        let others = fill(&path);
-        let to = ToJournal::at(&path).unwrap();
-        to.0.tell(numbered(&to, 0));
-        let began = Instant::now();
-        to.send_last();
-        assert!(began.elapsed() >= LAST_PATIENCE, "{:?}", began.elapsed());
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build();
-        runtime.unwrap().block_on(async {
-            let reading = async {
-                sleep(LONGEST_NAP / 10).await;
-                while read(&journal).as_deref() == Some("x") {}
-                while !to.0.kept().is_empty() {
-                    sleep(NAP).await;
-                }
-                assert_eq!(number_of(&read(&journal).unwrap()), Some(0));
-            };
-            tokio::select! {
-                () = to.keep_sending() => {}
-                () = reading => {}
-            }
-        });
-        drop(others);
-        let _ = std::fs::remove_file(path);
-    }
-}
+#[path = "journal_socket_tests.rs"]
+mod tests;
