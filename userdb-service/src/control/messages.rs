@@ -22,10 +22,27 @@ pub(super) const CONFIGURATION_WRONG: &str = "b32a4dcf47c244bfaf9431a1da2227ed";
 mod tests {
     use super::*;
 
+    const CATALOG: &str = include_str!("../../../units/catalog/teleport-userdb.catalog");
+
+    #[test]
+    fn no_line_of_the_catalog_that_may_be_pasted_holds_a_value() {
+        let commands: Vec<&str> = CATALOG
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter(|line| line.contains("ctl ") || line.contains(" --"))
+            .collect();
+        assert!(
+            commands.iter().any(|line| line.contains("explain")),
+            "{commands:?}"
+        );
+        for command in commands {
+            assert!(!command.contains('@'), "{command}");
+        }
+    }
+
     #[test]
     fn every_kind_of_line_is_explained_in_the_catalog() {
-        let catalog = include_str!("../../../units/catalog/teleport-userdb.catalog");
-        let explained: Vec<&str> = catalog
+        let explained: Vec<&str> = CATALOG
             .lines()
             .filter_map(|line| line.strip_prefix("-- "))
             .collect();

@@ -170,3 +170,25 @@ fn retire() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_stands_in_the_manual_page() {
+        let page = include_str!("../../../docs/man/teleport-sessiond.8").replace("\\-", "-");
+        let options: Vec<&str> = USAGE
+            .split_whitespace()
+            .filter(|word| word.starts_with("--"))
+            .collect();
+        assert!(options.len() > 7, "{options:?}");
+        for option in options {
+            let is_told = page.lines().any(|line| {
+                let words = line.strip_prefix(".B");
+                words.is_some_and(|words| words.split_whitespace().any(|word| word == option))
+            });
+            assert!(is_told, "the manual page lacks {option}");
+        }
+    }
+}

@@ -160,40 +160,6 @@ fn what_is_not_said_has_its_default() {
 }
 
 #[test]
-fn the_default_file_makes_users_without_rights_and_its_comments_tell_the_defaults() {
-    let file = include_str!("../../../units/config.toml");
-    let config = parse(file).unwrap();
-    let role = &config.roles[0];
-    assert_eq!(
-        (config.roles.len(), role.pattern.as_str(), role.create_user),
-        (1, "*", Some(true))
-    );
-    assert_eq!(
-        (role.groups.len(), role.specs().count(), role.doas),
-        (0, 0, false)
-    );
-
-    // A setting that is commented out begins with `#` and no space.
-    let is_setting = |line: &str| line.starts_with(|c: char| c == '[' || c.is_ascii_lowercase());
-    let said = |line: &'static str| {
-        line.strip_prefix('#')
-            .filter(|line| is_setting(line))
-            .unwrap_or(line)
-    };
-    let text: String = file
-        .lines()
-        .map(|line| format!("{}\n", said(line)))
-        .collect();
-    let mut config = parse(&text).unwrap();
-    assert!(
-        config.uids.requested.take().is_some(),
-        "the example of uids.requested"
-    );
-    config.roles.clear();
-    assert_eq!(config, Config::default());
-}
-
-#[test]
 fn tables_merge_by_key_roles_add_up_and_other_arrays_are_replaced() {
     let files = [
         (

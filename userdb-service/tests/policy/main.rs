@@ -5,6 +5,7 @@
 mod config;
 mod explain;
 mod ids;
+mod keys;
 mod names;
 mod page;
 mod reserved;
