@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rig::{Ended, Etc, LOCAL_GROUP, LOCAL_USER, node};
+use rig::{Ended, Etc, Journal, LOCAL_GROUP, LOCAL_USER, node, node_alone};
 
 use crate::{is_gone, passwd};
 
@@ -163,4 +163,41 @@ fn a_service_that_is_not_ours_makes_no_user() {
         .iter()
         .any(|event| event["event"] == "lookup" && event["found"] == true);
     assert!(!found, "{ended:?}");
+}
+
+#[test]
+fn while_the_host_goes_down_nobody_is_made() {
+    let node = node_alone();
+    let journal = Journal::now(&node);
+    node.write("/run/nologin", "The node goes down.\n");
+    let refused = node.login("nolan").run();
+    node.run(&["rm", "/run/nologin"]).must();
+    assert_ne!(refused.code("account"), Some("SUCCESS"), "{refused:?}");
+    node.login("nora").command("true").run().ran.must();
+    let told = journal.lines(&["-u", "teleport-sessiond"]).join("\n");
+    assert!(told.contains("nora") && !told.contains("nolan"), "{told}");
+}
+
+#[test]
+fn a_user_of_systemds_is_somebodys_though_glibc_cannot_be_asked_for_it() {
+    let node = node_alone();
+    let module = node.run(&["find", "/usr/lib", "-name", "libnss_systemd.so.2"]);
+    let module = module.must();
+    let dynamic = "systemd-run -q --unit dynamo -p DynamicUser=yes -p User=dynamo sleep 1000";
+    node.sh(dynamic).must();
+    node.within(Duration::from_secs(10), "its user is there", |node| {
+        node.run(&["getent", "passwd", "dynamo"]).succeeded()
+    });
+    node.run(&["mv", module, "/usr/lib/away"]).must();
+    // With new lookup workers, which have not loaded it.
+    node.run(&["systemctl", "restart", "teleport-sessiond"])
+        .must();
+    let theirs = node.login("dynamo").run();
+    let nobodys = node.login("nina").command("true").run();
+    node.run(&["mv", "/usr/lib/away", module]).must();
+    node.run(&["systemctl", "stop", "dynamo"]).must();
+    node.run(&["systemctl", "restart", "teleport-sessiond"])
+        .must();
+    must_be_refused(&theirs, "PERM_DENIED", "libnss_systemd.so.2");
+    nobodys.ran.must();
 }

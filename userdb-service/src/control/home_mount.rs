@@ -16,6 +16,8 @@ use rustix::mount::{
 };
 
 const USAGE: &str = "usage: mount.teleport-homes WHAT WHERE [-o OPTIONS]";
+/// What a drop-in of somebody who has thought of the size only would lose. What is given comes after it, and so wins.
+const SAFE: &str = "nosuid,nodev,mode=0755";
 /// The options that say how much fits.
 const SIZES: [&str; 3] = ["size", "nr_blocks", "nr_inodes"];
 /// The options of quotas begin with these; where the administrator has given some, they stay as they are.
@@ -53,10 +55,7 @@ pub(super) fn run(arguments: &[&str]) -> Result<(), String> {
         }
     };
     let mut mount = Command::new("mount");
-    mount.args(["-i", "-t", "tmpfs"]);
-    if !options.is_empty() {
-        mount.args(["-o", &options]);
-    }
+    mount.args(["-i", "-t", "tmpfs", "-o", &safe(&options)]);
     let error = mount.args([request.what, request.place]).exec();
     Err(format!("cannot run mount: {error}"))
 }
@@ -103,6 +102,13 @@ fn with_quota(options: &str) -> Result<String, String> {
         // Its word for an option that it does not know.
         Err(Errno::INVAL) => Err("this kernel has none on tmpfs (CONFIG_TMPFS_QUOTA)".to_owned()),
         Err(error) => Err(format!("the kernel refuses them: {error}")),
+    }
+}
+
+fn safe(options: &str) -> String {
+    match options {
+        "" => SAFE.to_owned(),
+        given => format!("{SAFE},{given}"),
     }
 }
 
@@ -177,6 +183,12 @@ mod tests {
         assert_eq!(request(&["tmpfs"]), None);
         assert_eq!(request(&["tmpfs", place, "-o"]), None);
         assert_eq!(request(&["tmpfs", place, "surplus"]), None);
+    }
+
+    #[test]
+    fn who_says_no_more_than_a_size_gets_a_safe_mount_all_the_same() {
+        assert_eq!(safe("size=1G"), "nosuid,nodev,mode=0755,size=1G");
+        assert_eq!(safe(""), "nosuid,nodev,mode=0755");
     }
 
     #[test]

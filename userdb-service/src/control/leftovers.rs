@@ -56,7 +56,7 @@ fn remove_below(root: &Path, login: &Login, uid: Uid) -> Left {
         .iter()
         .map(|folder| root.join(folder).join(uid.to_string()));
     for path in by_login.chain(by_uid) {
-        let failed = remove_named(&path).err();
+        let failed = remove_named(&path, uid).err();
         left.extend(failed.map(|error| (path, error)));
     }
     left.retain(|(path, _)| !path.starts_with(root.join(LECTURED)));
@@ -71,11 +71,13 @@ fn remove_below(root: &Path, login: &Login, uid: Uid) -> Left {
     left
 }
 
-fn remove_named(path: &Path) -> io::Result<()> {
+/// What belongs to somebody else is of somebody who had the name before, in `/etc/passwd`: it works for nobody.
+fn remove_named(path: &Path, uid: Uid) -> io::Result<()> {
     // Looked at first: unlinking what is absent fails on a read-only file system, and on no other.
     match path.symlink_metadata() {
         // /var/spool/cron is the parent of `crontabs` on some systems and holds files on others.
         Ok(found) if found.is_dir() => Ok(()),
+        Ok(found) if found.uid() != 0 && found.uid() != uid.get() => Ok(()),
         Ok(_) => present(std::fs::remove_file(path)),
         Err(error) => present(Err(error)),
     }
@@ -176,6 +178,10 @@ mod tests {
         assert!(remove_below(&root, &login, uid).is_empty());
         assert!(mine.iter().all(|path| !path.exists()) && other.exists());
         assert!(!root.join(slice).exists() && others_slice.exists());
+        // Before it was ours somebody else had the name; cron passes over such a file.
+        let earlier = file("var/spool/cron/crontabs", "zed");
+        chown(&earlier, Some(1600), None).expect("this test needs root");
+        assert!(remove_below(&root, &login, uid).is_empty() && earlier.exists());
         // A login named like a folder of the system's does not take it away.
         let crontabs = Login::try_from("crontabs").unwrap();
         assert!(remove_below(&root, &crontabs, uid).is_empty());

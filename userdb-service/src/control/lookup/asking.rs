@@ -23,6 +23,9 @@ const PRESENCE_FRESH: Duration = Duration::from_secs(10);
 /// from a PID 1 that is busy starting the sessions of a hundred people.
 const AT_ONCE: usize = 8;
 
+/// The service of systemd's user database.
+const SYSTEMD: &str = "systemd";
+
 pub(super) const NSSWITCH: &str = "/etc/nsswitch.conf";
 
 /// Told of each service before it is asked.
@@ -170,8 +173,12 @@ impl Asker {
                     due.push(one);
                 }
             }
-            match self.presence(&service) {
+            // Its users are some, whether or not glibc can be asked for them.
+            let is_userdb = service == SYSTEMD && userdb::has_others(Path::new(userdb::SERVICES));
+            let presence = self.presence(&service);
+            match presence {
                 Presence::Usable => {}
+                Presence::NotInstalled if is_userdb => {}
                 Presence::NotInstalled => {
                     not_installed.insert(service);
                     continue;
@@ -185,7 +192,10 @@ impl Asker {
             }
             asking(&service)?;
             let questions: Vec<&Question> = due.iter().map(|one| one.question).collect();
-            let replies = self.replies(&service, &questions, meanwhile);
+            let replies = match presence {
+                Presence::Usable => self.replies(&service, &questions, meanwhile),
+                _ => self.replies_without_nss(&questions, meanwhile),
+            };
             for (one, reply) in due.into_iter().zip(replies) {
                 one.hears(&service, reply);
             }
@@ -203,7 +213,7 @@ impl Asker {
     ) -> Vec<Reply> {
         let known: Vec<Option<Reply>> = match service {
             "files" => self.files.ask_all(questions),
-            "systemd" => self.nobody_in_userdb(questions, meanwhile),
+            SYSTEMD => self.nobody_in_userdb(questions, meanwhile),
             _ => vec![None; questions.len()],
         };
         let each = || questions.iter().zip(&known);
@@ -211,7 +221,7 @@ impl Asker {
             .filter_map(|(question, known)| known.is_none().then_some(*question))
             .collect();
         let of_members = open.iter().any(|one| matches!(one, Question::GroupsOf(_)));
-        if service == "systemd" && of_members {
+        if service == SYSTEMD && of_members {
             let mut services = self.services.group.clone();
             services.retain(|service| service != "teleport");
             if let Err(failed) = glibc::find_groups_of(&services) {
@@ -227,6 +237,23 @@ impl Asker {
         known
             .into_iter()
             .map(|known| known.or_else(|| said.next()).unwrap_or_else(no_answer))
+            .collect()
+    }
+
+    /// Where systemd's user database cannot say who it is, only that it is not nobody.
+    fn replies_without_nss(
+        &mut self,
+        questions: &[&Question],
+        meanwhile: Meanwhile<'_>,
+    ) -> Vec<Reply> {
+        let unknown = || {
+            let why = "libnss_systemd.so.2 is missing, and would be asked who it is: install it";
+            Reply::Failed(why.to_owned())
+        };
+        let nobody = self.nobody_in_userdb(questions, meanwhile);
+        nobody
+            .into_iter()
+            .map(|nobody| nobody.unwrap_or_else(unknown))
             .collect()
     }
 
@@ -254,9 +281,9 @@ impl Asker {
             Question::GroupsOf(_) => self.services.of_members(),
         };
         // Users of other userdb providers are users, whether or not nsswitch.conf shows them.
-        let listed = services.iter().any(|service| service == "systemd");
+        let listed = services.iter().any(|service| service == SYSTEMD);
         if !listed && userdb::has_others(Path::new(userdb::SERVICES)) {
-            services.push("systemd".to_owned());
+            services.push(SYSTEMD.to_owned());
         }
         services.retain(|service| service != "teleport");
         services.into()
@@ -283,7 +310,7 @@ impl Asker {
         twins: &mut BTreeMap<String, String>,
     ) -> io::Result<Answer> {
         // Files are read as a whole; names in systemd's user database are in lower case.
-        let elsewhere = |service: &String| !["files", "teleport", "systemd"].contains(&&**service);
+        let elsewhere = |service: &String| !["files", "teleport", SYSTEMD].contains(&&**service);
         let spellings: Vec<Question> = twins::spellings(name)
             .into_iter()
             .map(Question::User)
