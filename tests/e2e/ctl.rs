@@ -151,8 +151,11 @@ fn a_node_that_is_set_up_wrong_is_told_what_would_be_right() {
     let node = node_alone();
     node.run(&["cp", "-a", "/etc/nsswitch.conf", "/var/tmp/nsswitch.conf"])
         .must();
-    node.run(&["mv", "/etc/pam.d/teleport", "/var/tmp/pam-teleport"])
-        .must();
+    let services = ["teleport", "sshd"];
+    for service in services {
+        node.sh(&format!("mv /etc/pam.d/{service} /var/tmp/pam-{service}"))
+            .must();
+    }
     node.run(&[
         "sed",
         "-i",
@@ -163,8 +166,10 @@ fn a_node_that_is_set_up_wrong_is_told_what_would_be_right() {
     let checked = ctl(&node, &["check"]);
     node.run(&["cp", "-a", "/var/tmp/nsswitch.conf", "/etc/nsswitch.conf"])
         .must();
-    node.run(&["mv", "/var/tmp/pam-teleport", "/etc/pam.d/teleport"])
-        .must();
+    for service in services {
+        node.sh(&format!("mv /var/tmp/pam-{service} /etc/pam.d/{service}"))
+            .must();
+    }
     checked.must_end_with(1);
     for part in [
         "WRONG nsswitch group",
@@ -174,6 +179,43 @@ fn a_node_that_is_set_up_wrong_is_told_what_would_be_right() {
     ] {
         assert!(checked.stdout.contains(part), "{part:?}: {checked}");
     }
+    ctl(&node, &["check"]).must();
+}
+
+#[test]
+fn without_what_lookups_and_homes_need_a_node_is_not_good() {
+    let node = node_alone();
+    let units = [
+        "teleport-lookup.socket",
+        "run-teleport\\x2duserdb-home.mount",
+    ];
+    node.run(&[&["systemctl", "stop"], &units[..]].concat())
+        .must();
+    let checked = ctl(&node, &["check"]);
+    node.run(&[&["systemctl", "start"], &units[..]].concat())
+        .must();
+    checked.must_end_with(1);
+    for unit in units {
+        assert!(
+            checked.stdout.contains(&format!("{unit} is inactive")),
+            "{unit}: {checked}"
+        );
+    }
+    ctl(&node, &["check"]).must();
+}
+
+#[test]
+fn the_pam_services_of_the_configuration_are_what_is_looked_at() {
+    let node = node_alone();
+    let file = "/etc/teleport-userdb/config.d/50-services.toml";
+    node.write(file, "pam-services = [\"login\"]\n");
+    let checked = ctl(&node, &["check"]);
+    node.run(&["rm", file]).must();
+    checked.must_end_with(1);
+    assert!(
+        checked.stdout.contains("pam-services names (login)"),
+        "{checked}"
+    );
     ctl(&node, &["check"]).must();
 }
 

@@ -47,6 +47,9 @@ fn json_without_a_mode_is_one_line() {
         &["check", "--json"][..],
         &["check", "--json", "--no-legend"],
         &["check", "--json=short"],
+        // What follows is no mode: the manual page allows options before the command.
+        &["--json", "check"],
+        &["--json=short", "check"],
     ] {
         let told = text(&ctl(arguments).stdout);
         assert_eq!(told.lines().count(), 1, "{arguments:?}: {told}");

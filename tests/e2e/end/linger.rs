@@ -58,6 +58,12 @@ fn it_goes_on_locked_and_without_rights_and_ends_with_its_last_process() {
     let node = node();
     let uid = leave(&node, "lotte");
     is_locked(&node, "lotte");
+    let checked = node.run(&["teleport-userdbctl", "check"]);
+    let mut lines = checked.stdout.lines();
+    assert!(
+        lines.any(|line| line.starts_with("OK    sessions ") && line.contains("lotte")),
+        "{checked}"
+    );
     std::thread::sleep(LONG);
     lives(&node, "lotte");
     is_locked(&node, "lotte");

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::node::{CLOCK_TOLERANCE, NSSWITCH, Node, PAM, SWEEP, Seen, Unit};
+use super::node::{CLOCK_TOLERANCE, NSSWITCH, Node, Seen};
+use super::units::{ENABLED, SWEEP, Unit};
 
 /// A judgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -39,28 +40,44 @@ impl Finding {
 
 /// Judges everything.
 pub fn judge(node: &Node) -> Vec<Finding> {
-    vec![
+    const CONFIGURATION: &str = "Only root can read the configuration.";
+    let order = |check, database, services: &[String]| {
+        Some(order(check, database, services, returns(node, database)))
+    };
+    [
         seen(
             "configuration",
             &node.configuration,
             "It can be read only by root.",
             |()| Ok("The configuration is good.".to_owned()),
         ),
-        shells(&node.missing_shells),
+        seen("shells", &node.missing_shells, CONFIGURATION, |missing| {
+            shells(missing)
+        }),
+        seen("home base", &node.home_base, CONFIGURATION, |base| {
+            Ok(match base {
+                Some(base) => format!("{base} is there for persistent homes."),
+                None => "Nobody can have a persistent home.".to_owned(),
+            })
+        }),
         order("nsswitch passwd", "passwd", &node.nsswitch_passwd),
         order("nsswitch group", "group", &node.nsswitch_group),
-        members(node.nsswitch_initgroups.as_deref()),
+        Some(members(
+            node.nsswitch_initgroups.as_deref(),
+            returns(node, "initgroups"),
+        )),
         seen(
             "pam service",
             &node.pam,
             "It can be read only by root.",
-            |()| {
+            |services| {
                 Ok(format!(
-                    "{PAM} uses pam_teleport.so in account and session."
+                    "pam_teleport.so is used in account and session of {}.",
+                    services.join(", ")
                 ))
             },
         ),
-        seen("units", &node.units, "", |units| all_enabled(units)),
+        seen("units", &node.units, "", |units| all_as_needed(units)),
         seen("registry", &node.registry, "It answers root only.", |_| {
             Ok("teleport-sessiond answers.".to_owned())
         }),
@@ -77,15 +94,7 @@ pub fn judge(node: &Node) -> Vec<Finding> {
             "sessions",
             &node.unmatched,
             "They can be compared with the users only by root.",
-            |unmatched| {
-                if unmatched.is_empty() {
-                    return Ok("Exactly the logins with sessions are published.".to_owned());
-                }
-                Err(format!(
-                    "Sessions and published users differ in {}; `systemctl restart teleport-sessiond` publishes anew.",
-                    unmatched.join(", ")
-                ))
-            },
+            |unmatched| sessions(unmatched, &node.lingering),
         ),
         seen(
             "sudoers files",
@@ -101,41 +110,70 @@ pub fn judge(node: &Node) -> Vec<Finding> {
                 ))
             },
         ),
-        programs(node),
-        clock(node),
+        Some(programs(node)),
+        Some(clock(node)),
     ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
-fn shells(missing: &[String]) -> Finding {
-    const CHECK: &str = "shells";
+fn shells(missing: &[String]) -> Result<String, String> {
     if missing.is_empty() {
-        return Finding::new(
-            CHECK,
-            Verdict::Ok,
-            "Every shell that a user may get is there.",
-        );
+        return Ok("Every shell that a user may get is there.".to_owned());
     }
-    let message = format!(
+    Err(format!(
         "Sessions with these shells end at once, for they are not on this node: {}; install them, or name others.",
         missing.join(", ")
-    );
-    Finding::new(CHECK, Verdict::Wrong, message)
+    ))
+}
+
+fn sessions(unmatched: &[String], lingering: &[String]) -> Result<String, String> {
+    if !unmatched.is_empty() {
+        return Err(format!(
+            "Sessions and published users differ in {}; `systemctl restart teleport-sessiond` publishes anew.",
+            unmatched.join(", ")
+        ));
+    }
+    Ok(match lingering {
+        [] => "Exactly the logins with sessions are published.".to_owned(),
+        lingering => format!(
+            "Exactly the logins with sessions are published, and those whose processes go on: {}.",
+            lingering.join(", ")
+        ),
+    })
+}
+
+fn returns(node: &Node, database: &str) -> bool {
+    node.nsswitch_returning
+        .iter()
+        .any(|returning| returning == database)
 }
 
 /// Whether our users' groups are asked of us: an `initgroups` line, where there is one, replaces `group`.
-fn members(line: Option<&[String]>) -> Finding {
+fn members(line: Option<&[String]>, returns: bool) -> Finding {
     const CHECK: &str = "nsswitch initgroups";
     let Some(services) = line else {
         let message = format!("{NSSWITCH} has no initgroups line, so groups are those of group.");
         return Finding::new(CHECK, Verdict::Ok, message);
     };
-    if services.iter().any(|service| service == "teleport") {
-        let message = format!("{NSSWITCH} asks us for the groups of a user.");
-        return Finding::new(CHECK, Verdict::Ok, message);
-    }
+    let names = |name: &str| services.iter().any(|service| service == name);
+    let what = match (names("teleport"), names("systemd"), returns) {
+        (true, _, false) => {
+            let message = format!("{NSSWITCH} asks us for the groups of a user.");
+            return Finding::new(CHECK, Verdict::Ok, message);
+        }
+        // nss-systemd answers by the user database, of which we are a part.
+        (false, true, false) => {
+            let message =
+                format!("{NSSWITCH} asks systemd for the groups of a user, which asks us.");
+            return Finding::new(CHECK, Verdict::Ok, message);
+        }
+        (false, false, _) => format!("lacks teleport ({})", services.join(" ")),
+        (_, _, true) => "returns before we are asked".to_owned(),
+    };
     let message = format!(
-        "The line initgroups in {NSSWITCH} lacks teleport ({}), so no user of ours is in the groups that roles give; remove that line, or put teleport behind files.",
-        services.join(" ")
+        "The line initgroups in {NSSWITCH} {what}, so no user of ours is in the groups that roles give; remove that line, or put teleport behind files."
     );
     Finding::new(CHECK, Verdict::Wrong, message)
 }
@@ -152,15 +190,17 @@ fn seen<T>(
     seen: &Seen<T>,
     hidden: &str,
     judge: impl FnOnce(&T) -> Result<String, String>,
-) -> Finding {
-    match seen {
+) -> Option<Finding> {
+    Some(match seen {
         Seen::Known(value) => match judge(value) {
             Ok(message) => Finding::new(check, Verdict::Ok, message),
             Err(message) => Finding::new(check, Verdict::Wrong, message),
         },
         Seen::RootOnly => Finding::new(check, Verdict::Unknown, hidden),
         Seen::Failed(why) => Finding::new(check, Verdict::Wrong, sentence(why)),
-    }
+        // Neither good nor wrong: the configuration is.
+        Seen::Unread => return None,
+    })
 }
 
 /// `why` with the capital letter and the full stop of a sentence.
@@ -179,7 +219,7 @@ fn sentence(why: &str) -> String {
     text
 }
 
-fn order(check: &'static str, database: &str, services: &[String]) -> Finding {
+fn order(check: &'static str, database: &str, services: &[String], returns: bool) -> Finding {
     let place = |name: &str| services.iter().position(|service| service == name);
     let right = format!("\"{database}: files teleport systemd\" is right");
     let wrong = |what: &str| {
@@ -192,6 +232,9 @@ fn order(check: &'static str, database: &str, services: &[String]) -> Finding {
     let Some(ours) = place("teleport") else {
         return wrong("does not name teleport");
     };
+    if returns {
+        return wrong("returns before teleport is asked");
+    }
     // Others first: a name of theirs is never ours.
     if place("files")
         .or(place("compat"))
@@ -209,27 +252,56 @@ fn order(check: &'static str, database: &str, services: &[String]) -> Finding {
     )
 }
 
-fn all_enabled(units: &[Unit]) -> Result<String, String> {
-    let mut wrong = Vec::new();
-    for unit in units {
-        if unit.enabled != "enabled" {
-            wrong.push(format!(
-                "{} is {}, `systemctl enable {}` is right",
-                unit.name, unit.enabled, unit.name
-            ));
-        }
-        // Reloading it is as active as ever.
-        if !matches!(unit.active.as_str(), "active" | "reloading") && unit.name != SWEEP {
-            wrong.push(format!(
-                "{} is {}, `systemctl start {}` is right",
-                unit.name, unit.active, unit.name
-            ));
-        }
-    }
+fn all_as_needed(units: &[Unit]) -> Result<String, String> {
+    let wrong: Vec<String> = units.iter().filter_map(fault).collect();
     match wrong.is_empty() {
         true => Ok("All units are enabled and active.".to_owned()),
         false => Err(format!("{}.", wrong.join("; "))),
     }
+}
+
+/// What is wrong about a unit, with the commands that mend it.
+fn fault(unit: &Unit) -> Option<String> {
+    let (name, enabled, active) = (&unit.name, unit.enabled.as_str(), unit.active.as_str());
+    if enabled == "not-found" {
+        return Some(format!(
+            "{name} is missing, installing the package teleport-userdb anew is right"
+        ));
+    }
+    let mut commands = Vec::new();
+    // A masked one can be neither enabled nor started.
+    match enabled {
+        "masked" => commands.push("unmask"),
+        "masked-runtime" => commands.push("unmask --runtime"),
+        _ => {}
+    }
+    let is_masked = !commands.is_empty();
+    let is_to_be_enabled = ENABLED.contains(&name.as_str()) && enabled != "enabled";
+    // Reloading it is as active as ever.
+    let is_to_be_started = !matches!(active, "active" | "reloading") && name != SWEEP;
+    commands.extend(is_to_be_enabled.then_some("enable"));
+    commands.extend(is_to_be_started.then_some("start"));
+    let states = [
+        (is_masked || is_to_be_enabled).then_some(enabled),
+        is_to_be_started.then_some(active),
+    ];
+    let states: Vec<&str> = states.into_iter().flatten().collect();
+    // For a shell, whose escape the names of mount units have in them.
+    let word = match name.contains('\\') {
+        true => format!("'{name}'"),
+        false => name.clone(),
+    };
+    let commands: Vec<String> = commands
+        .into_iter()
+        .map(|command| format!("systemctl {command} {word}"))
+        .collect();
+    (!commands.is_empty()).then(|| {
+        format!(
+            "{name} is {}, `{}` is right",
+            states.join(" and "),
+            commands.join(" && ")
+        )
+    })
 }
 
 fn programs(node: &Node) -> Finding {

@@ -1,7 +1,8 @@
 //! Judgements of nodes that are made up, and how status and check show them.
 
 use super::*;
-use crate::cli::node::{TableSeen, UNITS};
+use crate::cli::node::TableSeen;
+use crate::cli::units::{HOMES, LOOKUP, needed};
 use crate::cli::{check, status};
 
 fn good() -> Node {
@@ -14,26 +15,37 @@ fn good() -> Node {
             latest_usec: 1_000_000,
         }),
         unmatched: Seen::Known(Vec::new()),
+        lingering: Vec::new(),
         sudoers: Seen::Known(vec!["teleport-maria".to_owned()]),
         stale_sudoers: Seen::Known(Vec::new()),
         nsswitch_passwd: words("files teleport systemd"),
         nsswitch_group: words("files teleport systemd"),
         nsswitch_initgroups: None,
-        pam: Seen::Known(()),
+        nsswitch_returning: Vec::new(),
+        pam: Seen::Known(words("teleport")),
         configuration: Seen::Known(()),
-        missing_shells: Vec::new(),
+        missing_shells: Seen::Known(Vec::new()),
+        home_base: Seen::Known(None),
         units: Seen::Known(
-            UNITS
-                .map(|name| Unit {
-                    name: name.to_owned(),
-                    enabled: "enabled".to_owned(),
-                    active: "active".to_owned(),
+            needed(true)
+                .into_iter()
+                .map(|name| match ENABLED.contains(&name) {
+                    true => unit(name, "enabled", "active"),
+                    false => unit(name, "static", "active"),
                 })
-                .to_vec(),
+                .collect(),
         ),
         sudo: true,
         visudo: true,
         now_usec: 2_000_000,
+    }
+}
+
+fn unit(name: &str, enabled: &str, active: &str) -> Unit {
+    Unit {
+        name: name.to_owned(),
+        enabled: enabled.to_owned(),
+        active: active.to_owned(),
     }
 }
 
@@ -63,7 +75,7 @@ fn a_good_node_has_nothing_wrong() {
     assert!(check::render(&findings, true).ends_with("\n\nNothing is wrong.\n"));
     assert_eq!(
         status::render(&good(), &findings),
-        "         State: good\n      Registry: answers\n        Userdb: answers\n         Table: trusted, 1 shared groups\n         Users: 1\n      Sessions: 2\n Sudoers files: 1 (teleport-maria)\n    NSS passwd: files teleport systemd\n     NSS group: files teleport systemd\n   PAM service: present\n Configuration: good\n"
+        "         State: good\n      Registry: answers\n        Userdb: answers\n         Table: trusted, 1 shared groups\n         Users: 1\n      Sessions: 2\n Sudoers files: 1 (teleport-maria)\n    NSS passwd: files teleport systemd\n     NSS group: files teleport systemd\n   PAM service: teleport\n Configuration: good\n"
             .lines()
             .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line)))
             .collect::<String>()
@@ -73,14 +85,14 @@ fn a_good_node_has_nothing_wrong() {
 #[test]
 fn each_wrong_thing_is_found_and_its_sentence_says_what_would_be_right() {
     type Break = fn(&mut Node);
-    let cases: [(Break, &str, &str); 13] = [
+    let cases: [(Break, &str, &str); 16] = [
         (
             |n| n.nsswitch_passwd = words("files systemd"),
             "nsswitch passwd",
             "files teleport systemd",
         ),
         (
-            |n| n.missing_shells = words("/bin/zsh"),
+            |n| n.missing_shells = Seen::Known(words("/bin/zsh")),
             "shells",
             "/bin/zsh; install them",
         ),
@@ -88,6 +100,24 @@ fn each_wrong_thing_is_found_and_its_sentence_says_what_would_be_right() {
             |n| n.nsswitch_initgroups = Some(words("files sss")),
             "nsswitch initgroups",
             "remove that line, or put teleport behind files",
+        ),
+        (
+            |n| {
+                n.nsswitch_initgroups = Some(words("files systemd"));
+                n.nsswitch_returning = words("initgroups");
+            },
+            "nsswitch initgroups",
+            "returns before we are asked",
+        ),
+        (
+            |n| n.nsswitch_returning = words("passwd"),
+            "nsswitch passwd",
+            "returns before teleport is asked; \"passwd: files teleport systemd\" is right",
+        ),
+        (
+            |n| n.home_base = Seen::Failed("no persistent home can be made".to_owned()),
+            "home base",
+            "No persistent home can be made.",
         ),
         (
             |n| n.nsswitch_group = words("teleport files"),
@@ -132,14 +162,10 @@ fn each_wrong_thing_is_found_and_its_sentence_says_what_would_be_right() {
         ),
         (
             |n| {
-                n.units = Seen::Known(vec![Unit {
-                    name: "a.socket".to_owned(),
-                    enabled: "disabled".to_owned(),
-                    active: "active".to_owned(),
-                }]);
+                n.units = Seen::Known(vec![unit(SWEEP, "disabled", "inactive")]);
             },
             "units",
-            "systemctl enable a.socket",
+            "is disabled, `systemctl enable teleport-sudoers-sweep.service` is right",
         ),
     ];
     for (break_it, check, naming) in cases {
@@ -154,6 +180,104 @@ fn each_wrong_thing_is_found_and_its_sentence_says_what_would_be_right() {
         let text = status::render(&node, &judge(&node));
         assert!(text.contains(&message), "{text}");
     }
+}
+
+#[test]
+fn a_unit_that_is_down_is_told_with_the_commands_that_mend_it() {
+    let socket = "teleport-sessiond.socket";
+    for (name, enabled, active, told) in [
+        (
+            LOOKUP,
+            "static",
+            "inactive",
+            "is inactive, `systemctl start teleport-lookup.socket` is right.",
+        ),
+        (
+            HOMES,
+            "static",
+            "failed",
+            "is failed, `systemctl start 'run-teleport\\x2duserdb-home.mount'` is right.",
+        ),
+        (
+            HOMES,
+            "masked",
+            "active",
+            "is masked, `systemctl unmask 'run-teleport\\x2duserdb-home.mount'` is right.",
+        ),
+        (
+            socket,
+            "disabled",
+            "inactive",
+            "is disabled and inactive, `systemctl enable teleport-sessiond.socket && systemctl start teleport-sessiond.socket` is right.",
+        ),
+        (
+            socket,
+            "masked",
+            "active",
+            "is masked, `systemctl unmask teleport-sessiond.socket && systemctl enable teleport-sessiond.socket` is right.",
+        ),
+        (
+            SWEEP,
+            "masked-runtime",
+            "inactive",
+            "is masked-runtime, `systemctl unmask --runtime teleport-sudoers-sweep.service && systemctl enable teleport-sudoers-sweep.service` is right.",
+        ),
+        (
+            LOOKUP,
+            "not-found",
+            "inactive",
+            "is missing, installing the package teleport-userdb anew is right.",
+        ),
+    ] {
+        let mut node = good();
+        if let Seen::Known(units) = &mut node.units {
+            units.retain(|unit| unit.name != name);
+            units.push(unit(name, enabled, active));
+        }
+        assert_eq!(wrong(&node), ("units", format!("{name} {told}")));
+    }
+}
+
+#[test]
+fn ephemeral_homes_need_their_mount_and_everybody_the_lookups() {
+    assert!(needed(true).contains(&HOMES) && needed(true).contains(&LOOKUP));
+    assert!(!needed(false).contains(&HOMES) && needed(false).contains(&LOOKUP));
+}
+
+#[test]
+fn who_lingers_is_told_and_not_wrong() {
+    let mut node = good();
+    node.lingering = words("pelle");
+    let findings = judge(&node);
+    assert!(all_good(&findings));
+    let text = check::render(&findings, false);
+    assert!(text.contains("whose processes go on: pelle."), "{text}");
+}
+
+#[test]
+fn groups_of_a_user_may_be_asked_of_systemd_which_asks_us() {
+    let mut node = good();
+    node.nsswitch_initgroups = Some(words("files systemd"));
+    assert!(all_good(&judge(&node)));
+}
+
+#[test]
+fn with_a_wrong_configuration_nothing_is_said_of_what_it_names() {
+    let mut node = good();
+    node.configuration = Seen::Failed("config.toml:3: key".to_owned());
+    node.missing_shells = Seen::Unread;
+    node.home_base = Seen::Unread;
+    node.pam = Seen::Unread;
+    assert_eq!(wrong(&node).0, "configuration");
+    let said: Vec<&str> = judge(&node).iter().map(|finding| finding.check).collect();
+    for check in ["shells", "home base", "pam service"] {
+        assert!(!said.contains(&check), "{said:?}");
+    }
+    let text = status::render(&node, &judge(&node));
+    assert!(
+        text.contains("PAM service: not known, see below\n"),
+        "{text}"
+    );
 }
 
 #[test]

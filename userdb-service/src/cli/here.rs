@@ -21,7 +21,7 @@ use crate::policy::sudoers::file_name;
 use crate::policy::{Config, Plan, shortfalls};
 
 /// Where the daemon writes its state down.
-const STATE: &str = "/run/teleport-sessiond";
+pub(super) const STATE: &str = "/run/teleport-sessiond";
 
 struct Here {
     lookups: Lookups,

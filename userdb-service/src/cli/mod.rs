@@ -1,18 +1,22 @@
 //! `teleport-userdbctl`: how administrators see what goes on. It changes nothing.
 //!
-//! A file per subcommand. [`node`] looks at the machine, [`findings`] judges what was seen, [`output`]
+//! A file per subcommand. [`node`] looks at the machine (with `compare`, `homes`, `pam` and [`units`]), [`findings`] judges what was seen, [`output`]
 //! and [`table`] turn data into text; only this file knows the whole command line.
 
 pub mod check;
+mod compare;
 pub mod explain;
 pub mod findings;
 mod here;
+mod homes;
 pub mod list;
 pub mod node;
 pub mod output;
+mod pam;
 pub mod sessions;
 pub mod status;
 pub mod table;
+pub mod units;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -49,6 +53,7 @@ pub struct Cli {
         value_enum,
         value_name = "MODE",
         num_args = 0..=1,
+        require_equals = true,
         default_value_t = Json::Off,
         default_missing_value = "short"
     )]

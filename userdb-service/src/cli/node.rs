@@ -2,46 +2,36 @@
 //!
 //! Whatever only root may see is [`Seen::RootOnly`] for others, so that nobody takes it for absent.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use account_table::{Cursor, DEFAULT_PATH, Lookup, Table, Trust};
 use serde::Serialize;
 use session_protocol::client::Registry;
 
+use super::compare::{lingering, stale, unmatched, without_session};
+use super::here::STATE;
 use super::list::users;
 use super::sessions::{PATIENCE, sentence};
-use crate::control::config_files;
+use super::units::{self, Unit};
+use super::{homes, pam};
+use crate::control::config_files::{self, LoadError};
 use crate::control::lookup::nsswitch::{self, Services};
+use crate::control::sudo_rs;
 use crate::control::sudoers_check::{SudoersCheck, Withheld};
 use crate::control::sudoers_files::SudoersFiles;
+use crate::policy::Config;
 use crate::policy::config::DEFAULT_SHELL;
-use crate::policy::sudoers::file_name;
-use crate::policy::{Config, Login};
 
 /// Where systemd asks us.
 pub const USERDB: &str = "/run/systemd/userdb/com.goteleport.DynamicUser";
 /// The order of the name services.
 pub const NSSWITCH: &str = "/etc/nsswitch.conf";
-/// The PAM service.
-pub const PAM: &str = "/etc/pam.d/teleport";
-/// Units that have to be enabled. All but [`SWEEP`] also run all the time.
-pub const UNITS: [&str; 5] = [
-    "teleport-sessiond.service",
-    "teleport-sessiond.socket",
-    "teleport-userdbd.service",
-    "teleport-userdbd.socket",
-    SWEEP,
-];
-/// Runs once, at boot.
-pub const SWEEP: &str = "teleport-sudoers-sweep.service";
-const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+const FOLDERS: [&str; 5] = ["usr/sbin", "usr/bin", "usr/local/bin", "sbin", "bin"];
 
 /// Something that may be hidden or broken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,6 +43,8 @@ pub enum Seen<T> {
     RootOnly,
     /// It cannot be seen; the sentence says why.
     Failed(String),
+    /// It depends on the configuration, which is wrong, as is said of that.
+    Unread,
 }
 
 impl<T> Seen<T> {
@@ -60,7 +52,7 @@ impl<T> Seen<T> {
     pub fn known(&self) -> Option<&T> {
         match self {
             Seen::Known(value) => Some(value),
-            Seen::RootOnly | Seen::Failed(_) => None,
+            Seen::RootOnly | Seen::Failed(_) | Seen::Unread => None,
         }
     }
 }
@@ -77,17 +69,6 @@ pub struct TableSeen {
     pub latest_usec: u64,
 }
 
-/// A unit's state in systemctl's words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Unit {
-    /// Its name.
-    pub name: String,
-    /// `is-enabled`.
-    pub enabled: String,
-    /// `is-active`.
-    pub active: String,
-}
-
 /// Everything that was seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -100,6 +81,8 @@ pub struct Node {
     pub table: Seen<TableSeen>,
     /// Logins with sessions and without a user, or the other way round.
     pub unmatched: Seen<Vec<String>>,
+    /// Users without a session whose processes go on.
+    pub lingering: Vec<String>,
     /// Names of our files in sudoers.d.
     pub sudoers: Seen<Vec<String>>,
     /// Those of them that belong to no live login.
@@ -110,15 +93,19 @@ pub struct Node {
     pub nsswitch_group: Vec<String>,
     /// Services of the `initgroups` line, if there is one.
     pub nsswitch_initgroups: Option<Vec<String>>,
-    /// Whether the PAM service exists and uses our module; the sentence otherwise.
-    pub pam: Seen<()>,
+    /// Databases of these whose line returns, for a name that is not found, before it comes to us.
+    pub nsswitch_returning: Vec<String>,
+    /// The PAM services of `pam-services` that use our module; the sentence where none does.
+    pub pam: Seen<Vec<String>>,
     /// Whether the configuration is good; the sentence otherwise.
     pub configuration: Seen<()>,
     /// Shells that users would get and that are not on this node, each with who names it.
-    pub missing_shells: Vec<String>,
+    pub missing_shells: Seen<Vec<String>>,
+    /// The folder of persistent homes, if anybody can have one; the sentence where it is not fit for them.
+    pub home_base: Seen<Option<String>>,
     /// Our units.
     pub units: Seen<Vec<Unit>>,
-    /// Whether there is a sudo.
+    /// Whether there is a sudo, or sudo-rs under a name of its own.
     pub sudo: bool,
     /// Whether there is a visudo.
     pub visudo: bool,
@@ -131,22 +118,38 @@ impl Node {
     pub fn look() -> Node {
         let root = nix::unistd::geteuid().is_root();
         let before = registry(root);
+        // Between the two, so that whoever lingers in the table without a session in `before` is in here.
+        let lingering = lingering(root, Path::new(STATE));
         let table = table();
         let sudoers = sudoers(root);
         // Who came since the first look is in this one, who went is in the first: people come and go
         // while we look, and that is nothing wrong.
         let registry = registry(root);
         let nsswitch = fs::read(NSSWITCH).unwrap_or_default();
+        let nsswitch = String::from_utf8_lossy(&nsswitch);
         let Services {
             passwd,
             group,
             initgroups,
             ..
-        } = nsswitch::parse(&String::from_utf8_lossy(&nsswitch));
-        let configuration = config_files::load(Path::new("/"));
+        } = nsswitch::parse(&nsswitch);
+        let configuration = config_files::load(Path::new("/")).map_err(|error| match error {
+            LoadError::Unreadable(_, error)
+                if error.kind() == io::ErrorKind::PermissionDenied && !root =>
+            {
+                Seen::RootOnly
+            }
+            error => Seen::Failed(error.to_string()),
+        });
         let stale_sudoers = stale(&sudoers, [&before, &registry], &table);
+        // Not knowing better, everybody is taken to have an ephemeral home, as without any configuration.
+        let has_ephemeral_homes = configuration.as_ref().map_or(true, homes::are_ephemeral);
         Node {
-            unmatched: unmatched([&before, &registry], &table),
+            unmatched: unmatched([&before, &registry], &table, &lingering),
+            lingering: without_session([&before, &registry], &table)
+                .filter(|login| lingering.contains(*login))
+                .cloned()
+                .collect(),
             userdb: userdb(Path::new(USERDB)),
             stale_sudoers,
             registry,
@@ -155,27 +158,35 @@ impl Node {
             nsswitch_passwd: passwd,
             nsswitch_group: group,
             nsswitch_initgroups: initgroups,
-            pam: pam(),
-            missing_shells: configuration
-                .as_ref()
-                .map(missing_shells)
-                .unwrap_or_default(),
+            nsswitch_returning: nsswitch::returning(&nsswitch),
+            pam: by(&configuration, |config| {
+                pam::look(&config.pam_services, root)
+            }),
+            missing_shells: by(&configuration, |config| Seen::Known(missing_shells(config))),
+            home_base: by(&configuration, |config| homes::look(config, root)),
             configuration: match configuration {
                 Ok(config) => specifications(config),
-                Err(config_files::LoadError::Unreadable(_, error))
-                    if error.kind() == io::ErrorKind::PermissionDenied && !root =>
-                {
-                    Seen::RootOnly
-                }
-                Err(error) => Seen::Failed(error.to_string()),
+                Err(seen) => seen,
             },
-            units: units(),
-            sudo: has_program("sudo"),
-            visudo: has_program("visudo"),
+            units: units::look(&units::needed(has_ephemeral_homes)),
+            sudo: has_sudo(Path::new("/")),
+            visudo: SudoersCheck::default().has_visudo(),
             now_usec: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX)),
         }
+    }
+}
+
+/// What the configuration says where to look for.
+fn by<T>(
+    configuration: &Result<Config, Seen<()>>,
+    look: impl FnOnce(&Config) -> Seen<T>,
+) -> Seen<T> {
+    match configuration {
+        Ok(config) => look(config),
+        Err(Seen::RootOnly) => Seen::RootOnly,
+        Err(_) => Seen::Unread,
     }
 }
 
@@ -299,118 +310,10 @@ fn sudoers(root: bool) -> Seen<Vec<String>> {
     }
 }
 
-/// Our sudoers files whose login neither the registry nor, where that does not answer, the table knows.
-fn stale(
-    sudoers: &Seen<Vec<String>>,
-    registry: [&Seen<Vec<String>>; 2],
-    table: &Seen<TableSeen>,
-) -> Seen<Vec<String>> {
-    let files = match sudoers {
-        Seen::Known(files) => files,
-        Seen::RootOnly => return Seen::RootOnly,
-        Seen::Failed(why) => return Seen::Failed(why.clone()),
-    };
-    let mut live: BTreeSet<&str> = BTreeSet::new();
-    for logins in registry.into_iter().filter_map(Seen::known) {
-        live.extend(logins.iter().map(String::as_str));
-    }
-    if let Some(table) = table.known() {
-        live.extend(table.logins.iter().map(String::as_str));
-    }
-    let needed: BTreeSet<String> = live
-        .into_iter()
-        .filter_map(|login| Login::try_from(login).ok())
-        .map(|login| file_name(&login))
-        .collect();
-    let mut stale = files.clone();
-    stale.retain(|name| !needed.contains(name));
-    Seen::Known(stale)
-}
-
-/// Logins that had sessions all the while and are not published, and published ones that never had any.
-fn unmatched(registry: [&Seen<Vec<String>>; 2], table: &Seen<TableSeen>) -> Seen<Vec<String>> {
-    let ([Seen::Known(before), Seen::Known(after)], Seen::Known(table)) = (registry, table) else {
-        return match registry {
-            [Seen::RootOnly, _] => Seen::RootOnly,
-            _ => Seen::Failed(
-                "sessions and users cannot be compared while one of them is not to be seen"
-                    .to_owned(),
-            ),
-        };
-    };
-    let stayed = before.iter().filter(|login| after.contains(login));
-    let unpublished = stayed.filter(|login| !table.logins.contains(login));
-    let without_session = table
-        .logins
-        .iter()
-        .filter(|login| !before.contains(login) && !after.contains(login));
-    let unmatched: BTreeSet<String> = unpublished.chain(without_session).cloned().collect();
-    Seen::Known(unmatched.into_iter().collect())
-}
-
-fn pam() -> Seen<()> {
-    let text = match fs::read_to_string(PAM) {
-        Ok(text) => text,
-        Err(error) => {
-            return Seen::Failed(format!(
-                "{PAM} cannot be read: {error}; /usr/lib/teleport-userdb/pam.d/teleport is what belongs there"
-            ));
-        }
-    };
-    for phase in ["account", "session"] {
-        let ours = |line: &str| {
-            let mut words = line.split_whitespace();
-            words.next().map(|word| word.trim_start_matches('-')) == Some(phase)
-                && words.any(|word| word.rsplit('/').next() == Some("pam_teleport.so"))
-        };
-        if !text.lines().any(ours) {
-            return Seen::Failed(format!(
-                "{PAM} has no line \"{phase} ... pam_teleport.so\"; compare it with /usr/lib/teleport-userdb/pam.d/teleport"
-            ));
-        }
-    }
-    Seen::Known(())
-}
-
-/// systemctl answers a line for each unit, whatever its exit status.
-fn units() -> Seen<Vec<Unit>> {
-    let ask = |verb: &str| -> io::Result<Vec<String>> {
-        let output = Command::new("systemctl")
-            .arg(verb)
-            .args(UNITS)
-            .stdin(Stdio::null())
-            .output()?;
-        let lines: Vec<String> = String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .map(str::to_owned)
-            .collect();
-        if lines.len() == UNITS.len() {
-            return Ok(lines);
-        }
-        Err(io::Error::other(
-            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        ))
-    };
-    match ask("is-enabled").and_then(|enabled| Ok((enabled, ask("is-active")?))) {
-        Ok((enabled, active)) => Seen::Known(
-            UNITS
-                .into_iter()
-                .zip(enabled.into_iter().zip(active))
-                .map(|(name, (enabled, active))| Unit {
-                    name: name.to_owned(),
-                    enabled,
-                    active,
-                })
-                .collect(),
-        ),
-        Err(error) => Seen::Failed(format!("systemctl does not say how the units are: {error}")),
-    }
-}
-
-fn has_program(name: &str) -> bool {
-    FOLDERS
-        .iter()
-        .any(|folder| is_program(&Path::new(folder).join(name)))
+/// Whether there is a sudo below `root` (`/` but for tests); sudo-rs may be there under a name of its own.
+fn has_sudo(root: &Path) -> bool {
+    let mut sudo = FOLDERS.iter().map(|folder| root.join(folder).join("sudo"));
+    sudo.any(|path| is_program(&path)) || sudo_rs::is_installed_below(root)
 }
 
 fn is_program(path: &Path) -> bool {
@@ -424,46 +327,19 @@ pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 mod tests {
     use super::*;
 
-    fn known(logins: &[&str]) -> Seen<Vec<String>> {
-        Seen::Known(logins.iter().map(|login| (*login).to_owned()).collect())
-    }
-
-    fn table(logins: &[&str]) -> Seen<TableSeen> {
-        Seen::Known(TableSeen {
-            logins: logins.iter().map(|login| (*login).to_owned()).collect(),
-            ..TableSeen::default()
-        })
-    }
-
     #[test]
-    fn who_comes_or_goes_during_the_look_is_not_unmatched() {
-        let (before, after) = (known(&["stays", "goes"]), known(&["stays", "comes"]));
-        for published in [&["stays"][..], &["comes", "goes", "stays"]] {
-            assert_eq!(unmatched([&before, &after], &table(published)), known(&[]));
+    fn sudo_rs_under_its_own_name_is_a_sudo() {
+        let root = std::env::temp_dir().join(format!("has-sudo-{}", std::process::id()));
+        let bin = root.join("usr/bin");
+        fs::create_dir_all(&bin).expect("made");
+        assert!(!has_sudo(&root));
+        for name in ["sudo-rs", "sudo"] {
+            let program = bin.join(name);
+            fs::write(&program, "").expect("written");
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("set");
+            assert!(has_sudo(&root), "{name}");
+            fs::remove_file(program).expect("removed");
         }
-        assert_eq!(
-            unmatched([&before, &after], &table(&["left-over"])),
-            known(&["left-over", "stays"])
-        );
-        assert_eq!(
-            unmatched([&Seen::RootOnly, &Seen::RootOnly], &table(&[])),
-            Seen::RootOnly
-        );
-    }
-
-    #[test]
-    fn a_sudoers_file_without_a_live_login_is_stale() {
-        let files = known(&["teleport-a=2eb", "teleport-gone"]);
-        let none = known(&[]);
-        assert_eq!(
-            stale(&files, [&none, &known(&["a.b"])], &table(&[])),
-            known(&["teleport-gone"])
-        );
-        // With the daemon gone the table is what is left to go by.
-        let failed = Seen::Failed("x".to_owned());
-        assert_eq!(
-            stale(&files, [&failed, &failed], &table(&["a.b", "gone"])),
-            known(&[])
-        );
+        fs::remove_dir_all(root).expect("removed");
     }
 }

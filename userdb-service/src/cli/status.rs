@@ -50,7 +50,10 @@ pub fn render(node: &Node, findings: &[Finding]) -> String {
     );
     line("NSS passwd", node.nsswitch_passwd.join(" "));
     line("NSS group", node.nsswitch_group.join(" "));
-    line("PAM service", word(&node.pam, |()| "present".to_owned()));
+    line(
+        "PAM service",
+        word(&node.pam, |services| services.join(", ")),
+    );
     line(
         "Configuration",
         word(&node.configuration, |()| "good".to_owned()),
@@ -74,6 +77,7 @@ fn word<T>(seen: &Seen<T>, known: impl FnOnce(&T) -> String) -> String {
         Seen::Known(value) => known(value),
         Seen::RootOnly => "only root can see".to_owned(),
         Seen::Failed(_) => "wrong, see below".to_owned(),
+        Seen::Unread => "not known, see below".to_owned(),
     }
 }
 

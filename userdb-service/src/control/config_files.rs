@@ -15,6 +15,8 @@ const FILES: [&str; 2] = [
     "/etc/teleport-userdb/config.toml",
 ];
 const DROP_INS: &str = "/etc/teleport-userdb/config.d";
+/// The folders that these are in; one that is not there is not missed either.
+const FOLDERS: [&str; 3] = ["/usr/lib/teleport-userdb", "/etc/teleport-userdb", DROP_INS];
 
 /// Why there is no configuration.
 #[derive(Debug)]
@@ -53,26 +55,65 @@ impl std::error::Error for LoadError {}
 
 /// Reads and merges all files below `root` (`/` but for tests).
 pub fn load(root: &Path) -> Result<Config, LoadError> {
+    for folder in FOLDERS.map(PathBuf::from) {
+        let is_folder = fs::metadata(below(root, &folder)).map(|it| it.is_dir());
+        match unless_absent(&below(root, &folder), is_folder) {
+            Ok(Some(true) | None) => {}
+            Ok(Some(false)) => {
+                let error = io::Error::other("it has to be a folder");
+                return Err(LoadError::Unreadable(folder, error));
+            }
+            Err(error) => return Err(LoadError::Unreadable(folder, error)),
+        }
+    }
     let mut files = Vec::new();
     for path in FILES.map(PathBuf::from).into_iter().chain(drop_ins(root)?) {
-        match text(&below(root, &path)) {
-            Ok(text) => files.push((path.display().to_string(), text)),
-            // A link whose target is missing is not the same as no file: what it says must not be lost.
-            Err(error)
-                if error.kind() == io::ErrorKind::NotFound
-                    && below(root, &path).symlink_metadata().is_err() => {}
+        let place = below(root, &path);
+        match unless_absent(&place, bytes(&place)) {
+            Ok(Some(bytes)) => files.push((path.display().to_string(), text(path, bytes)?)),
+            Ok(None) => {}
             Err(error) => return Err(LoadError::Unreadable(path, error)),
         }
     }
     Config::parse(&files).map_err(LoadError::Wrong)
 }
 
-/// A file's text. Of a file: a pipe would keep whoever reads it waiting for ever.
-fn text(path: &Path) -> io::Result<String> {
+/// What was seen at `path`, `None` where nothing is. A link whose target is missing is not the same as nothing: what it says
+/// must not be lost.
+fn unless_absent<T>(path: &Path, seen: io::Result<T>) -> io::Result<Option<T>> {
+    match seen {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
+            Ok(target) => Err(io::Error::other(format!(
+                "it is a link to {}, which is not there; correct the link, or remove it",
+                target.display()
+            ))),
+            Err(_) => Ok(None),
+        },
+        seen => seen.map(Some),
+    }
+}
+
+/// What a file holds. A file: a pipe would keep whoever reads it waiting for ever.
+fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it has to be a regular file"));
     }
-    fs::read_to_string(path)
+    fs::read(path)
+}
+
+fn text(path: PathBuf, bytes: Vec<u8>) -> Result<String, LoadError> {
+    String::from_utf8(bytes).map_err(|error| {
+        let (good, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+        let byte = rest.first().copied().unwrap_or_default();
+        LoadError::Wrong(ConfigError {
+            file: path,
+            line: good.iter().filter(|byte| **byte == b'\n').count() + 1,
+            key: String::new(),
+            message: format!(
+                "this is not UTF-8 (the byte 0x{byte:02X}); save the file in the encoding UTF-8"
+            ),
+        })
+    })
 }
 
 fn drop_ins(root: &Path) -> Result<Vec<PathBuf>, LoadError> {
@@ -144,6 +185,65 @@ mod tests {
         std::os::unix::fs::symlink("/no/such/file", link).expect("linked");
         let sentence = load(&root).expect_err("refused").to_string();
         assert!(sentence.contains("50-deny.toml"), "{sentence}");
+        fs::remove_dir_all(root).expect("removed");
+    }
+
+    #[test]
+    fn a_folder_that_is_a_link_to_nowhere_is_refused_and_not_skipped() {
+        for folder in [
+            "usr/lib/teleport-userdb",
+            "etc/teleport-userdb",
+            "etc/teleport-userdb/config.d",
+        ] {
+            let root = host("dangling-folder");
+            let link = root.join(folder);
+            fs::remove_dir_all(&link).expect("removed");
+            std::os::unix::fs::symlink("/no/such/folder", &link).expect("linked");
+            let sentence = load(&root).expect_err("refused").to_string();
+            assert_eq!(
+                sentence,
+                format!(
+                    "/{folder}: it is a link to /no/such/folder, which is not there; correct the link, or remove it"
+                )
+            );
+            fs::remove_dir_all(root).expect("removed");
+        }
+    }
+
+    #[test]
+    fn a_folder_may_be_missing_or_a_link_to_another() {
+        let root = host("linked-folder");
+        let folder = root.join("etc/teleport-userdb");
+        fs::rename(&folder, root.join("etc/elsewhere")).expect("moved");
+        assert_eq!(load(&root).expect("good"), Config::default());
+        std::os::unix::fs::symlink("elsewhere", &folder).expect("linked");
+        fs::write(folder.join("config.d/a.toml"), "gecos = \"x\"\n").expect("written");
+        assert_eq!(load(&root).expect("good").gecos, "x");
+        fs::remove_dir_all(root).expect("removed");
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_folder_is_named_itself() {
+        for folder in ["etc/teleport-userdb", "etc/teleport-userdb/config.d"] {
+            let root = host("file-for-folder");
+            fs::remove_dir_all(root.join(folder)).expect("removed");
+            fs::write(root.join(folder), "").expect("written");
+            let sentence = load(&root).expect_err("refused").to_string();
+            assert_eq!(sentence, format!("/{folder}: it has to be a folder"));
+            fs::remove_dir_all(root).expect("removed");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_utf_8_is_named_with_its_line() {
+        let root = host("latin-1");
+        let file = root.join("etc/teleport-userdb/config.d/x.toml");
+        fs::write(file, b"# f\xc3\xbcr alle\ngecos = \"\xfcber\"\n").expect("written");
+        let sentence = load(&root).expect_err("refused").to_string();
+        assert_eq!(
+            sentence,
+            "/etc/teleport-userdb/config.d/x.toml:2: this is not UTF-8 (the byte 0xFC); save the file in the encoding UTF-8"
+        );
         fs::remove_dir_all(root).expect("removed");
     }
 

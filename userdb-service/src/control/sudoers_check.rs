@@ -88,6 +88,11 @@ impl SudoersCheck {
         }
     }
 
+    /// Whether there is a visudo to ask.
+    pub fn has_visudo(&self) -> bool {
+        self.places.iter().any(|path| is_program(path))
+    }
+
     /// Takes sudo from each role with a specification that visudo refuses, or from all where visudo
     /// cannot be asked; says which and why. What was withheld before is found out anew.
     pub async fn withhold_refused(&self, config: &mut Config) -> Vec<Withheld> {

@@ -62,6 +62,14 @@ fn a_role_with_a_specification_that_visudo_refuses_loses_sudo_and_the_others_kee
 }
 
 #[test]
+fn a_visudo_is_had_where_one_can_be_asked() {
+    let path = program("had", "exit 0");
+    assert!(SudoersCheck::with(vec![path.clone()], PATIENCE).has_visudo());
+    std::fs::remove_file(&path).expect("removed");
+    assert!(!SudoersCheck::with(vec![path], PATIENCE).has_visudo());
+}
+
+#[test]
 fn without_visudo_no_role_gives_sudo() {
     let mut config = config(&[("a", &[GOOD]), ("none", &[])]);
     let withheld = withheld(&SudoersCheck::with(Vec::new(), PATIENCE), &mut config);

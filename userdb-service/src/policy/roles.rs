@@ -84,11 +84,27 @@ fn gives(role: &Role) -> String {
         role.max_sessions
             .map(|most| format!("max-sessions = {most}")),
     );
+    gives.extend(limits(role));
     if gives.is_empty() {
         "gives nothing".to_owned()
     } else {
         gives.join(", ")
     }
+}
+
+/// Limits and environment that a role gives, as the configuration has them.
+fn limits(role: &Role) -> impl Iterator<Item = String> {
+    let number = |key: &str, value: Option<u64>| value.map(|value| format!("{key} = {value}"));
+    let environment: Vec<String> = role.environment.iter().map(|entry| quoted(entry)).collect();
+    [
+        number("tasks-max", role.tasks_max),
+        number("memory-max", role.memory_max),
+        number("cpu-weight", role.cpu_weight),
+        role.umask.map(|umask| format!("umask = \"{umask:04o}\"")),
+        (!environment.is_empty()).then(|| format!("environment = [{}]", environment.join(", "))),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 impl<'a> Matching<'a> {

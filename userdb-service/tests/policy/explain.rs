@@ -80,6 +80,33 @@ fn a_plan_is_printed_with_the_roles_that_led_to_it() {
 }
 
 #[test]
+fn whatever_a_role_gives_alone_is_told_of_it() {
+    for key in [
+        "create-user = true",
+        "groups = [\"docker\"]",
+        "deny-groups = [\"docker\"]",
+        "sudoers = [\"ALL=(ALL) NOPASSWD: ALL\"]",
+        "doas = true",
+        "shell = \"/bin/sh\"",
+        "home = \"none\"",
+        "linger = true",
+        "max-sessions = 3",
+        "tasks-max = 64",
+        "memory-max = 1073741824",
+        "cpu-weight = 50",
+        "umask = \"0027\"",
+        "environment = [\"LANG=C.UTF-8\", \"EDITOR=vi\"]",
+    ] {
+        let config = format!(
+            "[[role]]\nmatch = \"*\"\ncreate-user = true\n[[role]]\nmatch = \"one\"\n{key}\n"
+        );
+        let (_, text) = explain(&World::new(&config), &["alice", "--roles", "one"]);
+        let told = format!("role: match = \"one\" (config.toml:4) matches \"one\": {key}\n");
+        assert!(text.contains(&told), "{told:?} is missing in\n{text}");
+    }
+}
+
+#[test]
 fn a_refusal_is_printed_with_the_sentence_the_user_sees() {
     let world = World::new(ROLES);
     let (status, text) = explain(&world, &["alice", "--roles", "ops"]);

@@ -34,12 +34,7 @@ pub(crate) fn parse(text: &str) -> Services {
         initgroups: None,
         netgroup: vec!["nis".to_owned(), "files".to_owned()],
     };
-    for line in text.lines() {
-        let line = line.split('#').next().unwrap_or_default().trim_start();
-        let Some((database, rest)) = line.split_once(|c: char| c == ':' || c.is_ascii_whitespace())
-        else {
-            continue;
-        };
+    for (database, rest) in lines(text) {
         let list = match database {
             "passwd" => &mut services.passwd,
             "group" => &mut services.group,
@@ -47,34 +42,105 @@ pub(crate) fn parse(text: &str) -> Services {
             "initgroups" => services.initgroups.get_or_insert_default(),
             _ => continue,
         };
-        *list = service_names(rest);
+        *list = names(entries(rest));
     }
     services
 }
 
-fn service_names(mut rest: &str) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
+/// The databases of ours whose line names us and returns, for a name that is not found, before it asks us. Of groups of a
+/// user, `systemd` asks us, too.
+pub(crate) fn returning(text: &str) -> Vec<String> {
+    let us = |database| match database {
+        "passwd" | "group" => Some(&["teleport"][..]),
+        "initgroups" => Some(&["teleport", "systemd"][..]),
+        _ => None,
+    };
+    let mut returning = Vec::new();
+    for (database, rest) in lines(text) {
+        let Some(us) = us(database) else {
+            continue;
+        };
+        let is_us = |entry: &Entry| us.contains(&entry.service.as_str());
+        let entries = entries(rest);
+        let before = entries.iter().take_while(|entry| !is_us(entry));
+        let returns = entries.iter().any(is_us) && before.into_iter().any(|entry| entry.returns);
+        returning.retain(|known| known != database);
+        returning.extend(returns.then(|| database.to_owned()));
+    }
+    returning
+}
+
+/// Each line's database, and what stands behind it.
+fn lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter_map(|line| {
+        let line = line.split('#').next().unwrap_or_default().trim_start();
+        line.split_once(|c: char| c == ':' || c.is_ascii_whitespace())
+    })
+}
+
+/// A service on a line.
+struct Entry {
+    service: String,
+    /// Whether nobody behind it is asked for what it does not know.
+    returns: bool,
+}
+
+fn entries(mut rest: &str) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = Vec::new();
     loop {
         rest = rest.trim_start();
-        if let Some(action) = rest.strip_prefix('[') {
-            match action.split_once(']') {
-                Some((_, after)) => rest = after,
-                None => return names,
+        if let Some(actions) = rest.strip_prefix('[') {
+            let Some((actions, after)) = actions.split_once(']') else {
+                return entries;
+            };
+            if let Some(entry) = entries.last_mut() {
+                entry.returns = on_not_found(actions).unwrap_or(entry.returns);
             }
+            rest = after;
             continue;
         }
         if rest.is_empty() {
-            return names;
+            return entries;
         }
         let end = rest
             .find(|c: char| c == '[' || c.is_ascii_whitespace())
             .unwrap_or(rest.len());
-        let name = &rest[..end];
-        if !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
-        }
+        entries.push(Entry {
+            service: rest[..end].to_owned(),
+            returns: false,
+        });
         rest = &rest[end..];
     }
+}
+
+/// Whether actions such as `!UNAVAIL=return` return for a name that is not found; `None` where they say nothing of it.
+fn on_not_found(actions: &str) -> Option<bool> {
+    let spaced = actions.replace('=', " = ");
+    let words: Vec<&str> = spaced.split_ascii_whitespace().collect();
+    let mut returns = None;
+    for action in words.chunks(3) {
+        let [status, "=", then] = action else {
+            return returns;
+        };
+        let (status, all_others) = match status.strip_prefix('!') {
+            Some(status) => (status, true),
+            None => (*status, false),
+        };
+        if status.eq_ignore_ascii_case("notfound") != all_others {
+            returns = Some(then.eq_ignore_ascii_case("return"));
+        }
+    }
+    returns
+}
+
+fn names(entries: Vec<Entry>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for Entry { service, .. } in entries {
+        if !names.contains(&service) {
+            names.push(service);
+        }
+    }
+    names
 }
 
 #[cfg(test)]
@@ -133,5 +199,39 @@ mod tests {
     #[test]
     fn a_database_whose_name_merely_begins_like_ours_is_another_one() {
         assert_eq!(passwd("passwd_compat: nis\n"), ["files"]);
+    }
+
+    #[test]
+    fn a_line_that_returns_before_it_comes_to_us_is_known() {
+        for line in [
+            "passwd: files [NOTFOUND=return] teleport systemd",
+            "passwd: files[ notfound = RETURN ]teleport",
+            "passwd: files [!SUCCESS=return] teleport",
+            "passwd: files [SUCCESS=continue !UNAVAIL=return] teleport",
+            "passwd: files [UNAVAIL=return] sss [NOTFOUND=return] teleport",
+            "passwd: teleport\npasswd: files [NOTFOUND=return] teleport",
+        ] {
+            assert_eq!(returning(line), ["passwd"], "{line}");
+        }
+        for line in [
+            "passwd: files teleport [NOTFOUND=return] systemd",
+            "passwd: files [!NOTFOUND=return] teleport",
+            "passwd: files [UNAVAIL=return SUCCESS=continue] teleport",
+            "passwd: files [!UNAVAIL=return NOTFOUND=continue] teleport",
+            "passwd: files [NOTFOUND=return] systemd",
+            "passwd: files [NOTFOUND=return] teleport\npasswd: files teleport",
+            "#passwd: files [NOTFOUND=return] teleport",
+            "hosts: files [NOTFOUND=return] teleport",
+        ] {
+            assert!(returning(line).is_empty(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_groups_of_a_user_reach_us_by_systemd_too() {
+        let reaches = |line: &str| returning(line).is_empty();
+        assert!(reaches("initgroups: systemd [NOTFOUND=return] teleport"));
+        assert!(!reaches("initgroups: files [NOTFOUND=return] systemd"));
+        assert!(!reaches("group: systemd [NOTFOUND=return] teleport"));
     }
 }

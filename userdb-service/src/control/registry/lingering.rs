@@ -66,12 +66,7 @@ impl Registry {
 impl Entry {
     /// Whether it is published without a session, locked and without rights.
     pub(super) fn lingers(&self) -> bool {
-        self.sessions.is_empty()
-            && match self.standing.phase {
-                Phase::Lingering => true,
-                Phase::Live | Phase::Retiring { .. } => self.standing.linger,
-                Phase::Terminating => false,
-            }
+        self.sessions.is_empty() && self.standing.outlasts_sessions()
     }
 
     /// Without processes there is nothing to linger for.
@@ -84,6 +79,15 @@ impl Entry {
 }
 
 impl Standing {
+    /// Whether it lingers when it has no session.
+    pub fn outlasts_sessions(&self) -> bool {
+        match self.phase {
+            Phase::Lingering => true,
+            Phase::Live | Phase::Retiring { .. } => self.linger,
+            Phase::Terminating => false,
+        }
+    }
+
     /// What was written down says that the login has sessions, and none can be read: it lingers.
     pub(super) fn strand(&mut self) {
         self.phase = Phase::Lingering;

@@ -1,0 +1,64 @@
+//! Where homes are to be made on this node, by its configuration.
+
+use std::io;
+
+use super::node::Seen;
+use crate::control::home_base;
+use crate::control::homes::{HomeError, Homes};
+use crate::control::janitor::Janitor;
+use crate::policy::Config;
+use crate::policy::config::HomeMode;
+
+/// Whether anybody can get an ephemeral home.
+pub(super) fn are_ephemeral(config: &Config) -> bool {
+    let mut named = config.roles.iter().filter_map(|role| role.home);
+    config.home.mode == HomeMode::Ephemeral || named.any(|mode| mode == HomeMode::Ephemeral)
+}
+
+/// The folder of persistent homes, if anybody can get one, taken up as the daemon does.
+pub(super) fn look(config: &Config, root: bool) -> Seen<Option<String>> {
+    let Some(base) = home_base(config) else {
+        return Seen::Known(None);
+    };
+    match Homes::open(base, Janitor::default()) {
+        Ok(_) => Seen::Known(Some(base.display().to_string())),
+        Err(HomeError::Io { error, .. })
+            if error.kind() == io::ErrorKind::PermissionDenied && !root =>
+        {
+            Seen::RootOnly
+        }
+        Err(error) => Seen::Failed(format!(
+            "no persistent home can be made: {error}; make {} a folder of root's that nobody else can write to, or name another as home.base",
+            base.display()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::parse(&[("config.toml", text)]).expect("good")
+    }
+
+    #[test]
+    fn a_base_that_is_missing_is_told_where_somebody_can_have_a_persistent_home() {
+        let base = "[home]\nbase = \"/no/such/folder\"\n";
+        let role = "[[role]]\nmatch = \"dev\"\nhome = \"persistent\"\n";
+        assert_eq!(look(&config(base), true), Seen::Known(None));
+        match look(&config(&format!("{base}{role}")), true) {
+            Seen::Failed(why) => assert!(why.contains("/no/such/folder"), "{why}"),
+            seen => panic!("{seen:?}"),
+        }
+    }
+
+    #[test]
+    fn ephemeral_homes_are_those_of_the_configuration_or_of_a_role() {
+        let none = "home.mode = \"none\"\n";
+        let role = "[[role]]\nmatch = \"dev\"\nhome = \"ephemeral\"\n";
+        assert!(are_ephemeral(&config("")));
+        assert!(!are_ephemeral(&config(none)));
+        assert!(are_ephemeral(&config(&format!("{none}{role}"))));
+    }
+}

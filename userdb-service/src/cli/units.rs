@@ -1,0 +1,75 @@
+//! Our units, and how systemd says they are. What would be right is judged elsewhere.
+
+use std::io;
+use std::process::{Command, Stdio};
+
+use serde::Serialize;
+
+use super::node::Seen;
+
+/// Units that have to be enabled. All but [`SWEEP`] also run all the time.
+pub const ENABLED: [&str; 5] = [
+    "teleport-sessiond.service",
+    "teleport-sessiond.socket",
+    "teleport-userdbd.service",
+    "teleport-userdbd.socket",
+    SWEEP,
+];
+/// Runs once, at boot.
+pub const SWEEP: &str = "teleport-sudoers-sweep.service";
+/// Runs all the time, and comes with sessiond: there is nothing to enable. Without it every login is refused.
+pub const LOOKUP: &str = "teleport-lookup.socket";
+/// The same, for those who get ephemeral homes.
+pub const HOMES: &str = "run-teleport\\x2duserdb-home.mount";
+
+/// A unit's state in systemctl's words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unit {
+    /// Its name.
+    pub name: String,
+    /// `is-enabled`.
+    pub enabled: String,
+    /// `is-active`.
+    pub active: String,
+}
+
+/// Those that are needed on a node.
+pub fn needed(has_ephemeral_homes: bool) -> Vec<&'static str> {
+    let homes = has_ephemeral_homes.then_some(HOMES);
+    ENABLED.into_iter().chain([LOOKUP]).chain(homes).collect()
+}
+
+/// systemctl answers a line for each unit, whatever its exit status.
+pub(super) fn look(names: &[&str]) -> Seen<Vec<Unit>> {
+    let ask = |verb: &str| -> io::Result<Vec<String>> {
+        let output = Command::new("systemctl")
+            .arg(verb)
+            .args(names)
+            .stdin(Stdio::null())
+            .output()?;
+        let lines: Vec<String> = String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        if lines.len() == names.len() {
+            return Ok(lines);
+        }
+        Err(io::Error::other(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        ))
+    };
+    match ask("is-enabled").and_then(|enabled| Ok((enabled, ask("is-active")?))) {
+        Ok((enabled, active)) => Seen::Known(
+            names
+                .iter()
+                .zip(enabled.into_iter().zip(active))
+                .map(|(name, (enabled, active))| Unit {
+                    name: (*name).to_owned(),
+                    enabled,
+                    active,
+                })
+                .collect(),
+        ),
+        Err(error) => Seen::Failed(format!("systemctl does not say how the units are: {error}")),
+    }
+}
