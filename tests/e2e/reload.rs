@@ -185,6 +185,8 @@ fn a_wrong_configuration_at_start_refuses_teleport_logins_and_leaves_locals_alon
     let journal = Journal::now(&node);
     let changed = change(&node, WRONG, "restart");
     must_be_told_in(&journal);
+    let status = node.run(&["systemctl", "show", "-P", "StatusText", SESSIOND]);
+    assert!(status.must().contains("nobody new is let in"), "{status}");
     assert_eq!(node.run(&["getent", "passwd", "robin"]).must(), before);
     let refused = node.login("roger").run();
     assert_eq!(refused.code("account"), Some("PERM_DENIED"), "{refused:?}");

@@ -77,7 +77,7 @@ impl Node for Here {
     fn config(&mut self) -> Result<Config, String> {
         let mut config = config_files::load(Path::new("/")).map_err(|error| {
             format!(
-                "the configuration of teleport-userdb is wrong: {error}; correct it, then ask again (teleport-sessiond goes on with the last one that was right)"
+                "the configuration of teleport-userdb is wrong: {error}; correct it, then ask again (teleport-sessiond goes on with the last one that was right, and lets nobody new in if it has had none since its start)"
             )
         })?;
         // What the daemon withholds is withheld here; the role says so in the explanation.

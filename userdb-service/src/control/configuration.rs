@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::config_files::{self, LoadError};
-use super::daemon::{Daemon, READY, StartError};
+use super::daemon::{Daemon, StartError};
 use super::messages;
 use super::registry::Terms;
 use super::sudoers_check::{SudoersCheck, Withheld};
@@ -71,6 +71,16 @@ impl Daemon {
         }
     }
 
+    /// What `systemctl status` says.
+    pub(super) fn status(&self) -> &'static str {
+        match *self.config.borrow() {
+            Ok(_) => "Sessions are kept and their users published.",
+            Err(_) => {
+                "Sessions are kept, and nobody new is let in: the configuration is wrong (teleport-userdbctl check)."
+            }
+        }
+    }
+
     /// A good new configuration holds for new sessions; a wrong one changes nothing.
     async fn reload(&self) {
         notify::reloading();
@@ -86,9 +96,12 @@ impl Daemon {
             Err(error) if error.is_shortage() => {
                 error!("the configuration cannot be read now, and stays as it was: {error}");
             }
+            Err(_) if self.config.borrow().is_err() => {
+                warn!("there is still no configuration: nobody new is let in");
+            }
             Err(_) => warn!("the configuration stays as it was"),
         }
-        notify::ready(READY);
+        notify::ready(self.status());
     }
 
     /// A visudo that gave no answer (the disk of a node that boots is busy) is asked again: nobody would tell the administrator to

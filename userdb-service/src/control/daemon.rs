@@ -48,9 +48,6 @@ pub(super) const PASSWD_LOCK: &str = "/etc/.pwd.lock";
 /// How long a sweep that has begun before us may take.
 const OTHERS: Duration = Duration::from_secs(5);
 
-/// What `systemctl status` says while all is well.
-pub(super) const READY: &str = "Sessions are kept and their users published.";
-
 /// Everything the daemon holds.
 #[derive(Debug)]
 pub(super) struct Daemon {
@@ -165,7 +162,7 @@ async fn serve() -> Result<(), StartError> {
         // Kept until all have obeyed.
         std::future::pending::<()>().await;
     });
-    notify::ready(READY);
+    notify::ready(daemon.status());
     server::serve(daemon.clone(), listener, stop)
         .await
         .map_err(|error| failed("cannot serve the registry", &error))?;
