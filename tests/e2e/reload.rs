@@ -203,6 +203,23 @@ fn a_wrong_configuration_at_start_refuses_teleport_logins_and_leaves_locals_alon
 }
 
 #[test]
+fn a_file_that_could_not_be_read_at_the_start_is_read_as_soon_as_it_can_be() {
+    let node = node_alone();
+    node.run(&["ln", "-s", "/no/such/file", FILE]).must();
+    let changed = Changed(&node);
+    node.run(&["systemctl", "restart", SESSIOND]).must();
+    let refused = node.login("ruben").run();
+    assert_eq!(refused.code("account"), Some("PERM_DENIED"), "{refused:?}");
+    node.run(&["rm", FILE]).must();
+    node.within(
+        std::time::Duration::from_secs(60),
+        "it is read without a reload",
+        |node| node.login("ruben").command("true").run().ran.succeeded(),
+    );
+    drop(changed);
+}
+
+#[test]
 fn the_shell_says_the_same_as_the_journal() {
     let node = node_alone();
     let check = ["/usr/libexec/teleport-sessiond", "--check"];

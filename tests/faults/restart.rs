@@ -78,9 +78,22 @@ pub(crate) fn attempt(
     }
 }
 
+/// Where the start before could not read its configuration, nobody is let in until it has tried again.
+fn comes_in(machine: &Machine, login: &str) -> rig::Login {
+    let began = Instant::now();
+    loop {
+        let mut session = admin(machine, login);
+        if began.elapsed() > ANSWERED {
+            session.reach("open");
+        }
+        if session.try_reach("open") {
+            return session;
+        }
+    }
+}
+
 fn start(machine: &Machine, watch: &Watch<'_>, login: &str, options: &str) -> Start {
-    let mut session = admin(machine, login);
-    session.reach("open");
+    let mut session = comes_in(machine, login);
     let leader = session.pid();
     machine.run(&["systemctl", "stop", SESSIOND]).must();
     machine.run(&["kill", "-KILL", &leader]).must();

@@ -37,6 +37,11 @@ impl std::fmt::Display for LoadError {
 }
 
 impl LoadError {
+    /// A file cannot be read, which says nothing of what it says.
+    pub(super) fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Unreadable(..))
+    }
+
     /// There is not enough of something to read it with.
     pub(super) fn is_shortage(&self) -> bool {
         matches!(self, Self::Unreadable(_, error) if is_shortage(error))

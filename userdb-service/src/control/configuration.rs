@@ -17,13 +17,13 @@ use super::sudoers_check::{SudoersCheck, Withheld};
 use crate::policy::Config;
 use crate::runtime::notify;
 
-/// How long a visudo that did not answer is left alone.
+/// How long a visudo that did not answer is left alone, and files that cannot be read.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// What was read, or the sentence that says what is wrong with it: then what lives goes on and nothing new is admitted.
 pub(super) type Current = Result<Rc<Config>, String>;
 
-/// The configuration of the start; and whether visudo is to be asked again.
+/// The configuration of the start; and whether to ask again, for it or for visudo's word on it.
 ///
 /// # Errors
 /// There is not enough of something to read it with, which says nothing of it.
@@ -33,30 +33,28 @@ pub(super) async fn first(sudoers: &SudoersCheck) -> Result<(Current, bool), Sta
         Err(error) if error.is_shortage() => Err(StartError(format!(
             "cannot read the configuration: {error}"
         ))),
-        Err(error) => Ok((Err(error.to_string()), false)),
+        Err(error) => {
+            tell(&error);
+            Ok((Err(error.to_string()), error.is_unreadable()))
+        }
     }
 }
 
+fn tell(error: &LoadError) {
+    error!(
+        MESSAGE_ID = messages::CONFIGURATION_WRONG,
+        TELEPORT_FILE = %error.file().display(),
+        "the configuration is wrong: {error}"
+    );
+}
+
 async fn read(sudoers: &SudoersCheck) -> Result<(Rc<Config>, bool), LoadError> {
-    match config_files::load(Path::new("/")) {
-        Ok(mut config) => {
-            let withheld = sudoers.withhold_refused(&mut config).await;
-            for withheld in &withheld {
-                error!("{withheld}");
-            }
-            Ok((Rc::new(config), is_silent(&withheld)))
-        }
-        Err(error) => {
-            if !error.is_shortage() {
-                error!(
-                    MESSAGE_ID = messages::CONFIGURATION_WRONG,
-                    TELEPORT_FILE = %error.file().display(),
-                    "the configuration is wrong: {error}"
-                );
-            }
-            Err(error)
-        }
+    let mut config = config_files::load(Path::new("/"))?;
+    let withheld = sudoers.withhold_refused(&mut config).await;
+    for withheld in &withheld {
+        error!("{withheld}");
     }
+    Ok((Rc::new(config), is_silent(&withheld)))
 }
 
 fn is_silent(withheld: &[Withheld]) -> bool {
@@ -85,49 +83,80 @@ impl Daemon {
     async fn reload(&self) {
         notify::reloading();
         match read(&self.sudoers_check).await {
-            Ok((config, is_silent)) => {
-                self.registry.borrow_mut().configure(Terms::from(&*config));
-                *self.config.borrow_mut() = Ok(config);
-                info!("the configuration was read anew");
-                if is_silent {
-                    self.visudo_is_silent.notify_one();
-                }
-            }
+            Ok((config, is_silent)) => self.take(config, is_silent),
             Err(error) if error.is_shortage() => {
                 error!("the configuration cannot be read now, and stays as it was: {error}");
             }
-            Err(_) if self.config.borrow().is_err() => {
-                warn!("there is still no configuration: nobody new is let in");
+            Err(error) => {
+                tell(&error);
+                match *self.config.borrow() {
+                    Ok(_) => warn!("the configuration stays as it was"),
+                    Err(_) => warn!("there is still no configuration: nobody new is let in"),
+                }
             }
-            Err(_) => warn!("the configuration stays as it was"),
         }
         notify::ready(self.status());
     }
 
-    /// A visudo that gave no answer (the disk of a node that boots is busy) is asked again: nobody would tell the administrator to
-    /// reload. Never returns.
-    pub(super) async fn ask_visudo_again(self: Rc<Self>) {
+    fn take(&self, config: Rc<Config>, is_silent: bool) {
+        self.registry.borrow_mut().configure(Terms::from(&*config));
+        *self.config.borrow_mut() = Ok(config);
+        info!("the configuration was read anew");
+        if is_silent {
+            self.ask_again.notify_one();
+        }
+    }
+
+    /// A visudo that gave no answer (the disk of a node that boots is busy) is asked again, and files that could not be read at
+    /// the start are read: nobody would tell the administrator to reload. What is wrong in files is for him. Never returns.
+    pub(super) async fn ask_again_in_time(self: Rc<Self>) {
         loop {
-            self.visudo_is_silent.notified().await;
+            self.ask_again.notified().await;
             sleep(SILENCE).await;
             let current = self.config.borrow().clone();
-            let Ok(config) = current else {
-                continue;
-            };
-            let mut asked = Config::clone(&config);
-            let withheld = self.sudoers_check.withhold_refused(&mut asked).await;
-            let is_same = |now: &Current| now.as_ref().is_ok_and(|now| Rc::ptr_eq(now, &config));
-            // One that was read meanwhile was asked about by itself.
-            if !is_same(&self.config.borrow()) {
-                continue;
-            }
-            *self.config.borrow_mut() = Ok(Rc::new(asked));
-            match is_silent(&withheld) {
-                true => self.visudo_is_silent.notify_one(),
-                false => info!(
-                    "visudo answers now: roles give the sudo that was withheld for its silence"
-                ),
+            match current {
+                Ok(config) => self.ask_visudo_again(&config).await,
+                Err(why) => self.read_again(&why).await,
             }
         }
+    }
+
+    async fn ask_visudo_again(&self, config: &Rc<Config>) {
+        let mut asked = Config::clone(config);
+        let withheld = self.sudoers_check.withhold_refused(&mut asked).await;
+        let is_same = |now: &Current| now.as_ref().is_ok_and(|now| Rc::ptr_eq(now, config));
+        // One that was read meanwhile was asked about by itself.
+        if !is_same(&self.config.borrow()) {
+            return;
+        }
+        *self.config.borrow_mut() = Ok(Rc::new(asked));
+        match is_silent(&withheld) {
+            true => self.ask_again.notify_one(),
+            false => {
+                info!("visudo answers now: roles give the sudo that was withheld for its silence");
+            }
+        }
+    }
+
+    /// There is none yet, for this reason.
+    async fn read_again(&self, why: &str) {
+        let read = read(&self.sudoers_check).await;
+        // It was told to reload meanwhile.
+        if self.config.borrow().is_ok() {
+            return;
+        }
+        match read {
+            Ok((config, is_silent)) => self.take(config, is_silent),
+            Err(error) => {
+                if error.is_unreadable() {
+                    self.ask_again.notify_one();
+                }
+                if !error.is_shortage() && error.to_string() != why {
+                    tell(&error);
+                    *self.config.borrow_mut() = Err(error.to_string());
+                }
+            }
+        }
+        notify::status(self.status());
     }
 }

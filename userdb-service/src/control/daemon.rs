@@ -62,8 +62,8 @@ pub(super) struct Daemon {
     /// Room in sudoers.d has come, or somebody waits for it.
     pub(super) room: Notify,
     pub(super) sudoers_check: SudoersCheck,
-    /// It has given no answer about some role.
-    pub(super) visudo_is_silent: Notify,
+    /// For the configuration, or for visudo's word on it.
+    pub(super) ask_again: Notify,
     pub(super) lookups: Lookups,
     pub(super) logind: Logind,
     pub(super) janitor: Janitor,
@@ -143,7 +143,7 @@ async fn serve() -> Result<(), StartError> {
     spawn_local(daemon.clone().throw_away_in_time());
     spawn_local(daemon.clone().give_back_in_time());
     spawn_local(daemon.clone().reload_when_told(hangup));
-    spawn_local(daemon.clone().ask_visudo_again());
+    spawn_local(daemon.clone().ask_again_in_time());
     spawn_local(daemon.clone().let_nobody_wait_for_a_stop(stop.clone()));
     spawn_local(async {
         let question = json!({"method": "org.varlink.service.GetInfo"});
@@ -183,10 +183,10 @@ async fn serve() -> Result<(), StartError> {
 impl Daemon {
     async fn start() -> Result<Self, StartError> {
         let sudoers_check = SudoersCheck::default();
-        let (config, is_silent) = configuration::first(&sudoers_check).await?;
-        let visudo_is_silent = Notify::new();
-        if is_silent {
-            visudo_is_silent.notify_one();
+        let (config, is_to_be_asked) = configuration::first(&sudoers_check).await?;
+        let ask_again = Notify::new();
+        if is_to_be_asked {
+            ask_again.notify_one();
         }
         // While it is wrong nobody comes; who is there keeps what they came under.
         let terms = config
@@ -213,7 +213,7 @@ impl Daemon {
             rights: RefCell::default(),
             room: Notify::new(),
             sudoers_check,
-            visudo_is_silent,
+            ask_again,
             lookups: Lookups::new(lookup::Settings::default()),
             logind: Logind::default(),
             janitor: Janitor::default(),
