@@ -65,12 +65,7 @@ pub(crate) enum Unopened {
 
 impl Unopened {
     fn from_errno() -> Unopened {
-        Unopened::of(KeepErrno::current())
-    }
-
-    /// What an error of the kernel's says of a table that was asked for.
-    pub(crate) fn of(errno: i32) -> Unopened {
-        match errno {
+        match KeepErrno::current() {
             libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN | libc::EINTR => {
                 Unopened::Busy
             }

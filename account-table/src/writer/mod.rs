@@ -161,8 +161,7 @@ impl Writer {
     }
 }
 
-/// Takes over the file at `path`; `None` if there is none that can be, after sending its readers away from it. There may well be one
-/// where descriptors or memory are short, so that is an error.
+/// Takes over the file at `path`; `None` if there is none that can be, after sending its readers away from it.
 fn adopt(path: &Path, trust: Trust) -> Result<Option<(State, Identity)>, WriteError> {
     let flags = libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_NONBLOCK;
     let opened = OpenOptions::new()
@@ -172,11 +171,9 @@ fn adopt(path: &Path, trust: Trust) -> Result<Option<(State, Identity)>, WriteEr
         .open(path);
     let file = match opened {
         Ok(file) => file,
-        // Nobody would send its readers away from it.
-        Err(error) if Unopened::of(error.raw_os_error().unwrap_or_default()) == Unopened::Busy => {
-            return Err(doing("opening the account table")(error));
-        }
-        Err(_) => return Ok(None),
+        Err(error) if is_no_file(&error) => return Ok(None),
+        // There may well be one, and nobody would send its readers away from it.
+        Err(error) => return Err(doing("opening the account table")(error)),
     };
     let metadata = file
         .metadata()
@@ -199,6 +196,20 @@ fn adopt(path: &Path, trust: Trust) -> Result<Option<(State, Identity)>, WriteEr
         retired.map_err(doing("retiring a damaged account table"))?;
     }
     Ok(None)
+}
+
+/// There is nothing, or something that is no file: a link, a folder, a pipe, a socket, a device.
+fn is_no_file(error: &io::Error) -> bool {
+    let others = [
+        libc::ENOENT,
+        libc::ELOOP,
+        libc::EISDIR,
+        libc::ENXIO,
+        libc::ENODEV,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|errno| others.contains(&errno))
 }
 
 /// A new table file under a temporary name, removed unless it is put in place.

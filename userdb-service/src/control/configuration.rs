@@ -133,7 +133,10 @@ impl Daemon {
         match is_silent(&withheld) {
             true => self.ask_again.notify_one(),
             false => {
-                info!("visudo answers now: roles give the sudo that was withheld for its silence");
+                info!("visudo answers now: what it takes is given");
+                for withheld in &withheld {
+                    error!("{withheld}");
+                }
             }
         }
     }

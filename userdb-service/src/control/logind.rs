@@ -27,6 +27,8 @@ const CALL: Duration = Duration::from_secs(2);
 const AT_ONCE: usize = 100;
 /// How long what has been sent SIGKILL may take to be gone.
 const KILLED: Duration = Duration::from_secs(5);
+/// The same of what is in units of systemd's, before the rest is killed.
+const UNITS_KILLED: Duration = Duration::from_secs(1);
 /// Between two looks at whether a user is gone.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -123,12 +125,10 @@ impl Logind {
         if gone(stop_timeout, is_over).await {
             return self.idle(uid).await;
         }
-        if let Err(failure) = self.kill(uid).await {
-            return Outcome::Unavailable(failure.to_string());
-        }
-        match gone(KILLED, is_over).await {
-            true => self.idle(uid).await,
-            false => Outcome::StillThere,
+        match self.kill(uid, is_over).await {
+            Ok(true) => self.idle(uid).await,
+            Ok(false) => Outcome::StillThere,
+            Err(failure) => Outcome::Unavailable(failure.to_string()),
         }
     }
 
@@ -208,34 +208,50 @@ impl Logind {
     /// Whether there is a process in the user's slice, whoever it belongs to: one that sudo has started is root's, and
     /// systemd waits a minute and a half for those that ignore SIGTERM.
     fn is_populated(&self, uid: u32) -> bool {
-        let is_populated = |unit: &String| {
-            let events = self.cgroups.join(slice_of(uid)).join(unit);
-            std::fs::read_to_string(events.join("cgroup.events"))
-                .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
-        };
-        // What cannot be listed may have somebody.
-        let units = self.units(uid);
-        units.map_or(true, |units| units.iter().any(is_populated))
+        // What is in the slice itself is in no folder of it. What cannot be listed may have somebody.
+        let itself = self.cgroups.join(slice_of(uid)).join("cgroup.procs");
+        let in_itself = std::fs::read_to_string(itself).is_ok_and(|pids| !pids.trim().is_empty());
+        let in_folders = self.folders(uid).map_or(true, |folders| {
+            folders.iter().any(|folder| self.has_somebody(uid, folder))
+        });
+        in_itself || in_folders
     }
 
-    /// SIGKILL to everybody in the user's slice. Trap: not by logind's KillUser, and not to the slice. In it, too, is what systemd has
-    /// empty `/run/user/UID` once all others have ended; killed in the middle of that it fails, nobody does it again, and the UID stays
-    /// taken.
-    async fn kill(&self, uid: u32) -> Result<(), Failure> {
+    fn has_somebody(&self, uid: u32, folder: &str) -> bool {
+        let folder = self.cgroups.join(slice_of(uid)).join(folder);
+        std::fs::read_to_string(folder.join("cgroup.events"))
+            .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
+    }
+
+    /// SIGKILL to everybody in the user's slice; whether it `is_over` then. Trap: not by logind's KillUser, and not to the slice at
+    /// once. In it, too, is what systemd has empty `/run/user/UID` once all others have ended; killed in the middle of that it fails,
+    /// nobody does it again, and the UID stays taken.
+    async fn kill(&self, uid: u32, is_over: impl Fn() -> bool) -> Result<bool, Failure> {
         let cannot = |error: io::Error| {
             Failure::Other(format!("cannot see what is in {}: {error}", slice_of(uid)))
         };
-        for unit in self.units(uid).map_err(cannot)? {
-            self.systemd(async |s| s.kill_unit(&unit, "all", libc::SIGKILL).await)
+        for folder in self.folders(uid).map_err(cannot)? {
+            // As systemd names the folder of a unit that is called like a file of the kernel's.
+            let unit = folder.strip_prefix('_').unwrap_or(&folder);
+            self.systemd(async |s| s.kill_unit(unit, "all", libc::SIGKILL).await)
                 .await?;
         }
-        Ok(())
+        if gone(UNITS_KILLED, &is_over).await {
+            return Ok(true);
+        }
+        // What is in no unit: a container that was started with sudo, or who was put into the slice itself.
+        if !self.has_somebody(uid, &runtime_dir_unit(uid)) {
+            let slice = format!("user-{uid}.slice");
+            self.systemd(async |s| s.kill_unit(&slice, "all", libc::SIGKILL).await)
+                .await?;
+        }
+        Ok(gone(KILLED, is_over).await)
     }
 
-    /// The units in the user's slice but that of systemd's own which empties the runtime directory.
-    fn units(&self, uid: u32) -> io::Result<BTreeSet<String>> {
+    /// The folders in the user's slice, mostly of units, but that of systemd's own which empties the runtime directory.
+    fn folders(&self, uid: u32) -> io::Result<BTreeSet<String>> {
         let own = runtime_dir_unit(uid);
-        let mut units = BTreeSet::new();
+        let mut folders = BTreeSet::new();
         for hierarchy in [self.cgroups.clone(), self.cgroups.join("systemd")] {
             let entries = match std::fs::read_dir(hierarchy.join(slice_of(uid))) {
                 Ok(entries) => entries,
@@ -246,11 +262,11 @@ impl Logind {
                 let entry = entry?;
                 let name = entry.file_name().to_string_lossy().into_owned();
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) && name != own {
-                    units.insert(name);
+                    folders.insert(name);
                 }
             }
         }
-        Ok(units)
+        Ok(folders)
     }
 
     /// What a logind that was restarted without the user record has left behind.
@@ -277,12 +293,10 @@ impl Logind {
         if gone(stop_timeout, || !self.leftover(uid)).await {
             return Outcome::Ended;
         }
-        if let Err(e) = self.kill(uid).await {
-            return Outcome::Unavailable(e.to_string());
-        }
-        match gone(KILLED, || !self.leftover(uid)).await {
-            true => Outcome::Ended,
-            false => Outcome::StillThere,
+        match self.kill(uid, || !self.leftover(uid)).await {
+            Ok(true) => Outcome::Ended,
+            Ok(false) => Outcome::StillThere,
+            Err(failure) => Outcome::Unavailable(failure.to_string()),
         }
     }
 

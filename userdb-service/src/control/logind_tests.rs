@@ -13,6 +13,8 @@ const UID: u32 = 0x7000_0301;
 const SHORT: Duration = Duration::from_millis(300);
 /// A unit in the slice of the user.
 const SCOPE: &str = "session-1.scope";
+/// What is in the slice beside its units, as runc makes it.
+const CONTAINER: &str = "rey";
 
 /// How the stand-in behaves.
 #[derive(Clone, Copy, PartialEq)]
@@ -101,7 +103,17 @@ impl FakeSystemd {
     }
 
     async fn kill_unit(&self, name: &str, whom: &str, signal: i32) {
-        assert_eq!((name, whom, signal), (SCOPE, "all", libc::SIGKILL));
+        assert_eq!((whom, signal), ("all", libc::SIGKILL));
+        if name == CONTAINER {
+            // No unit of its.
+            return;
+        }
+        let container = self.cgroups.join(slice_of(UID)).join(CONTAINER);
+        let slice = format!("user-{UID}.slice");
+        assert!(name == SCOPE || name == slice, "{name}");
+        if name == SCOPE && container.exists() {
+            return;
+        }
         let _ = std::fs::remove_dir_all(self.cgroups.join(format!("user.slice/user-{UID}.slice")));
         let _ = std::fs::remove_file(self.run.join(format!("systemd/users/{UID}")));
         let _ = std::fs::remove_dir(self.run.join(format!("user/{UID}")));
@@ -371,6 +383,27 @@ async fn a_process_of_somebody_elses_in_the_slice_is_killed_after_its_time() {
     let outcome = bench.logind().end_user(UID, SHORT, || true).await;
     assert_eq!(outcome, Outcome::Ended);
     assert!(begun.elapsed() >= SHORT && !bench.user().exists());
+}
+
+#[tokio::test]
+async fn a_container_that_is_no_unit_is_killed_after_its_time() {
+    let bench = Bench::new("container");
+    let _served = bench.serve(Manner::NeedsKill).await;
+    let slice = bench.dir.join("cgroup").join(slice_of(UID));
+    std::fs::create_dir(slice.join(CONTAINER)).unwrap();
+    bench.populate(CONTAINER);
+    let outcome = bench.logind().end_user(UID, SHORT, || true).await;
+    assert_eq!(outcome, Outcome::Ended);
+}
+
+#[tokio::test]
+async fn who_is_in_the_slice_itself_is_killed_after_its_time() {
+    let bench = Bench::new("itself");
+    let _served = bench.serve(Manner::NeedsKill).await;
+    let slice = bench.dir.join("cgroup").join(slice_of(UID));
+    std::fs::write(slice.join("cgroup.procs"), "4711\n").unwrap();
+    let outcome = bench.logind().end_user(UID, SHORT, || true).await;
+    assert_eq!(outcome, Outcome::Ended);
 }
 
 #[tokio::test]

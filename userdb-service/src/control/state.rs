@@ -253,7 +253,7 @@ impl StateDir {
             if !name.is_some_and(|name| is_one(&name)) {
                 continue;
             }
-            let parsed = match fs::read(&path) {
+            let parsed = match read(&path) {
                 Ok(bytes) => parse(&bytes),
                 Err(error) if is_shortage(&error) => return Err(error),
                 Err(error) => Err(error.to_string()),
@@ -265,6 +265,21 @@ impl StateDir {
         }
         Ok((good, damaged))
     }
+}
+
+/// How often a file is tried that cannot be read.
+const TRIES: usize = 3;
+
+/// An error of one moment is no damage: a session would lose its rights for it.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut read = fs::read(path);
+    for _ in 1..TRIES {
+        if read.is_ok() {
+            break;
+        }
+        read = fs::read(path);
+    }
+    read
 }
 
 /// The name of a session that is over. It has a dot, which a daemon of before passes over: it would take the session for open.

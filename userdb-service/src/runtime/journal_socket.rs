@@ -8,12 +8,15 @@ use std::collections::VecDeque;
 use std::env::{args_os, var_os};
 use std::fmt::Debug;
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::libc;
+use nix::sys::stat::{FileStat, fstat, makedev};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, SocketAddrUnix, connect, send};
 use tokio::io::Interest;
@@ -81,14 +84,26 @@ enum Progress {
     /// Nothing is kept any more.
     Done,
     Some,
+    /// There is no room.
     None,
+    /// There is no journal.
+    Away,
+}
+
+/// What has become of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    Taken,
+    Full,
+    Away,
 }
 
 impl ToJournal {
-    /// Fails where there is no journal. One that hangs is one, and so is, for a service of systemd's, one that is away: its sockets are
-    /// being restarted.
+    /// Fails where there is no journal. One that hangs is one. So is one that is away, for a service of systemd's whose stderr nobody
+    /// hears: it was to go there, and the sockets are being restarted.
     pub(super) fn new() -> io::Result<Self> {
-        Self::at(PATH, var_os("INVOCATION_ID").is_some())
+        let will_come = var_os("INVOCATION_ID").is_some() && is_null(io::stderr());
+        Self::at(PATH, will_come)
     }
 
     fn at(path: impl AsRef<Path>, will_come: bool) -> io::Result<Self> {
@@ -117,19 +132,23 @@ impl ToJournal {
             // Not watched for longer: each line that the journal reads would wake us.
             let watched = self.0.watched().ok();
             let mut wait = NAP;
+            let mut is_away = false;
             loop {
                 sleep(NAP).await;
                 let room = async {
                     match &watched {
-                        Some(socket) => drop(socket.writable().await),
-                        None => std::future::pending().await,
+                        // Trap: who is connected to nobody has room after each attempt.
+                        Some(socket) if !is_away => drop(socket.writable().await),
+                        _ => std::future::pending().await,
                     }
                 };
                 let _ = timeout(wait, room).await;
-                match self.0.send_kept() {
+                let progress = self.0.send_kept();
+                is_away = progress == Progress::Away;
+                match progress {
                     Progress::Done => break,
                     Progress::Some => wait = NAP,
-                    Progress::None => wait = (wait * 2).min(LONGEST_WAIT),
+                    Progress::None | Progress::Away => wait = (wait * 2).min(LONGEST_WAIT),
                 }
                 if let Some(socket) = &watched {
                     // What was room is none any more.
@@ -151,7 +170,7 @@ impl ToJournal {
                 Progress::Done => return,
                 _ if Instant::now() >= until => return,
                 Progress::Some => {}
-                Progress::None => thread::sleep(NAP),
+                Progress::None | Progress::Away => thread::sleep(NAP),
             }
         }
     }
@@ -168,7 +187,7 @@ impl Teller {
     fn tell(&self, Fields(line): Fields) {
         let mut kept = self.kept();
         let is_first = kept.lines.is_empty();
-        if is_first && self.has_taken(&line) {
+        if is_first && self.sent(&line) == Sent::Taken {
             return;
         }
         kept.put(line);
@@ -182,13 +201,15 @@ impl Teller {
         let mut kept = self.kept();
         let mut progress = Progress::None;
         for _ in 0..AT_A_TIME {
-            let taken = match kept.lines.front() {
+            let sent = match kept.lines.front() {
                 None => return Progress::Done,
-                Some(One::Line(line)) => self.has_taken(line),
-                Some(One::Lost(lines)) => self.has_taken(&self.told_of(*lines).0),
+                Some(One::Line(line)) => self.sent(line),
+                Some(One::Lost(lines)) => self.sent(&self.told_of(*lines).0),
             };
-            if !taken {
-                return progress;
+            match sent {
+                Sent::Taken => {}
+                Sent::Full => return progress,
+                Sent::Away => return Progress::Away,
             }
             kept.drop_first();
             progress = Progress::Some;
@@ -218,12 +239,16 @@ impl Teller {
         line
     }
 
-    /// Not so: there is no room for it now, or no journal.
-    fn has_taken(&self, line: &[u8]) -> bool {
-        match self.send(line) {
+    fn sent(&self, line: &[u8]) -> Sent {
+        let sent = match self.send(line) {
             // It never will be. Of none of ours that is so, unless the node is set up for it.
-            Err(Errno::MSGSIZE) => self.send(&self.too_long(line.len()).0).is_ok(),
-            sent => sent.is_ok(),
+            Err(Errno::MSGSIZE) => self.send(&self.too_long(line.len()).0),
+            sent => sent,
+        };
+        match sent {
+            Ok(_) => Sent::Taken,
+            Err(Errno::AGAIN) => Sent::Full,
+            Err(_) => Sent::Away,
         }
     }
 
@@ -360,6 +385,12 @@ impl Visit for Fields {
         self.0[length..value_at].copy_from_slice(&value_is.to_le_bytes());
         self.0.push(b'\n');
     }
+}
+
+fn is_null(stream: impl AsFd) -> bool {
+    let of = |stat: &FileStat| (stat.st_mode & libc::S_IFMT, stat.st_rdev);
+    let null = (libc::S_IFCHR, makedev(1, 3));
+    fstat(stream).is_ok_and(|stat| of(&stat) == null)
 }
 
 #[cfg(test)]

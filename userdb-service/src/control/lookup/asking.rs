@@ -247,7 +247,8 @@ impl Asker {
         meanwhile: Meanwhile<'_>,
     ) -> Vec<Reply> {
         let unknown = || {
-            let why = "libnss_systemd.so.2 is missing, and would be asked who it is: install it";
+            // Who is told sees no more than the beginning.
+            let why = "libnss_systemd.so.2 is missing; install libnss-systemd";
             Reply::Failed(why.to_owned())
         };
         let nobody = self.nobody_in_userdb(questions, meanwhile);
