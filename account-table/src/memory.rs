@@ -59,17 +59,23 @@ impl Drop for KeepErrno {
 pub(crate) enum Unopened {
     /// There is no table, or not one to trust.
     Absent,
-    /// This process is short of descriptors or memory; there may well be a table.
+    /// That was not to be found out: this process is short of descriptors or memory, or the kernel could not say.
     Busy,
 }
 
 impl Unopened {
     fn from_errno() -> Unopened {
         match KeepErrno::current() {
-            libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN | libc::EINTR => {
-                Unopened::Busy
-            }
-            _ => Unopened::Absent,
+            // Nothing is there, or a link, a socket or a device; or a sandbox keeps it from this process.
+            libc::ENOENT
+            | libc::ENOTDIR
+            | libc::ELOOP
+            | libc::ENXIO
+            | libc::ENODEV
+            | libc::EACCES
+            | libc::EPERM
+            | libc::ENOSYS => Unopened::Absent,
+            _ => Unopened::Busy,
         }
     }
 }

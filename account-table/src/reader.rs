@@ -20,7 +20,7 @@ pub enum Lookup<T> {
     Found(T),
     /// There is none.
     Absent,
-    /// Not known now, ask again later: the writer was in the way too often, or the process lacks descriptors or memory. Never to
+    /// Not known now, ask again later: the writer was in the way too often, or the file could not be mapped. Never to
     /// be reported as [`Lookup::Absent`].
     Busy,
 }

@@ -33,13 +33,13 @@ impl Trust {
 /// A mapped, trust-checked table file. Its methods are lookups in shared memory; none takes a lock.
 #[derive(Debug)]
 pub struct Table {
-    /// None only behind a [`TableRef`]: there may be a table, but this process lacks descriptors or memory to map it.
+    /// None only behind a [`TableRef`]: there may be a table, but it could not be mapped: for want of descriptors or memory, most likely.
     mapping: Mapping,
 }
 
 impl Table {
-    /// Maps the table at `path`. `None` if there is none, or it is not to be trusted, or is no table of this version, or this
-    /// process is out of descriptors or memory.
+    /// Maps the table at `path`. `None` if there is none, or it is not to be trusted, or is no table of this version, or
+    /// cannot be mapped.
     pub fn open(path: &CStr, trust: Trust) -> Option<Table> {
         let mapping = Mapping::open(path, trust.uid()).ok()?;
         Some(Table { mapping })
@@ -113,8 +113,8 @@ impl TableCell {
         }
     }
 
-    /// The table as it is now. `None` if there is none to be trusted; where this process cannot find out for want of descriptors
-    /// or memory, a table that answers `Busy`.
+    /// The table as it is now. `None` if there is none to be trusted; where this process cannot find out, as for want of
+    /// descriptors or memory, a table that answers `Busy`.
     #[inline]
     pub fn get(&self) -> Option<TableRef> {
         let shared = self.cell.load();

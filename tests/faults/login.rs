@@ -73,7 +73,7 @@ pub(crate) fn attempt(
     let converged = watch.converges();
     let held = resolved.and(withdrawn).and(converged);
     if let Err(why) = held {
-        let told = journal(machine);
+        let told = journal(machine, "teleport-sessiond.service");
         // What is left over must not be taken for the work of the next point.
         let _ = machine.run(&["systemctl", "restart", "teleport-sessiond"]);
         return Outcome::Broken(format!("{why}\n{told}"));

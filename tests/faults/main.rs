@@ -1,8 +1,10 @@
-//! Faults at each system call of teleport-sessiond in turn on a booted node: while a login comes and goes, and while the daemon starts
-//! beside sessions. Sampled by default. With TELEPORT_USERDB_FAULTS=all every point is tried and the result is written to
+//! Faults at each system call of the daemons in turn on a booted node: of teleport-sessiond while a login comes and goes, and while it
+//! starts beside sessions; of teleport-userdbd in all its life. Sampled by default. With TELEPORT_USERDB_FAULTS=all every point is tried and the result is written to
 //! docs/faults.md; with names of system calls in it, such as `write,accept4`, every point of these.
 
+mod answers;
 mod invariants;
+mod launch;
 mod login;
 mod point;
 mod report;
@@ -62,6 +64,21 @@ fn a_fault_at_any_system_call_of_a_start_costs_no_session_and_leaves_none() -> R
         node: restart::node,
         counts: restart::counts,
         attempt: restart::attempt,
+    })
+}
+
+#[test]
+fn a_fault_at_any_system_call_of_userdbd_makes_no_answer_wrong() -> Result<()> {
+    try_all(&Scenario {
+        words: Words {
+            name: "answers",
+            well: "every answer right",
+            otherwise: "some plainly no answer",
+            longest: "From the start of the daemon to its end",
+        },
+        node: answers::node,
+        counts: answers::counts,
+        attempt: answers::attempt,
     })
 }
 
@@ -182,8 +199,17 @@ fn admin(machine: &Machine, login: &str) -> rig::Login {
 }
 
 /// What the daemon has said last.
-fn journal(machine: &Machine) -> String {
-    machine
-        .sh("journalctl -q --no-hostname -o short-precise -n 12 -u teleport-sessiond")
-        .stdout
+fn journal(machine: &Machine, unit: &str) -> String {
+    let unit = format!("--unit={unit}");
+    let last = [
+        "journalctl",
+        "-q",
+        "--no-hostname",
+        "-o",
+        "short-precise",
+        "-n",
+        "12",
+        &unit,
+    ];
+    machine.run(&last).stdout
 }

@@ -7,25 +7,18 @@ use std::time::{Duration, Instant};
 use rig::{Machine, Result};
 
 use crate::invariants::Watch;
+use crate::launch::Launch;
 use crate::point::{Fault, Point, counted, was_delivered};
 use crate::report::Outcome;
 use crate::{admin, journal};
 
-const SESSIOND: &str = "teleport-sessiond";
-const DROP_INS: &str = "/run/systemd/system/teleport-sessiond.service.d";
-/// What strace is to do at the next start.
-const ORDER: &str = "/run/strace.order";
-/// Where it writes: the sandbox lets it, and the daemon looks into folders of it only.
-const TRACE: &str = "run/teleport-sessiond/trace";
-/// Has the start for which there is an order, and no other, run under strace. `-D`: the daemon stays the process that systemd has started.
-/// `-I1`: strace can be told to end.
-const DROP_IN: &str = "[Service]
-SystemCallFilter=
-ExecStartPre=+/bin/sh -c 'mv -f /run/strace.order /run/strace.now 2>/dev/null || rm -f /run/strace.now'
-ExecStart=
-ExecStart=/bin/sh -c '[ ! -e /run/strace.now ] || exec strace -I1 -D -f -q -o /run/teleport-sessiond/trace \
-$$(cat /run/strace.now) /usr/libexec/teleport-sessiond; exec /usr/libexec/teleport-sessiond'
-";
+const SESSIOND: Launch = Launch {
+    unit: "teleport-sessiond.service",
+    program: "/usr/libexec/teleport-sessiond",
+    // The sandbox lets it, and the daemon looks into folders of this folder only.
+    trace: "run/teleport-sessiond/trace",
+    room: "",
+};
 /// Until a daemon answers, after one that could not start.
 const ANSWERED: Duration = Duration::from_secs(30);
 
@@ -39,9 +32,7 @@ struct Start {
 
 pub(crate) fn node() -> Result<Machine> {
     let machine = crate::node()?;
-    machine.run(&["mkdir", "-p", DROP_INS]).must();
-    machine.write(&format!("{DROP_INS}/strace.conf"), DROP_IN);
-    machine.run(&["systemctl", "daemon-reload"]).must();
+    SESSIOND.prepare(&machine);
     Ok(machine)
 }
 
@@ -62,9 +53,9 @@ pub(crate) fn attempt(
     let began = Instant::now();
     let start = start(machine, watch, &format!("r{number}"), &point.options());
     if let Err(why) = start.held {
-        let told = journal(machine);
+        let told = journal(machine, SESSIOND.unit);
         // What is left over must not be taken for the work of the next point.
-        let _ = machine.run(&["systemctl", "restart", SESSIOND]);
+        let _ = machine.run(&["systemctl", "restart", SESSIOND.unit]);
         return Outcome::Broken(format!("{why}\n{told}"));
     }
     // systemd ends what is left of a start that was killed, the strace among it.
@@ -95,13 +86,11 @@ fn comes_in(machine: &Machine, login: &str) -> rig::Login {
 fn start(machine: &Machine, watch: &Watch<'_>, login: &str, options: &str) -> Start {
     let mut session = comes_in(machine, login);
     let leader = session.pid();
-    machine.run(&["systemctl", "stop", SESSIOND]).must();
+    machine.run(&["systemctl", "stop", SESSIOND.unit]).must();
     machine.run(&["kill", "-KILL", &leader]).must();
     drop(session);
-    machine.write(ORDER, options);
-    let was_first = machine
-        .run(&["timeout", "30", "systemctl", "start", SESSIOND])
-        .succeeded();
+    SESSIOND.order(machine, options);
+    let was_first = SESSIOND.start(machine);
     let began = Instant::now();
     let answers = || {
         let asked = ["timeout", "5", "teleport-userdbctl", "sessions"];
@@ -113,14 +102,11 @@ fn start(machine: &Machine, watch: &Watch<'_>, login: &str, options: &str) -> St
     let withdrawn = watch.withdrawn_in_time(login);
     // Remains are ended under the same strace, but not for ever: each new child would meet the fault anew.
     watch.may_converge();
-    let _ = machine.run(&["pkill", "-TERM", "-x", "strace"]);
+    SESSIOND.let_go(machine);
     let converged = watch.converges();
-    let trace = machine.root().join(TRACE);
-    let start = Start {
-        trace: std::fs::read_to_string(&trace).unwrap_or_default(),
+    Start {
+        trace: SESSIOND.trace(machine),
         was_first,
         held: withdrawn.and(converged),
-    };
-    let _ = std::fs::remove_file(trace);
-    start
+    }
 }

@@ -6,8 +6,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::shortage::is_shortage;
 use crate::policy::{Config, ConfigError};
+use crate::runtime::shortage::is_shortage;
 
 /// Read in this order; a file that is not there is not missed.
 const FILES: [&str; 2] = [

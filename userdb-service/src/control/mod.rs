@@ -35,7 +35,6 @@ mod publish;
 pub mod registry;
 mod restart;
 mod server;
-mod shortage;
 mod socket_mark;
 mod start;
 pub mod state;

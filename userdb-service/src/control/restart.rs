@@ -16,12 +16,12 @@ use super::daemon::{Daemon, STATE, SUDOERS, StartError};
 use super::leader::{Leader, LeaderError};
 use super::messages;
 use super::registry::{Effect, Session, Standing};
-use super::shortage::is_shortage;
 use super::state::Loaded;
 use super::stranded;
 use super::sudo_rights::WITHDRAWAL;
 use super::written::Note;
 use crate::policy::{Login, SudoersSpec};
+use crate::runtime::shortage::is_shortage;
 
 /// How long the start waits for the disk of sudoers.d. What it has not done by then comes later: whoever logs in
 /// waits for the rights of an earlier session to go, as ever.

@@ -16,8 +16,8 @@ use siphasher::sip::SipHasher24;
 
 use super::clock::Boottime;
 use super::registry::{Quarantine, Session, SessionId, Standing, State};
-use super::shortage::is_shortage;
 use crate::policy::{Gid, Login, Uid};
+use crate::runtime::shortage::is_shortage;
 
 /// Raised when a change of the contents could be misread by an older daemon. Whoever raises it reads what its
 /// predecessor wrote, so that an upgrade costs no session; any other version is treated as damage, since a

@@ -1,6 +1,8 @@
 //! teleport-userdbd: gives its privileges away, takes its socket over, answers until told to stop.
 //! The order is the point; the parts are elsewhere.
 
+use std::error::Error;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Accounts, Provider, SERVICE, machine_id, privileges};
+use crate::runtime::shortage::is_shortage;
 use crate::runtime::transport::{Limits, serve};
 use crate::runtime::{activation, block_on, journal, notify, raise_descriptor_limit, stop};
 
@@ -17,6 +20,9 @@ const SOCKET: &str = "userdb";
 
 /// How long an answer is remembered that nobody asks for again; twice that at the most.
 const MEMORY: Duration = Duration::from_secs(10);
+
+/// `EX_TEMPFAIL`: systemd makes another start at once, and who has queued waits for it. After 1 it would close the socket.
+const ANOTHER_START_MAY_HELP: u8 = 75;
 
 /// Runs the daemon until SIGTERM or SIGINT.
 #[must_use]
@@ -27,12 +33,23 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             journal::last_words(&format_args!("teleport-userdbd cannot run: {error}"));
-            ExitCode::FAILURE
+            match is_for_want_of_something(&*error) {
+                true => ExitCode::from(ANOTHER_START_MAY_HELP),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
 
-type Failure = Box<dyn std::error::Error>;
+type Failure = Box<dyn Error>;
+
+/// Of descriptors or memory, which there may be in a moment.
+fn is_for_want_of_something(error: &(dyn Error + 'static)) -> bool {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(is_shortage)
+}
 
 fn run_with(
     privileges: Result<privileges::Outcome, privileges::PrivilegeError>,

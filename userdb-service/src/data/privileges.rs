@@ -66,7 +66,14 @@ impl fmt::Display for PrivilegeError {
     }
 }
 
-impl std::error::Error for PrivilegeError {}
+impl std::error::Error for PrivilegeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            PrivilegeError::Step { why, .. } => Some(why),
+            PrivilegeError::Left(_) => None,
+        }
+    }
+}
 
 /// Gives everything away and checks that nothing is left. Called while the process has one thread
 /// (capabilities are a thread's own) and has not opened anything.

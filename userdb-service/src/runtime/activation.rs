@@ -52,7 +52,14 @@ impl fmt::Display for ActivationError {
     }
 }
 
-impl std::error::Error for ActivationError {}
+impl std::error::Error for ActivationError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ActivationError::Environment(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 /// Descriptors that have found their owner: each may have one only.
 static TAKEN: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());

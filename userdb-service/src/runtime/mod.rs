@@ -8,6 +8,7 @@ pub mod memory;
 mod moment;
 pub mod notify;
 pub mod peer;
+pub mod shortage;
 pub mod stop;
 pub mod transport;
 pub(crate) mod watched;

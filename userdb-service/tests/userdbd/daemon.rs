@@ -33,6 +33,17 @@ impl Daemon {
 
     /// Passes it `listener` under `name`.
     fn on(folder: Folder, socket: PathBuf, listener: UnixListener, name: &str) -> Daemon {
+        Daemon::limited(folder, socket, listener, name, "true")
+    }
+
+    /// After what a shell is told by `limit`.
+    fn limited(
+        folder: Folder,
+        socket: PathBuf,
+        listener: UnixListener,
+        name: &str,
+        limit: &str,
+    ) -> Daemon {
         let notify = folder.path().join("notify");
         let notified = UnixDatagram::bind(&notify).unwrap();
         std::fs::set_permissions(&notify, PermissionsExt::from_mode(0o666)).unwrap();
@@ -42,7 +53,9 @@ impl Daemon {
         // The shell becomes the daemon, so its PID is the one the socket is meant for.
         let child = Command::new("sh")
             .arg("-c")
-            .arg("exec 3<&0 </dev/null; LISTEN_PID=$$ exec \"$0\"")
+            .arg(format!(
+                "exec 3<&0 </dev/null; {limit}; LISTEN_PID=$$ exec \"$0\""
+            ))
             .arg(env!("CARGO_BIN_EXE_teleport-userdbd"))
             .env("LISTEN_FDS", "1")
             .env("LISTEN_FDNAMES", name)
@@ -154,6 +167,14 @@ fn without_its_socket_it_fails_at_once() {
     let mut daemon = Daemon::start("sessions");
     let status = daemon.child.wait().unwrap();
     assert_eq!(status.code(), Some(1));
+}
+
+#[test]
+fn for_want_of_descriptors_it_asks_for_another_start() {
+    let folder = Folder::new();
+    let (socket, listener) = folder.listen();
+    let mut daemon = Daemon::limited(folder, socket, listener, "userdb", "ulimit -n 5");
+    assert_eq!(daemon.child.wait().unwrap().code(), Some(75));
 }
 
 #[test]

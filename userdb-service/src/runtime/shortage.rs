@@ -6,7 +6,8 @@ use std::io;
 use nix::errno::Errno;
 
 /// Descriptors of ours, those of the whole machine, memory, or what the kernel does not name.
-pub(super) fn is_shortage(error: &io::Error) -> bool {
+#[must_use]
+pub fn is_shortage(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(
         errno,
