@@ -21,9 +21,9 @@ use super::units::{self, Unit};
 use super::{homes, pam};
 use crate::control::config_files::{self, LoadError};
 use crate::control::lookup::nsswitch::{self, Services};
-use crate::control::sudo_rs;
-use crate::control::sudoers_check::{SudoersCheck, Withheld};
-use crate::control::sudoers_files::SudoersFiles;
+use crate::control::sudo::check::{SudoersCheck, Withheld};
+use crate::control::sudo::files::SudoersFiles;
+use crate::control::sudo::sudo_rs;
 use crate::policy::Config;
 use crate::policy::config::DEFAULT_SHELL;
 

@@ -13,7 +13,7 @@ use super::config_files::{self, LoadError};
 use super::daemon::{Daemon, StartError};
 use super::messages;
 use super::registry::Terms;
-use super::sudoers_check::{SudoersCheck, Withheld};
+use super::sudo::check::{SudoersCheck, Withheld};
 use crate::policy::Config;
 use crate::runtime::notify;
 

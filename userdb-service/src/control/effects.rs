@@ -17,7 +17,7 @@ use super::daemon::Daemon;
 use super::messages;
 use super::publish;
 use super::registry::{Effect, Published, Session, SessionId, State};
-use super::sudo_rights::{Ordered, Settled};
+use super::sudo::rights::{Ordered, Settled};
 use super::written::Note;
 use crate::policy::Login;
 use crate::runtime::memory;

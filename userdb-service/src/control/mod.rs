@@ -39,14 +39,7 @@ mod socket_mark;
 mod start;
 pub mod state;
 mod stranded;
-mod sudo_rights;
-mod sudo_room;
-pub(crate) mod sudo_rs;
-mod sudoers_ahead;
-mod sudoers_answer;
-pub mod sudoers_check;
-pub mod sudoers_files;
-mod sudoers_thread;
+pub mod sudo;
 mod written;
 
 pub(crate) use arrivals::home_base;

@@ -18,7 +18,7 @@ use super::messages;
 use super::registry::{Effect, Session, Standing};
 use super::state::Loaded;
 use super::stranded;
-use super::sudo_rights::WITHDRAWAL;
+use super::sudo::rights::WITHDRAWAL;
 use super::written::Note;
 use crate::policy::{Login, SudoersSpec};
 use crate::runtime::shortage::is_shortage;

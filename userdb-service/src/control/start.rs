@@ -10,8 +10,8 @@ use std::time::Duration;
 use account_table::{Trust, Writer};
 
 use super::alone::alone;
-use super::sudoers_check::{SudoersCheck, Withheld};
-use super::sudoers_files::SudoersFiles;
+use super::sudo::check::{SudoersCheck, Withheld};
+use super::sudo::files::SudoersFiles;
 use super::{children, config_files, daemon, home_mount, mounts, socket_mark};
 use crate::runtime::journal;
 

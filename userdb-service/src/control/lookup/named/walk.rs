@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::own::Own;
 use super::{Include, Parsed, Stamp, doas, sudoers};
-use crate::control::sudoers_files::is_ours;
+use crate::control::sudo::files::is_ours;
 
 /// sudo's own limit for nested includes.
 const DEEPEST_INCLUDE: usize = 128;

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tracing::warn;
 
-use super::sudoers_ahead::Ahead;
-use super::sudoers_answer::{Answer, MOMENT, Reply};
-use super::sudoers_files::{Folder, FolderId, Removal, SudoersError, SudoersFiles, Swept};
+use super::ahead::Ahead;
+use super::answer::{Answer, MOMENT, Reply};
+use super::files::{Folder, FolderId, Removal, SudoersError, SudoersFiles, Swept};
 use crate::policy::{Login, SudoersSpec};
 
 /// How often it is looked whether the folder is still the same, without an order.
@@ -97,7 +97,7 @@ impl Drop for Seat {
 
 /// Takes orders for the thread.
 #[derive(Debug)]
-pub(super) struct SudoersThread {
+pub(in crate::control) struct SudoersThread {
     desk: Arc<Desk>,
     thread: Thread,
     look: SudoersFiles,
@@ -108,7 +108,7 @@ pub(super) struct SudoersThread {
 
 impl SudoersThread {
     /// Starts the thread for the folder at `path`. It ends with the last who can give it orders.
-    pub(super) fn start(path: &Path) -> io::Result<Self> {
+    pub(in crate::control) fn start(path: &Path) -> io::Result<Self> {
         let desk = Arc::new(Desk {
             orders: Mutex::new(Some(Vec::new())),
             giver: thread::current(),
@@ -133,12 +133,12 @@ impl SudoersThread {
     }
 
     /// Finishes the file that would grant `specs`, for when that is ordered. Nobody is told what comes of it.
-    pub(super) fn prepare(&self, login: Login, specs: Vec<SudoersSpec>) {
+    pub(in crate::control) fn prepare(&self, login: Login, specs: Vec<SudoersSpec>) {
         self.give(Order::Prepare(login, specs));
     }
 
     /// Grants `specs`, unless nobody waits for the answer any more when its turn has come.
-    pub(super) fn write(&self, login: &Login, specs: &[SudoersSpec]) -> Answer<()> {
+    pub(in crate::control) fn write(&self, login: &Login, specs: &[SudoersSpec]) -> Answer<()> {
         let (reply, answer) = Answer::to_come();
         let order = Work::Write(login.clone(), specs.to_vec(), reply);
         self.give(Order::Other(order));
@@ -147,7 +147,7 @@ impl SudoersThread {
     }
 
     /// Takes away what was granted.
-    pub(super) fn remove(&self, login: &Login) -> Answer<Removal> {
+    pub(in crate::control) fn remove(&self, login: &Login) -> Answer<Removal> {
         let (reply, answer) = Answer::to_come();
         self.give(Order::Remove(login.clone(), reply));
         self.wait_unless(&self.desk.removals_take_long);
@@ -155,7 +155,7 @@ impl SudoersThread {
     }
 
     /// Removes every file of ours but those of `keep`.
-    pub(super) fn sweep(&self, keep: BTreeSet<Login>) -> Answer<Swept> {
+    pub(in crate::control) fn sweep(&self, keep: BTreeSet<Login>) -> Answer<Swept> {
         let (reply, answer) = Answer::to_come();
         self.give(Order::Other(Work::Sweep(keep, reply)));
         answer
@@ -163,17 +163,17 @@ impl SudoersThread {
 
     /// Whether something has the name of the login's file. A look at one name, which the kernel has in
     /// memory: it does not wait for the disk.
-    pub(super) fn is_taken(&self, login: &Login) -> bool {
+    pub(in crate::control) fn is_taken(&self, login: &Login) -> bool {
         self.look.is_taken(login)
     }
 
     /// Whether there is a file of ours for `login`.
-    pub(super) fn has(&self, login: &Login) -> bool {
+    pub(in crate::control) fn has(&self, login: &Login) -> bool {
         self.look.has(login)
     }
 
     /// Number of the files that sudo reads, but for those of the logins in `ours`.
-    pub(super) fn read_by_sudo_beside<'l>(
+    pub(in crate::control) fn read_by_sudo_beside<'l>(
         &self,
         ours: impl IntoIterator<Item = &'l Login>,
     ) -> usize {
@@ -181,13 +181,13 @@ impl SudoersThread {
     }
 
     /// Rings once the folder has become another one than at the start.
-    pub(super) fn replaced(&self) -> Arc<Notify> {
+    pub(in crate::control) fn replaced(&self) -> Arc<Notify> {
         self.replaced.clone()
     }
 
     /// What has come of the last order, if that is known in a moment. To be woken by the event loop takes longer than a file does
     /// that nothing holds up; and what does is found out before anybody has missed us.
-    pub(super) fn soon<'a, T>(
+    pub(in crate::control) fn soon<'a, T>(
         &self,
         answer: &'a mut Answer<T>,
     ) -> Option<&'a Result<T, SudoersError>> {
@@ -366,5 +366,5 @@ fn is_another(then: Option<FolderId>, now: Option<FolderId>) -> bool {
 }
 
 #[cfg(test)]
-#[path = "sudoers_thread_tests.rs"]
+#[path = "thread_tests.rs"]
 mod tests;

@@ -1,5 +1,5 @@
 //! The thread in folders of its own, and the order in which it does what it has been told.
-//! What a file has to be is tested beside `sudoers_files`.
+//! What a file has to be is tested beside `files`.
 
 use super::*;
 

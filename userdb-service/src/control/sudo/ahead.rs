@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::sudoers_files::Prepared;
+use super::files::Prepared;
 use crate::policy::{Login, SudoersSpec};
 
 /// How long one is kept for somebody who has not come back: nearly all do within milliseconds.

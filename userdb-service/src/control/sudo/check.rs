@@ -211,5 +211,5 @@ fn is_program(path: &Path) -> bool {
 }
 
 #[cfg(test)]
-#[path = "sudoers_check_tests.rs"]
+#[path = "check_tests.rs"]
 mod tests;

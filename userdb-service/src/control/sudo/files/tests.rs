@@ -1,4 +1,4 @@
-//! Tests of `sudoers_files` on real folders. They need root: our files are root's.
+//! Tests of `files` on real folders. They need root: our files are root's.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 

@@ -1,6 +1,6 @@
 //! That nobody has more sudo than was granted, whatever the disk does: orders to the thread that writes,
 //! how long they are waited for, and what becomes of a login whose rights cannot be taken away.
-//! What is granted is decided by the registry; how files are written, by `sudoers_files`.
+//! What is granted is decided by the registry; how files are written, by `files`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -10,17 +10,17 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{error, warn};
 
-use super::daemon::{Daemon, SUDOERS};
-use super::messages;
-use super::sudoers_answer::Answer;
-use super::sudoers_files::{Removal, SudoersError};
+use super::answer::Answer;
+use super::files::{Removal, SudoersError};
+use crate::control::daemon::{Daemon, SUDOERS};
+use crate::control::messages;
 use crate::policy::{Login, Plan, SudoersSpec};
 
 /// How long who is given sudo waits for its file. Later it is a session without sudo.
 const GRANT: Duration = Duration::from_secs(1);
 /// How long the end of a session waits for its file to go. Later its user goes first, whom sudo then
 /// does not know; PAM gives a close one second.
-pub(super) const WITHDRAWAL: Duration = Duration::from_millis(500);
+pub(in crate::control) const WITHDRAWAL: Duration = Duration::from_millis(500);
 /// From a removal that failed to the next attempt, or from a grant that a restart owes: at first, and at most.
 const PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -28,18 +28,18 @@ const LONGEST_PAUSE_OF_A_GRANT: Duration = Duration::from_secs(300);
 
 /// What is known of the files, beside what the registry wants of them.
 #[derive(Debug, Default)]
-pub(super) struct SudoRights {
+pub(in crate::control) struct SudoRights {
     /// Logins that may have a file.
-    pub(super) on_disk: BTreeSet<Login>,
+    pub(in crate::control) on_disk: BTreeSet<Login>,
     /// Logins whose file grants what they do not have any more, with how many removals are under way.
     stale: BTreeMap<Login, u32>,
     /// Logins that were granted a file for which there was no room.
-    pub(super) waiting: BTreeSet<Login>,
+    pub(in crate::control) waiting: BTreeSet<Login>,
 }
 
 /// An order that is under way.
 #[derive(Debug)]
-pub(super) enum Ordered {
+pub(in crate::control) enum Ordered {
     Grant {
         login: Login,
         answer: Answer<()>,
@@ -58,16 +58,16 @@ pub(super) enum Ordered {
 
 /// What whoever has waited for an order should know.
 #[derive(Debug, Default)]
-pub(super) struct Settled {
+pub(in crate::control) struct Settled {
     /// For the person.
-    pub(super) message: Option<String>,
+    pub(in crate::control) message: Option<String>,
     /// The login may have more rights on disk than it was granted.
-    pub(super) too_much: Option<String>,
+    pub(in crate::control) too_much: Option<String>,
 }
 
 impl SudoRights {
     /// After a restart: any of them may have a file.
-    pub(super) fn may_have_files(&mut self, logins: impl Iterator<Item = Login>) {
+    pub(in crate::control) fn may_have_files(&mut self, logins: impl Iterator<Item = Login>) {
         self.on_disk.extend(logins);
     }
 
@@ -87,7 +87,11 @@ impl SudoRights {
 
 impl Daemon {
     /// Orders that the login's file say this; nothing: that there be none.
-    pub(super) fn order_sudoers(self: &Rc<Self>, login: Login, specs: &[SudoersSpec]) -> Ordered {
+    pub(in crate::control) fn order_sudoers(
+        self: &Rc<Self>,
+        login: Login,
+        specs: &[SudoersSpec],
+    ) -> Ordered {
         self.rights.borrow_mut().waiting.remove(&login);
         if specs.is_empty() {
             self.rights.borrow_mut().now_stale(&login);
@@ -110,7 +114,7 @@ impl Daemon {
 
     /// Has the file finished that whoever comes in with this plan is granted when the session opens: the disk takes longer for it
     /// than anything else that a login waits for, and until then there is nothing to do for it.
-    pub(super) fn prepare_sudoers(&self, plan: &Plan) {
+    pub(in crate::control) fn prepare_sudoers(&self, plan: &Plan) {
         if !plan.sudoers.is_empty() && !self.registry.borrow().has_sudoers(&plan.login) {
             self.sudoers
                 .prepare(plan.login.clone(), plan.sudoers.clone());
@@ -119,7 +123,10 @@ impl Daemon {
 
     /// What has come of an order that was the last one, if it was carried out in a moment; otherwise it is still to be
     /// settled.
-    pub(super) fn settled_soon(&self, mut ordered: Ordered) -> Result<Settled, Ordered> {
+    pub(in crate::control) fn settled_soon(
+        &self,
+        mut ordered: Ordered,
+    ) -> Result<Settled, Ordered> {
         match &mut ordered {
             Ordered::Grant { answer, .. } => {
                 if let Some(Ok(())) = self.sudoers.soon(answer) {
@@ -142,14 +149,14 @@ impl Daemon {
     }
 
     /// Nobody waits for an order any more. A removal is carried out all the same.
-    pub(super) fn let_go(self: &Rc<Self>, ordered: Ordered) {
+    pub(in crate::control) fn let_go(self: &Rc<Self>, ordered: Ordered) {
         if let Ordered::Removal { login, answer } = ordered {
             self.pursue_removal(&login, answer, true);
         }
     }
 
     /// Waits for an order, as long as it may take.
-    pub(super) async fn settle_sudoers(self: &Rc<Self>, ordered: Ordered) -> Settled {
+    pub(in crate::control) async fn settle_sudoers(self: &Rc<Self>, ordered: Ordered) -> Settled {
         let mut settled = Settled::default();
         let (login, older) = match ordered {
             Ordered::Removal { login, answer } => {
@@ -212,7 +219,7 @@ impl Daemon {
     }
 
     /// Gives a login back what its sessions had, as soon as the file system allows it.
-    pub(super) fn grant_in_time(self: &Rc<Self>, login: Login) {
+    pub(in crate::control) fn grant_in_time(self: &Rc<Self>, login: Login) {
         let daemon = self.clone();
         spawn_local(async move {
             let mut pause = PAUSE;
@@ -304,7 +311,7 @@ impl Daemon {
 
     /// Whether rights on disk stand in the way of a login that comes in: of an earlier session, or, where
     /// none is known (`known` says so), in a file that came there by itself, such as from a backup.
-    pub(super) fn has_old_rights(self: &Rc<Self>, login: &Login, known: bool) -> bool {
+    pub(in crate::control) fn has_old_rights(self: &Rc<Self>, login: &Login, known: bool) -> bool {
         if self.rights.borrow().stale.contains_key(login) {
             return true;
         }
@@ -318,7 +325,11 @@ impl Daemon {
 
     /// Waits until no rights of earlier sessions are left on disk. False: not before the deadline. A daemon that
     /// stops has what ends now go like any other end, and keeps nobody longer.
-    pub(super) async fn is_rid_of_old_rights(&self, login: &Login, deadline: Instant) -> bool {
+    pub(in crate::control) async fn is_rid_of_old_rights(
+        &self,
+        login: &Login,
+        deadline: Instant,
+    ) -> bool {
         let stopped = deadline.min(Instant::now() + WITHDRAWAL);
         loop {
             // Registered before it is looked, so that no change is missed in between.

@@ -1,12 +1,12 @@
 //! What comes of an order for sudoers.d: awaited, come, or never to come; and how long it has taken.
-//! Who gives orders and who carries them out is in `sudoers_thread`.
+//! Who gives orders and who carries them out is in `thread`.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::oneshot::{self, Receiver, Sender};
 
-use super::sudoers_files::SudoersError;
+use super::files::SudoersError;
 
 /// What an order takes at most that does not have to wait for anything. Who waits for that wakes with the next tick of the kernel
 /// only, by the timer slack of our unit.
@@ -40,7 +40,7 @@ impl<T> Reply<T> {
 
 /// What comes of an order.
 #[derive(Debug)]
-pub(super) enum Answer<T> {
+pub(in crate::control) enum Answer<T> {
     Awaited(Receiver<Result<T, SudoersError>>),
     Come(Result<T, SudoersError>),
     /// The thread has ended.
@@ -55,7 +55,7 @@ impl<T> Answer<T> {
     }
 
     /// Waits for it. `None`: it never comes.
-    pub(super) async fn come(self) -> Option<Result<T, SudoersError>> {
+    pub(in crate::control) async fn come(self) -> Option<Result<T, SudoersError>> {
         match self {
             Answer::Awaited(answer) => answer.await.ok(),
             Answer::Come(result) => Some(result),

@@ -9,8 +9,8 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 use tracing::info;
 
-use super::daemon::Daemon;
 use super::sudo_rs;
+use crate::control::daemon::Daemon;
 use crate::policy::Login;
 use crate::policy::room::{self, NoRoom, Room};
 
@@ -22,7 +22,7 @@ const TOGETHER: Duration = Duration::from_millis(50);
 
 impl Daemon {
     /// May the login have a file, if it has none yet? What is in place may be changed at any time.
-    pub(super) fn has_room_for(&self, login: &Login) -> Result<(), NoRoom> {
+    pub(in crate::control) fn has_room_for(&self, login: &Login) -> Result<(), NoRoom> {
         if self.rights.borrow().on_disk.contains(login) && self.sudoers.has(login) {
             return Ok(());
         }
@@ -46,7 +46,7 @@ impl Daemon {
     }
 
     /// The login goes without its file until there is room.
-    pub(super) fn wait_for_room(&self, login: &Login) {
+    pub(in crate::control) fn wait_for_room(&self, login: &Login) {
         // From here on it is not counted among those that have one.
         self.registry.borrow_mut().sudoers_not_written(login);
         self.rights.borrow_mut().waiting.insert(login.clone());
@@ -54,7 +54,7 @@ impl Daemon {
     }
 
     /// Gives their files to those who wait, as room comes.
-    pub(super) async fn give_room_as_it_comes(self: Rc<Self>) {
+    pub(in crate::control) async fn give_room_as_it_comes(self: Rc<Self>) {
         loop {
             let somebody_waits = !self.rights.borrow().waiting.is_empty();
             match somebody_waits {
