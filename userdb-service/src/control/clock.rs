@@ -8,6 +8,10 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+/// Nobody sleeps for longer towards a point in time: what sleeps is woken by a clock that stands still in suspend, and looks at this
+/// one then.
+pub(super) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
 /// Microseconds since boot, suspend included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Boottime(u64);

@@ -82,6 +82,7 @@ impl Daemon {
     /// A good new configuration holds for new sessions; a wrong one changes nothing.
     async fn reload(&self) {
         notify::reloading();
+        self.sudoers_check.forget();
         match read(&self.sudoers_check).await {
             Ok((config, is_silent)) => self.take(config, is_silent),
             Err(error) if error.is_shortage() => {

@@ -17,7 +17,7 @@ use tracing::error;
 
 use super::alone::{Alone, alone};
 use super::burst::Burst;
-use super::clock::Boottime;
+use super::clock::{Boottime, LONGEST_SLEEP};
 use super::configuration;
 use super::dwellings::Doors;
 use super::janitor::Janitor;
@@ -251,7 +251,8 @@ impl Daemon {
             self.deadline.set(deadline);
             match deadline {
                 Some(deadline) => {
-                    let wait = deadline.since(Boottime::now());
+                    // The clock that is slept by stands still in suspend.
+                    let wait = deadline.since(Boottime::now()).min(LONGEST_SLEEP);
                     let _ = tokio::time::timeout(wait, self.deadline_moved.notified()).await;
                 }
                 None => self.deadline_moved.notified().await,

@@ -17,15 +17,16 @@ use super::effects::RETRY;
 use super::homes::HomeError;
 use super::leader::{Exit, Leader, LeaderError};
 use super::logind::Outcome;
-use super::lookup::remains;
 use super::mounts::Owner;
 use super::parents::Parents;
 use super::registry::{Phase, SessionId, Standing};
+use super::remains;
 use crate::policy::{Login, Uid};
 use crate::runtime;
 
-/// How often a leader is looked at whose parent has gone.
+/// When a leader is looked at again whose parent has gone, and the longest pause up to the next look: its session is to end within 5 s.
 const ORPHAN_LOOK: Duration = Duration::from_millis(500);
+const ORPHAN_LOOKS: Duration = Duration::from_secs(4);
 /// When a leader is first looked at, whether it has become the user, and the longest pause up to the next look.
 const FIRST_LOOK: Duration = Duration::from_millis(250);
 const LAST_LOOKS: Duration = Duration::from_secs(60);
@@ -278,6 +279,8 @@ async fn over(leader: &Leader, exit: Exit, parent: Option<Rc<Exit>>) -> io::Resu
             gone = parent.ended() => gone?,
         }
     }
+    // Of those that stay root there may be many: all that were on when Teleport itself has ended.
+    let mut pause = ORPHAN_LOOK;
     loop {
         match leader.is_root() {
             // No descriptor to look with, for one: that says nothing of the leader.
@@ -286,7 +289,7 @@ async fn over(leader: &Leader, exit: Exit, parent: Option<Rc<Exit>>) -> io::Resu
         }
         tokio::select! {
             gone = exit.ended() => return gone,
-            () = sleep(ORPHAN_LOOK) => {}
+            () = sleep(pause) => pause = ORPHAN_LOOKS.min(pause * 2),
         }
     }
 }

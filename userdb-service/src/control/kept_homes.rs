@@ -8,12 +8,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
+use super::clock::{Boottime, LONGEST_SLEEP};
 use crate::policy::Login;
-
-/// Whatever is kept for longer is looked at after this, too, and then goes on waiting: no time is too far for a clock.
-const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// Kept homes by their logins, each with when it is to be looked at.
 #[derive(Debug, Default)]
@@ -24,14 +22,14 @@ pub(super) struct KeptHomes {
 
 #[derive(Debug, Default)]
 struct Times {
-    of: HashMap<Login, Instant>,
-    in_order: BTreeSet<(Instant, Login)>,
+    of: HashMap<Login, Boottime>,
+    in_order: BTreeSet<(Boottime, Login)>,
 }
 
 impl KeptHomes {
     /// The home of `login` is to be looked at after `rest`, and no longer at another time.
     pub(super) fn look_after(&self, login: Login, rest: Duration) {
-        let at = Instant::now() + rest.min(LONGEST);
+        let at = Boottime::now() + rest;
         let mut times = self.times.borrow_mut();
         if let Some(before) = times.of.insert(login.clone(), at) {
             times.in_order.remove(&(before, login.clone()));
@@ -44,23 +42,26 @@ impl KeptHomes {
     /// Waits for the next whose time has come, and takes it out.
     pub(super) async fn next(&self) -> Login {
         loop {
-            if let Some(login) = self.take_due(Instant::now()) {
+            if let Some(login) = self.take_due(Boottime::now()) {
                 return login;
             }
             match self.first() {
                 // Not for long: another may come whose time is sooner.
-                Some(at) => drop(timeout_at(at, self.sooner.notified()).await),
+                Some(at) => {
+                    let rest = at.since(Boottime::now()).min(LONGEST_SLEEP);
+                    let _ = timeout(rest, self.sooner.notified()).await;
+                }
                 None => self.sooner.notified().await,
             }
         }
     }
 
-    fn first(&self) -> Option<Instant> {
+    fn first(&self) -> Option<Boottime> {
         let times = self.times.borrow();
         times.in_order.first().map(|(at, _)| *at)
     }
 
-    fn take_due(&self, now: Instant) -> Option<Login> {
+    fn take_due(&self, now: Boottime) -> Option<Login> {
         let mut times = self.times.borrow_mut();
         let is_due = times.in_order.first().is_some_and(|(at, _)| *at <= now);
         let (_, login) = is_due.then(|| times.in_order.pop_first()).flatten()?;
@@ -72,7 +73,7 @@ impl KeptHomes {
     /// and went, keeps a page from being given back.
     pub(super) fn shrink(&self) {
         let mut times = self.times.borrow_mut();
-        let of = |(login, at): (&Login, &Instant)| (login.clone(), *at);
+        let of = |(login, at): (&Login, &Boottime)| (login.clone(), *at);
         *times = Times {
             of: times.of.iter().map(of).collect(),
             in_order: times.in_order.iter().cloned().collect(),
@@ -95,7 +96,7 @@ mod tests {
     #[tokio::test]
     async fn homes_come_in_the_order_of_their_times_each_once_and_at_its_last_time() {
         let kept = KeptHomes::default();
-        let began = Instant::now();
+        let began = std::time::Instant::now();
         kept.look_after(login("never"), Duration::MAX);
         kept.look_after(login("late"), tenths(6));
         kept.look_after(login("soon"), tenths(2));

@@ -30,9 +30,9 @@ pub(super) fn look_at(fd: impl AsFd) -> io::Result<Seen> {
     seen(fd, c"", AtFlags::EMPTY_PATH)?.ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
-/// Whether anything is at an absolute path, not following a link.
+/// Whether anything is at an absolute path, not following a link. What cannot be found out may be there.
 pub(super) fn is_there(path: &Path) -> bool {
-    matches!(look(CWD, path), Ok(Some(_)))
+    !matches!(look(CWD, path), Ok(None))
 }
 
 fn seen(folder: impl AsFd, name: impl Arg + Copy, how: AtFlags) -> io::Result<Option<Seen>> {
@@ -41,7 +41,7 @@ fn seen(folder: impl AsFd, name: impl Arg + Copy, how: AtFlags) -> io::Result<Op
     // Who asks for nothing is told at least of a mount, also by a FUSE file system that is closed to root.
     let asked = match statx(&folder, name, how, StatxFlags::empty()) {
         Ok(asked) => asked,
-        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let is_mount = asked.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
@@ -88,6 +88,9 @@ mod tests {
         assert!(at("folder").is_some_and(|seen| seen.is_folder && !seen.is_mount));
         assert!(at("link").is_some_and(|seen| !seen.is_folder && !seen.is_mount));
         assert!(is_there(&dir.join("link")) && !is_there(&dir.join("absent")));
+        assert!(!is_there(&dir.join("link/1/status/none")));
+        // The name is too long for any file: that is no answer.
+        assert!(is_there(&dir.join("x".repeat(300))));
         let proc = look(CWD, "/proc").expect("looked");
         assert!(proc.is_some_and(|seen| seen.is_folder && seen.is_mount && seen.uid == 0));
         assert!(look_at(&folder).is_ok_and(|seen| seen.is_folder));

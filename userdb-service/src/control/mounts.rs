@@ -11,7 +11,7 @@ use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
 
-use super::janitor::mount_id;
+use super::descriptors::{magic_link, mount_id};
 use crate::policy::Uid;
 use crate::policy::config::EPHEMERAL_BASE;
 use crate::policy::names::Login;
@@ -123,7 +123,7 @@ impl Mount {
         if mount_id(&point)? != self.id {
             return Err(io::Error::other("something else is there"));
         }
-        let path = super::janitor::magic_link(&point);
+        let path = magic_link(&point);
         Ok(umount2(path.as_str(), MntFlags::MNT_DETACH)?)
     }
 }

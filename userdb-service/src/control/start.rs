@@ -34,6 +34,8 @@ Owns the login sessions of this node and publishes their users. Started by syste
   --help     print this, and exit
 ";
 
+/// How long a daemon is waited for that has been told to stop.
+const ENDED: Duration = Duration::from_secs(5);
 /// Exit status for a command line that makes no sense.
 const WRONG_USE: u8 = 2;
 
@@ -162,6 +164,16 @@ fn retire() -> ExitCode {
     if !path.exists() {
         return ExitCode::SUCCESS;
     }
+    // Two who write would damage it.
+    let _alone = match alone(Path::new(daemon::STATE), ENDED) {
+        Ok(None) => {
+            eprintln!("teleport-sessiond runs, and its users live; stop it first");
+            return ExitCode::FAILURE;
+        }
+        // Nobody has run in this boot.
+        Err(_) => None,
+        Ok(alone) => alone,
+    };
     match Writer::open(path, Trust::Root).and_then(Writer::retire) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -12,14 +12,16 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 use super::daemon::Daemon;
-use super::lookup::remains;
 use super::publish;
 use super::registry::{Phase, Session, Standing, Terms};
+use super::remains;
 use crate::policy::plan::Grants;
 use crate::policy::{Gid, Login, Uid};
 
 /// How often a user is looked at whose processes are waited for.
 const LOOK: Duration = Duration::from_secs(1);
+/// Each of so many looks is for zombies, whom nobody may ever wait for; it takes a walk through `/proc`.
+const LOOKS: u32 = 10;
 
 /// Standings for `published` users of whom nothing is written down: neither a session nor how far their end
 /// has come.
@@ -77,7 +79,10 @@ pub(super) fn published() -> BTreeMap<Login, Account> {
 impl Daemon {
     /// Leaves the login published as it is, locked and without memberships.
     pub(super) fn lock(&self, login: &Login) {
-        let Some(account) = published().remove(login) else {
+        let table = Table::open(DEFAULT_PATH, Trust::Root);
+        let Some(account) =
+            table.and_then(|table| table.user_by_name(login.as_ref().as_bytes()).found())
+        else {
             return;
         };
         if account.locked() && account.groups().next().is_none() {
@@ -98,13 +103,47 @@ impl Daemon {
         }
         let daemon = self.clone();
         spawn_local(async move {
-            while remains::has_processes(uid.get()) {
-                sleep(LOOK).await;
-            }
+            have_ended(uid.get(), LOOK).await;
             info!(TELEPORT_LOGIN = %login, TELEPORT_UID = %uid, "the last process of {login} has ended");
             daemon.awaited.borrow_mut().remove(&login);
             let effects = daemon.registry.borrow_mut().processes_ended(&login);
             daemon.carry_out(effects);
         });
+    }
+}
+
+/// Waits until no process of `uid` lives, looking again and again.
+async fn have_ended(uid: u32, look: Duration) {
+    let mut looks = 0;
+    while remains::has_processes(uid) {
+        looks += 1;
+        if looks % LOOKS == 0 && !remains::has_living_processes(uid) {
+            return;
+        }
+        sleep(look).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt;
+
+    #[tokio::test]
+    async fn a_zombie_that_nobody_waits_for_is_not_waited_for_either() {
+        let uid = 0x7000_00a5;
+        let mut child = std::process::Command::new("/bin/sleep")
+            .arg("60")
+            .uid(uid)
+            .spawn()
+            .expect("this test needs root to run a process as another user");
+        let look = Duration::from_millis(1);
+        let ended = tokio::time::timeout(100 * look, have_ended(uid, look)).await;
+        assert!(ended.is_err(), "it lives");
+        child.kill().expect("killed");
+        let limit = Duration::from_secs(20);
+        let ended = tokio::time::timeout(limit, have_ended(uid, look)).await;
+        assert!(ended.is_ok() && remains::has_processes(uid));
+        child.wait().expect("ended");
     }
 }

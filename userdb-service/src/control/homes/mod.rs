@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,7 +33,8 @@ use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fchownat, unlinkat};
 
 use self::mark::Mark;
-use super::janitor::{Janitor, mount_id};
+use super::descriptors::{magic_link, mount_id};
+use super::janitor::Janitor;
 use super::look::{Seen, look, look_at};
 use crate::policy::ids::{Gid, Uid};
 use crate::policy::names::Login;
@@ -405,10 +406,9 @@ impl Homes {
             .map_err(|e| self.io("looking at", name, e))?
             .st_mode;
         let mode = Mode::from_bits_truncate(mode & 0o777) | Mode::S_IRWXU;
-        let magic_link = format!("/proc/self/fd/{}", home.as_raw_fd());
         fchmodat(
             AT_FDCWD,
-            magic_link.as_str(),
+            magic_link(&home).as_str(),
             mode,
             FchmodatFlags::FollowSymlink,
         )

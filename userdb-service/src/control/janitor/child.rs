@@ -2,7 +2,6 @@
 //! Nothing of the user's is touched before the change of identity has been verified.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -16,7 +15,7 @@ use nix::unistd::{
 
 use super::{Task, ipc, wipe};
 use crate::control::leftovers;
-use crate::control::lookup::remains::{has_living_processes, has_processes};
+use crate::control::remains::{has_living_processes, has_processes};
 use crate::policy::ids::is_usable;
 use crate::policy::names::Login;
 
@@ -165,11 +164,6 @@ pub(super) fn readable(fd: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(openat(fd, ".", flags, nix::sys::stat::Mode::empty())?)
 }
 
-/// `/proc/self/fd/N`: the way to change the mode of what was opened as a mere path.
-pub(in crate::control) fn magic_link(fd: &impl std::os::fd::AsRawFd) -> String {
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
-}
-
 /// Names in a folder, without `.` and `..`.
 pub(super) fn names(folder: &OwnedFd) -> io::Result<Vec<std::ffi::CString>> {
     let mut listing = nix::dir::Dir::from_fd(readable(folder)?)?;
@@ -181,13 +175,4 @@ pub(super) fn names(folder: &OwnedFd) -> io::Result<Vec<std::ffi::CString>> {
         }
     }
     Ok(names)
-}
-
-/// Which mount a descriptor is on: a bind mount has the device of what is bound, but another ID.
-pub(in crate::control) fn mount_id(fd: &impl std::os::fd::AsRawFd) -> io::Result<u64> {
-    let file = File::open(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
-    io::read_to_string(file)?
-        .lines()
-        .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
-        .ok_or_else(|| io::Error::other("no mnt_id in fdinfo"))
 }

@@ -9,7 +9,7 @@ use nix::unistd::{Uid, UnlinkatFlags, setresuid, unlinkat};
 use super::child::names;
 use super::wipe::wipe;
 use crate::control::look::look;
-use crate::control::lookup::remains::{POSIX_IPC_FOLDERS, SYSV_TABLES, sysv_objects};
+use crate::control::remains::{POSIX_IPC_FOLDERS, SYSV_TABLES, sysv_objects};
 
 /// Everything of `uid`, which is our effective UID: the kernel lets us remove nothing else. Becomes nothing but `uid`.
 pub(super) fn remove_all(uid: u32) -> io::Result<()> {
@@ -89,35 +89,6 @@ fn keyctl(operation: u32, first: i64, second: i64) -> io::Result<i64> {
     match result {
         -1 => Err(io::Error::last_os_error()),
         result => Ok(result),
-    }
-}
-
-/// `SHM_INFO` of `sys/shm.h`, which the crate libc lacks.
-const SHM_INFO: libc::c_int = 14;
-
-/// Whether this table of `/proc/sysvipc` has an object, anybody's.
-///
-/// # Errors
-/// The kernel does not say.
-pub(in crate::control) fn has_sysv(table: &str) -> io::Result<bool> {
-    // More room than struct shm_info (48 bytes), seminfo (40) and msginfo (32) need, and aligned for each.
-    #[repr(C, align(8))]
-    struct Told([libc::c_int; 32]);
-    let mut told = Told([0; 32]);
-    let to: *mut Told = &mut told;
-    // SAFETY: these operations ignore the ID and write one of the structures above, all of which fit in what `to` points to,
-    // and are made of integers: any bytes are such.
-    let (rc, count) = unsafe {
-        match table.rsplit('/').next() {
-            Some("shm") => (libc::shmctl(0, SHM_INFO, to.cast()), 0),
-            Some("sem") => (libc::semctl(0, 0, libc::SEM_INFO, to), 7),
-            _ => (libc::msgctl(0, libc::MSG_INFO, to.cast()), 0),
-        }
-    };
-    match rc {
-        -1 => Err(io::Error::last_os_error()),
-        // In shm_info used_ids, in seminfo semusz, in msginfo msgpool: how many objects there are.
-        _ => Ok(told.0[count] != 0),
     }
 }
 

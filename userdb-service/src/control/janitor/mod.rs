@@ -23,8 +23,6 @@ use crate::policy::ids::{Gid, Uid};
 use crate::policy::names::Login;
 
 pub use child::run;
-pub(super) use child::{magic_link, mount_id};
-pub(super) use ipc::has_sysv;
 pub(super) use wipe::wipe;
 
 /// The first argument with which our own binary is run again as a janitor.

@@ -13,7 +13,8 @@ use nix::fcntl::{AtFlags, OFlag, RenameFlags, openat, renameat2};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat};
 
-use super::child::{magic_link, mount_id, names};
+use super::child::names;
+use crate::control::descriptors::{magic_link, mount_id};
 
 /// Removes everything in `folder`. With `as_root` folders are taken from their owners first, which
 /// needs CAP_CHOWN and no capability else.

@@ -13,7 +13,6 @@ mod local_files;
 mod local_users;
 pub mod named;
 pub(crate) mod nsswitch;
-pub mod remains;
 mod stamp;
 mod twins;
 mod userdb;

@@ -18,8 +18,8 @@ use super::asking::{Asker, NSSWITCH};
 use super::host_facts::{Homes, SubordinateIds};
 use super::local_users::{self, LocalUsers};
 use super::named::Scanner;
-use super::remains;
 use super::wire::{HostReport, Reply, Request, Results};
+use crate::control::remains;
 use crate::policy::decide::{Answer, HostFailure, Question};
 
 /// Without a question for this long the worker ends; the next one starts another.

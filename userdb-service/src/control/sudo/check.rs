@@ -38,7 +38,7 @@ const STDIN: &str = "/proc/self/fd/0";
 /// Longest answer that is repeated to the administrator, in bytes.
 const MAX_ANSWER: usize = 300;
 
-/// Checks specifications and remembers what came of it, for the next load of the same ones.
+/// Checks specifications and remembers what came of it, so that each is asked about once.
 #[derive(Debug)]
 pub struct SudoersCheck {
     /// Where visudo may be; looked for each time, because it may be installed later.
@@ -91,6 +91,11 @@ impl SudoersCheck {
     /// Whether there is a visudo to ask.
     pub fn has_visudo(&self) -> bool {
         self.places.iter().any(|path| is_program(path))
+    }
+
+    /// Forgets what visudo has said: it may be another by now.
+    pub fn forget(&self) {
+        self.known.borrow_mut().clear();
     }
 
     /// Takes sudo from each role with a specification that visudo refuses, or from all where visudo

@@ -122,3 +122,17 @@ fn what_visudo_has_answered_once_is_not_asked_again() {
         std::fs::remove_file(path).expect("removed");
     }
 }
+
+#[test]
+fn what_visudo_has_said_holds_until_it_is_forgotten() {
+    let visudo = program("changes", "cat >/dev/null; exit 1");
+    let check = SudoersCheck::with(vec![visudo.clone()], PATIENCE);
+    let mut config = config(&[("good", &[GOOD])]);
+    assert_eq!(withheld(&check, &mut config).len(), 1);
+    // Another one is installed.
+    program("changes", "cat >/dev/null");
+    assert_eq!(withheld(&check, &mut config).len(), 1);
+    check.forget();
+    assert!(withheld(&check, &mut config).is_empty());
+    std::fs::remove_file(visudo).expect("removed");
+}

@@ -7,7 +7,6 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +19,7 @@ use tracing::warn;
 use super::ahead::Ahead;
 use super::answer::{Answer, MOMENT, Reply};
 use super::files::{Folder, FolderId, Removal, SudoersError, SudoersFiles, Swept};
+use crate::control::descriptors::magic_link;
 use crate::policy::{Login, SudoersSpec};
 
 /// How often it is looked whether the folder is still the same, without an order.
@@ -167,11 +167,6 @@ impl SudoersThread {
         self.look.is_taken(login)
     }
 
-    /// Whether there is a file of ours for `login`.
-    pub(in crate::control) fn has(&self, login: &Login) -> bool {
-        self.look.has(login)
-    }
-
     /// Number of the files that sudo reads, but for those of the logins in `ours`.
     pub(in crate::control) fn read_by_sudo_beside<'l>(
         &self,
@@ -251,7 +246,7 @@ fn work(files: &SudoersFiles, Seat(desk): &Seat, bell: &Notify) {
         if replaced {
             // The old one may be put back some day.
             if let Ok(held) = &held {
-                let old = SudoersFiles::new(format!("/proc/self/fd/{}", held.as_raw_fd()));
+                let old = SudoersFiles::new(magic_link(held));
                 let _ = old.sweep(&BTreeSet::new());
             }
             bell.notify_one();

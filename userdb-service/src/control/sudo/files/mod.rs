@@ -17,7 +17,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +32,7 @@ pub use self::prepared::Prepared;
 pub use self::removal::{Folder, Removal};
 pub(crate) use self::whose::is_ours;
 use self::whose::{Found, Mark};
+use crate::control::descriptors::magic_link;
 use crate::policy::names::Login;
 use crate::policy::sudoers::{SudoersSpec, file_name, render};
 
@@ -322,7 +323,7 @@ impl SudoersFiles {
     }
 
     fn link(&self, folder: &OwnedFd, file: &OwnedFd, name: &str) -> Result<(), SudoersError> {
-        let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let nameless = magic_link(file);
         linkat(
             AT_FDCWD,
             nameless.as_str(),

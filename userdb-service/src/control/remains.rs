@@ -8,9 +8,8 @@ use std::path::Path;
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::process::{Uid, getpriority_user};
 
-use crate::control::janitor::has_sysv;
-use crate::control::look::{is_there, look};
-use crate::control::proc_files;
+use super::look::{is_there, look};
+use super::proc_files;
 
 /// Where the host shows SysV IPC objects, a table each.
 pub(crate) const SYSV_TABLES: [&str; 3] = [
@@ -20,6 +19,10 @@ pub(crate) const SYSV_TABLES: [&str; 3] = [
 ];
 /// Where POSIX shared memory and message queues are files.
 pub(crate) const POSIX_IPC_FOLDERS: [&str; 2] = ["/dev/shm", "/dev/mqueue"];
+
+/// How many entries of each of these are looked at. Everybody may make any number, and a login waits for the look: beyond this, what is
+/// there counts as nobody's. By itself nothing gets a UID of ours there but by a user of ours, whose janitor removes it.
+const MOST_ENTRIES: usize = 50_000;
 
 /// Whether a process, zombies included, has this real UID. One cheap system call: the kernel finds a
 /// user without processes in a hash table, so nobody has to walk `/proc`.
@@ -89,7 +92,7 @@ pub(super) fn busy(candidates: &BTreeSet<u32>) -> io::Result<BTreeSet<u32>> {
         }
     }
     for folder in POSIX_IPC_FOLDERS {
-        owners.extend(owners_of_entries(Path::new(folder))?);
+        owners.extend(owners_of_entries(Path::new(folder), MOST_ENTRIES)?);
     }
     Ok(candidates
         .iter()
@@ -131,7 +134,36 @@ pub(crate) fn sysv_objects(table: &str) -> impl Iterator<Item = SysvObject> {
     })
 }
 
-fn owners_of_entries(folder: &Path) -> io::Result<BTreeSet<u32>> {
+/// `SHM_INFO` of `sys/shm.h`, which the crate libc lacks.
+const SHM_INFO: libc::c_int = 14;
+
+/// Whether this table of `/proc/sysvipc` has an object, anybody's.
+///
+/// # Errors
+/// The kernel does not say.
+fn has_sysv(table: &str) -> io::Result<bool> {
+    // More room than struct shm_info (48 bytes), seminfo (40) and msginfo (32) need, and aligned for each.
+    #[repr(C, align(8))]
+    struct Told([libc::c_int; 32]);
+    let mut told = Told([0; 32]);
+    let to: *mut Told = &mut told;
+    // SAFETY: these operations ignore the ID and write one of the structures above, all of which fit in what `to` points to,
+    // and are made of integers: any bytes are such.
+    let (rc, count) = unsafe {
+        match table.rsplit('/').next() {
+            Some("shm") => (libc::shmctl(0, SHM_INFO, to.cast()), 0),
+            Some("sem") => (libc::semctl(0, 0, libc::SEM_INFO, to), 7),
+            _ => (libc::msgctl(0, libc::MSG_INFO, to.cast()), 0),
+        }
+    };
+    match rc {
+        -1 => Err(io::Error::last_os_error()),
+        // In shm_info used_ids, in seminfo semusz, in msginfo msgpool: how many objects there are.
+        _ => Ok(told.0[count] != 0),
+    }
+}
+
+fn owners_of_entries(folder: &Path, most: usize) -> io::Result<BTreeSet<u32>> {
     let named = |e: rustix::io::Errno| {
         let e = io::Error::from(e);
         io::Error::new(e.kind(), format!("{}: {e}", folder.display()))
@@ -143,7 +175,10 @@ fn owners_of_entries(folder: &Path) -> io::Result<BTreeSet<u32>> {
         Err(e) => return Err(named(e)),
     };
     let mut owners = BTreeSet::new();
-    while let Some(entry) = entries.read() {
+    for _ in 0..most {
+        let Some(entry) = entries.read() else {
+            break;
+        };
         let entry = entry.map_err(named)?;
         let name = entry.file_name();
         if matches!(name.to_bytes(), b"." | b"..") {
@@ -244,6 +279,23 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert_eq!(found.unwrap(), BTreeSet::from([uid]));
         assert_eq!(busy(&BTreeSet::from([uid])).unwrap(), BTreeSet::new());
+    }
+
+    #[test]
+    fn no_more_entries_are_looked_at_than_a_login_can_wait_for() {
+        let folder = std::env::temp_dir().join(format!("crowded-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        for uid in 0x7000_00b0..0x7000_00b8 {
+            let path = folder.join(uid.to_string());
+            std::fs::write(&path, "").unwrap();
+            std::os::unix::fs::chown(&path, Some(uid), None)
+                .expect("this test needs root to give a file away");
+        }
+        let owners = |most| owners_of_entries(&folder, most).unwrap().len();
+        // The folder itself and its parent are entries, too.
+        assert_eq!(owners(10), 8);
+        assert!(owners(5) <= 5);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
