@@ -8,7 +8,7 @@ use rig::Machine;
 use crate::invariants::Watch;
 use crate::point::{Fault, Point, Trace, counted, was_delivered};
 use crate::report::Outcome;
-use crate::{admin, journal};
+use crate::{SESSIOND, admin, journal};
 
 /// The calls of the daemon and its children from the first word of a login to the end of what it left.
 pub(crate) fn counts(machine: &Machine, watch: &Watch<'_>) -> BTreeMap<String, usize> {
@@ -73,7 +73,7 @@ pub(crate) fn attempt(
     let converged = watch.converges();
     let held = resolved.and(withdrawn).and(converged);
     if let Err(why) = held {
-        let told = journal(machine, "teleport-sessiond.service");
+        let told = journal(machine, SESSIOND);
         // What is left over must not be taken for the work of the next point.
         let _ = machine.run(&["systemctl", "restart", "teleport-sessiond"]);
         return Outcome::Broken(format!("{why}\n{told}"));

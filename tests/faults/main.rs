@@ -1,8 +1,9 @@
 //! Faults at each system call of the daemons in turn on a booted node: of teleport-sessiond while a login comes and goes, and while it
-//! starts beside sessions; of teleport-userdbd in all its life. Sampled by default. With TELEPORT_USERDB_FAULTS=all every point is tried and the result is written to
+//! starts beside sessions; of teleport-userdbd in all its life; and of a process that logs in. Sampled by default. With TELEPORT_USERDB_FAULTS=all every point is tried and the result is written to
 //! docs/faults.md; with names of system calls in it, such as `write,accept4`, every point of these.
 
 mod answers;
+mod callers;
 mod invariants;
 mod launch;
 mod login;
@@ -19,6 +20,8 @@ use point::{Fault, Point};
 use report::{Outcome, Report, Words};
 use rig::{Machine, Result, Suite, boot_node};
 
+/// Whose journal is shown where something did not hold.
+const SESSIOND: &str = "teleport-sessiond.service";
 /// How many points are tried where not all are.
 const SAMPLE: usize = 30;
 /// Machines side by side where more are tried.
@@ -64,6 +67,21 @@ fn a_fault_at_any_system_call_of_a_start_costs_no_session_and_leaves_none() -> R
         node: restart::node,
         counts: restart::counts,
         attempt: restart::attempt,
+    })
+}
+
+#[test]
+fn a_fault_at_any_system_call_of_who_logs_in_leaves_nothing() -> Result<()> {
+    try_all(&Scenario {
+        words: Words {
+            name: "callers",
+            well: "session opened",
+            otherwise: "no session",
+            longest: "From the start of a login to the last of what it left",
+        },
+        node,
+        counts: callers::counts,
+        attempt: callers::attempt,
     })
 }
 
@@ -189,13 +207,16 @@ fn of_calls(all: &[Point], calls: &str) -> Vec<Point> {
 
 /// A login with sudo on its way to being open.
 fn admin(machine: &Machine, login: &str) -> rig::Login {
+    admin_login(machine, login).start()
+}
+
+fn admin_login<'m>(machine: &'m Machine, login: &str) -> rig::LoginBuilder<'m> {
     machine
         .login(login)
         .roles("admin")
         .service("sshd")
         .flag("--look")
         .hold("open")
-        .start()
 }
 
 /// What the daemon has said last.
