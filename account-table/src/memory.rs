@@ -12,6 +12,13 @@ use crate::layout::{
     Geometry, LINE_WORDS, MAGIC, MAX_LINES, MAX_RECORD_WORDS, PAGE, VERSION, WORD, header,
 };
 
+// Elsewhere a load of 64 bits may be made by a store, which ends the process where the memory is read-only.
+#[cfg(not(any(target_pointer_width = "64", loom)))]
+compile_error!(
+    "the account table needs a 64-bit target: readers load words of 64 bits from memory that is mapped read-only, \
+     and std::sync::atomic promises that this works for as many bits as a pointer has only"
+);
+
 /// Loads a word and everything its writer did before storing it. A relaxed load and a fence, because only relaxed loads are
 /// promised to work on memory that is mapped read-only.
 #[inline]
@@ -377,6 +384,18 @@ mod writable {
     use crate::atomic::{AtomicU64, Ordering, fence};
     use crate::layout::Geometry;
 
+    /// Makes a call of the C library again that a signal has ended: a daemon has some, of each child that ends for one, and most
+    /// kernels let any of them end fallocate() on a tmpfs.
+    pub(super) fn called_until_done(mut call: impl FnMut() -> libc::c_int) -> io::Result<()> {
+        while call() != 0 {
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// A table file mapped for writing. Every store of the writer goes through here, so tests can let it die before any of them.
     #[derive(Debug)]
     pub(crate) struct WritableMapping(Mapping);
@@ -387,9 +406,7 @@ mod writable {
         pub(crate) fn of_new_file(file: &File, geometry: Geometry) -> io::Result<WritableMapping> {
             let size = libc::off_t::try_from(geometry.file_size()).map_err(io::Error::other)?;
             // SAFETY: the descriptor is open; only the file is changed.
-            if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, size) } != 0 {
-                return Err(io::Error::last_os_error());
-            }
+            called_until_done(|| unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, size) })?;
             match Mapping::map(
                 file.as_raw_fd(),
                 geometry,

@@ -234,14 +234,8 @@ fn admit(phase: Phase, world: &mut dyn World, kept: &mut Kept) -> Verdict {
     }
     let answer = match phase {
         Phase::Account => world.reserve(request),
-        Phase::Open => match kept.handle() {
-            // A reservation that has ended meanwhile is made anew from what was kept.
-            Some(reservation) => match world.open(Some(&reservation), request) {
-                Err(Failure::UnknownSession) => world.open(None, request),
-                answer => answer,
-            },
-            None => world.open(None, request),
-        },
+        // The registry makes a reservation that has ended meanwhile anew.
+        Phase::Open => world.open(kept.handle().as_deref(), request),
     };
     match answer {
         Ok(admission) => admitted(phase, world, kept, admission),

@@ -76,8 +76,8 @@ pub(crate) fn give(named: Option<&[u8]>, uid: u32) -> io::Result<Option<Given>> 
     }))
 }
 
-/// Makes a terminal root's again, if it still is of the user it was given to: whoever opens it next must not
-/// share it with a process that the user has left.
+/// Makes a terminal root's again, if it still is of the user it was given to: no process that the user has left can open it any
+/// more. What such processes have open stays open; to end them, or to hang the terminal up, is for others.
 pub(crate) fn take_back(given: &Lasting) -> io::Result<()> {
     if given.process != std::process::id() {
         return Ok(());

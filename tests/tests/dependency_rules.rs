@@ -114,6 +114,51 @@ fn crates_use_each_other_as_the_architecture_says() -> Result {
     Ok(())
 }
 
+/// The crates that are installed, and the words for each in the table of direct dependencies.
+const USERS: [(&str, &[&str]); 5] = [
+    ("account-table", &["table"]),
+    ("session-protocol", &["session-protocol"]),
+    ("nss-module", &["nss-module", "modules"]),
+    ("pam-module", &["pam-module", "modules"]),
+    ("userdb-service", &["daemons", "sessiond", "command line"]),
+];
+
+#[test]
+fn the_table_of_dependencies_names_each_with_who_uses_it() -> Result {
+    let page = std::fs::read_to_string(workspace().join("docs/architecture.md"))?;
+    let (_, table) = page.split_once("| crate | used by |").ok_or("no table")?;
+    let words = |cell: &str| -> BTreeSet<String> {
+        cell.split(',').map(|word| word.trim().to_owned()).collect()
+    };
+    let rows: Vec<_> = table
+        .lines()
+        .map(|row| row.split('|').map(words).collect::<Vec<_>>())
+        .filter(|cells| cells.len() > 3)
+        .collect();
+    let metadata = cargo(&["metadata", "--locked", "--no-deps", "--format-version=1"])?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    for package in metadata["packages"].as_array().ok_or("no packages")? {
+        let user = USERS.iter().find(|(user, _)| package["name"] == *user);
+        let (Some((user, named)), Some(dependencies)) = (user, package["dependencies"].as_array())
+        else {
+            continue;
+        };
+        // Those of tests are listed as such, and a path means: of this workspace.
+        let is_told = |one: &&serde_json::Value| one["kind"] != "dev" && one["path"].is_null();
+        for dependency in dependencies.iter().filter(is_told) {
+            let name = dependency["name"].as_str().unwrap_or_default();
+            let is_named = rows.iter().any(|cells| {
+                cells[1].contains(name) && named.iter().any(|word| cells[2].contains(*word))
+            });
+            assert!(
+                is_named,
+                "docs/architecture.md does not say that {user} uses {name}"
+            );
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn the_module_that_every_process_loads_stays_light() -> Result {
     let tree = cargo(&[

@@ -1,8 +1,10 @@
 //! `packaging/host-config` on made-up roots: what it puts into nsswitch.conf and pam.d, and that it takes back exactly that.
 //! Runs the script itself; the package around it is tested in a booted container.
 
+use std::env;
 use std::error::Error;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -37,13 +39,16 @@ impl Root {
         self.0.join(path).exists()
     }
 
+    fn command(&self, task: &str) -> Command {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("packaging/host-config");
+        let mut command = Command::new(script);
+        command.arg(task).env("TELEPORT_USERDB_ROOT", &self.0);
+        command
+    }
+
     /// Runs the script; what it told the administrator.
     fn host_config(&self, task: &str) -> Result<String> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("packaging/host-config");
-        let output = Command::new(script)
-            .arg(task)
-            .env("TELEPORT_USERDB_ROOT", &self.0)
-            .output()?;
+        let output = self.command(task).output()?;
         assert!(output.status.success(), "host-config {task}: {output:?}");
         Ok(String::from_utf8_lossy(&output.stderr).into_owned())
     }
@@ -155,6 +160,60 @@ fn a_link_in_the_place_of_nsswitch_conf_is_followed_and_kept() -> Result {
     root.host_config("enable")?;
     assert_eq!(root.read("etc/nsswitch.real")?, "passwd: files teleport\n");
     assert!(root.0.join("etc/nsswitch.conf").is_symlink());
+    Ok(())
+}
+
+#[test]
+fn a_link_that_leads_out_of_an_image_is_refused_and_nothing_is_changed() -> Result {
+    let host = Root::new("of-the-host", "passwd: files\n")?;
+    for (name, link) in [
+        ("file", "etc/nsswitch.conf"),
+        ("pam", "etc/pam.d"),
+        ("etc", "etc"),
+        ("notes", "var/lib/teleport-userdb"),
+    ] {
+        let image = Root::new(&format!("image-{name}"), "passwd: files\n")?;
+        let path = image.0.join(link);
+        if path.exists() {
+            fs::rename(&path, image.0.join("away"))?;
+        }
+        std::os::unix::fs::symlink(host.0.join(link), &path)?;
+        for task in ["enable", "disable"] {
+            let output = image.command(task).output()?;
+            assert_eq!(output.status.code(), Some(1), "{link}: {output:?}");
+            let told = String::from_utf8_lossy(&output.stderr);
+            for part in [link, "outside of", "chroot"] {
+                assert!(told.contains(part), "{told}");
+            }
+        }
+        assert_eq!(host.read("etc/nsswitch.conf")?, "passwd: files\n");
+        assert!(!host.exists("etc/pam.d/teleport"), "{link}");
+        assert!(!host.exists("var/lib/teleport-userdb"), "{link}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_takes_the_place_of_a_file_is_on_the_disk_before() -> Result {
+    let root = Root::new("synced", "passwd: files\n")?;
+    // In the place of sync(1): says which files it was told of, and that they still have their other name.
+    let sync = root.0.join("bin/sync");
+    fs::create_dir(root.0.join("bin"))?;
+    fs::write(
+        &sync,
+        "#!/bin/sh\n[ -s \"$1\" ] && echo \"$1\" >>\"$TELEPORT_USERDB_ROOT/synced\"\n",
+    )?;
+    fs::set_permissions(&sync, fs::Permissions::from_mode(0o755))?;
+    let path = format!("{}:{}", root.0.join("bin").display(), env::var("PATH")?);
+    let output = root.command("enable").env("PATH", path).output()?;
+    assert!(output.status.success(), "{output:?}");
+    let synced = root.read("synced")?;
+    for file in [
+        "etc/nsswitch.conf.teleport-userdb",
+        "etc/pam.d/teleport.teleport-userdb",
+    ] {
+        assert!(synced.lines().any(|line| line.ends_with(file)), "{synced}");
+    }
     Ok(())
 }
 

@@ -51,3 +51,23 @@ fn what_is_not_there_or_has_no_room_is_refused() {
     assert!(!copied(64, 63) && !copied(49, 63) && !copied(1, 15));
     assert!(!copied(0, 16) && !copied(4081, 4096) && !copied(usize::MAX, 16));
 }
+
+#[cfg(feature = "writer")]
+#[test]
+fn what_a_signal_ends_is_called_again_and_any_other_error_is_told() {
+    let called = |errors: &[i32]| {
+        let mut errors = errors.iter();
+        super::writable::called_until_done(|| {
+            let Some(error) = errors.next() else {
+                return 0;
+            };
+            // SAFETY: __errno_location always returns the calling thread's valid errno.
+            unsafe { *libc::__errno_location() = *error };
+            -1
+        })
+    };
+    assert!(called(&[]).is_ok());
+    assert!(called(&[libc::EINTR, libc::EINTR]).is_ok());
+    let error = called(&[libc::EINTR, libc::ENOSPC]).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+}

@@ -109,6 +109,13 @@ impl Writer {
         Ok(withdrawn)
     }
 
+    /// The UID of the account that is published under this login.
+    pub fn uid_of(&self, login: &str) -> Option<u32> {
+        let slot = self.state.by_name.get(login)?;
+        let keys = &self.state.users.get(slot)?.keys;
+        (keys.login() == login).then_some(keys.uid)
+    }
+
     /// Lets go of the memory that more accounts have needed than there are now. The file stays as it is.
     pub fn shrink(&mut self) {
         self.state.shrink();

@@ -288,12 +288,14 @@ impl Daemon {
     }
 
     pub(super) fn withdraw(&self, login: &Login) {
+        let uid = self.table.borrow().uid_of(login.as_ref());
         let done = self.table.borrow_mut().withdraw(login.as_ref());
         self.nscd.table_changed();
         match done {
             Ok(true) => info!(
                 MESSAGE_ID = messages::WITHDRAWN,
                 TELEPORT_LOGIN = %login,
+                TELEPORT_UID = uid,
                 "{login} is withdrawn"
             ),
             Ok(false) => {}

@@ -22,7 +22,8 @@ const VERSION: i32 = 2;
 const INVALIDATE: i32 = 10;
 /// Its databases of ours, as the protocol has them: with a NUL. Groups of a user (initgroups) are in "group".
 const DATABASES: [&[u8]; 2] = [b"passwd\0", b"group\0"];
-/// How long both of them may take. It is part of the time that a login takes.
+/// How long both of them may take. It is part of the time that a login takes; twice, where its change comes while nscd is being told
+/// of another.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// The first and the longest pause before it is told again that has not answered.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

@@ -289,8 +289,8 @@ fn listed(session: &registry::Session) -> Session {
         roles: session.plan.roles.clone(),
         state: match session.state {
             State::Reserved { .. } => "reserved",
-            State::Open => "open",
-            State::Departed { .. } => "departed",
+            // What is over is not listed.
+            State::Open | State::Departed { .. } => "open",
         }
         .to_owned(),
         leaderPid: session.leader.pid.into(),

@@ -156,7 +156,8 @@ pub(crate) fn is_reserved_group(name: &str) -> bool {
     ours.contains(&name) || teleports.contains(&name)
 }
 
-/// The groups this project makes itself. Never a login.
+/// The group that marks all of our users. It grants nothing by itself. This project makes it itself, as it does the
+/// next two; none of them is ever a login.
 pub(crate) const MARKER: &str = "teleport-tmp";
 /// See [`MARKER`].
 pub(crate) const SUDO_GROUP: &str = "teleport-sudo";

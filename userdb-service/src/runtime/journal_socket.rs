@@ -7,9 +7,8 @@
 use std::collections::VecDeque;
 use std::env::{args_os, var_os};
 use std::fmt::Debug;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -18,15 +17,12 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use nix::sys::stat::{FileStat, fstat, makedev};
 use rustix::io::Errno;
-use rustix::net::{SendFlags, SocketAddrUnix, connect, send};
-use tokio::io::Interest;
-use tokio::net::UnixDatagram as Watched;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
+use super::datagrams::{Datagrams, NAP, Progress};
 use super::memory;
 
 /// Where the journal listens.
@@ -39,10 +35,7 @@ const ROOM: usize = 2 << 20;
 const MUCH: usize = 128 << 10;
 /// So many kept lines are sent at a time. Each takes some microseconds, and others of the event loop wait meanwhile.
 const AT_A_TIME: usize = 128;
-/// Then the journal has so long to read them, or each that it reads would wake us for one.
-const NAP: Duration = Duration::from_millis(2);
-/// From then on it is waited for room, and tried without any after so long: twice as long each time that not one was taken, up to this.
-/// Trap: a sender whose own buffer is full is woken only once three quarters of it are free.
+/// It is waited for room, and tried without any after so long at most.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How long a process that ends tries to get rid of what is kept.
 const LAST_PATIENCE: Duration = Duration::from_millis(100);
@@ -53,8 +46,7 @@ pub(super) struct ToJournal(Arc<Teller>);
 
 #[derive(Debug)]
 struct Teller {
-    socket: UnixDatagram,
-    address: SocketAddrUnix,
+    socket: Datagrams,
     /// `SYSLOG_IDENTIFIER=`
     program: String,
     kept: Mutex<Kept>,
@@ -78,18 +70,6 @@ enum One {
     Lost(usize),
 }
 
-/// What has come of an attempt to send what is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
-    /// Nothing is kept any more.
-    Done,
-    Some,
-    /// There is no room.
-    None,
-    /// There is no journal.
-    Away,
-}
-
 /// What has become of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
@@ -110,15 +90,14 @@ impl ToJournal {
         let program = args_os().next().unwrap_or_default();
         let program = Path::new(&program).file_name().unwrap_or_default();
         let teller = Teller {
-            socket: UnixDatagram::unbound()?,
-            address: SocketAddrUnix::new(path.as_ref())?,
+            socket: Datagrams::to(path)?,
             program: program.to_string_lossy().into_owned(),
             kept: Mutex::default(),
             begun: Notify::new(),
         };
         // The journal takes no notice of this.
-        match teller.send(&[]) {
-            Ok(_) | Err(Errno::AGAIN) => {}
+        match teller.socket.send(&[]) {
+            Ok(()) | Err(Errno::AGAIN) => {}
             Err(Errno::NOENT | Errno::CONNREFUSED) if will_come => {}
             Err(error) => return Err(error.into()),
         }
@@ -129,33 +108,8 @@ impl ToJournal {
     pub(super) async fn keep_sending(&self) {
         loop {
             self.0.begun.notified().await;
-            // Not watched for longer: each line that the journal reads would wake us.
-            let watched = self.0.watched().ok();
-            let mut wait = NAP;
-            let mut is_away = false;
-            loop {
-                sleep(NAP).await;
-                let room = async {
-                    match &watched {
-                        // Trap: who is connected to nobody has room after each attempt.
-                        Some(socket) if !is_away => drop(socket.writable().await),
-                        _ => std::future::pending().await,
-                    }
-                };
-                let _ = timeout(wait, room).await;
-                let progress = self.0.send_kept();
-                is_away = progress == Progress::Away;
-                match progress {
-                    Progress::Done => break,
-                    Progress::Some => wait = NAP,
-                    Progress::None | Progress::Away => wait = (wait * 2).min(LONGEST_WAIT),
-                }
-                if let Some(socket) = &watched {
-                    // What was room is none any more.
-                    let full = || Err::<(), _>(ErrorKind::WouldBlock.into());
-                    let _ = socket.try_io(Interest::WRITABLE, full);
-                }
-            }
+            let attempt = || self.0.send_kept();
+            self.0.socket.send_in_time(LONGEST_WAIT, attempt).await;
             if std::mem::take(&mut self.0.kept().most) >= MUCH {
                 memory::give_back();
             }
@@ -240,47 +194,16 @@ impl Teller {
     }
 
     fn sent(&self, line: &[u8]) -> Sent {
-        let sent = match self.send(line) {
+        let sent = match self.socket.send(line) {
             // It never will be. Of none of ours that is so, unless the node is set up for it.
-            Err(Errno::MSGSIZE) => self.send(&self.too_long(line.len()).0),
+            Err(Errno::MSGSIZE) => self.socket.send(&self.too_long(line.len()).0),
             sent => sent,
         };
         match sent {
-            Ok(_) => Sent::Taken,
+            Ok(()) => Sent::Taken,
             Err(Errno::AGAIN) => Sent::Full,
             Err(_) => Sent::Away,
         }
-    }
-
-    fn send(&self, line: &[u8]) -> Result<usize, Errno> {
-        match self.send_on(line) {
-            sent @ (Ok(_) | Err(Errno::AGAIN | Errno::MSGSIZE)) => sent,
-            // Not connected yet, or to one that is gone. Trap: who is not connected is not woken when there is room.
-            Err(_) => {
-                connect(&self.socket, &self.address)?;
-                self.send_on(line)
-            }
-        }
-    }
-
-    fn send_on(&self, line: &[u8]) -> Result<usize, Errno> {
-        loop {
-            match send(
-                &self.socket,
-                line,
-                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-            ) {
-                Err(Errno::INTR) => {}
-                sent => return sent,
-            }
-        }
-    }
-
-    /// The socket, to be waited for; needs an event loop.
-    fn watched(&self) -> io::Result<Watched> {
-        let same = self.socket.try_clone()?;
-        same.set_nonblocking(true)?;
-        Watched::from_std(same)
     }
 
     /// It is whole after each statement, so a panic elsewhere spoils nothing.

@@ -3,7 +3,10 @@
 use super::*;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::SndBuf;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use tokio::time::{sleep, timeout};
 use tracing_subscriber::layer::SubscriberExt;
 
 fn journal(name: &str) -> (UnixDatagram, PathBuf) {

@@ -2,6 +2,7 @@
 //! Nothing here knows about logins, sessions or records.
 
 pub mod activation;
+mod datagrams;
 pub mod journal;
 mod journal_socket;
 pub mod memory;
@@ -10,6 +11,7 @@ pub mod notify;
 pub mod peer;
 pub mod shortage;
 pub mod stop;
+mod to_systemd;
 pub mod transport;
 pub(crate) mod watched;
 
@@ -35,8 +37,10 @@ pub fn block_on<F: Future>(main: F) -> io::Result<F::Output> {
     let output = runtime.block_on(async {
         tokio::task::spawn_local(moment::pass(journal::tell_what_waits));
         tokio::task::spawn_local(journal::keep_sending());
+        tokio::task::spawn_local(notify::keep_telling());
         main.await
     });
+    notify::tell_last();
     drop(lines_wait);
     // A thread that waits for a disk which does not answer must not keep us from ending.
     runtime.shutdown_background();

@@ -11,35 +11,55 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
+use super::to_systemd::{Kind, ToSystemd};
+
 /// How soon it is tried again to get into a full queue.
 const AGAIN: Duration = Duration::from_millis(1);
 
 /// Everything is restored and every socket is served; `status` is a sentence for `systemctl status`.
 pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    tell(
+        Kind::Ready,
+        &[NotifyState::Ready, NotifyState::Status(status)],
+    );
 }
 
 /// The configuration is being read anew; [`ready`] must follow.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Ok(now) => tell(Kind::Reloading, &[NotifyState::Reloading, now]),
         Err(error) => tracing::warn!(%error, "the clock cannot be read"),
     }
 }
 
 /// The daemon has begun to stop.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    tell(Kind::Stopping, &[NotifyState::Stopping]);
 }
 
 /// A sentence for `systemctl status`.
 pub fn status(status: &str) {
-    tell(&[NotifyState::Status(status)]);
+    tell(Kind::Status, &[NotifyState::Status(status)]);
 }
 
-fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "systemd could not be told {state:?}");
+/// Nobody waits here: trap of `sd_notify::notify`, which does.
+fn tell(kind: Kind, state: &[NotifyState<'_>]) {
+    if let Some(systemd) = ToSystemd::of_this_service() {
+        systemd.tell(kind, state);
+    }
+}
+
+/// Tells systemd what it has had no room for, when it has. Never returns, if there is a systemd to be told.
+pub(super) async fn keep_telling() {
+    if let Some(systemd) = ToSystemd::of_this_service() {
+        systemd.keep_telling().await;
+    }
+}
+
+/// The same before the process ends, and waits a tenth of a second for a systemd that has no room.
+pub(super) fn tell_last() {
+    if let Some(systemd) = ToSystemd::of_this_service() {
+        systemd.tell_last();
     }
 }
 
@@ -56,7 +76,7 @@ pub async fn watchdog(path: &Path, question: &Value) {
     let question = format!("{question}\0");
     loop {
         match timeout(pause, ask(path, &question)).await {
-            Ok(Ok(())) => tell(&[NotifyState::Watchdog]),
+            Ok(Ok(())) => tell(Kind::Watchdog, &[NotifyState::Watchdog]),
             Ok(Err(error)) => tracing::error!(%error, "no answer on our own socket"),
             Err(_) => tracing::error!(waited = ?pause, "no answer on our own socket"),
         }

@@ -151,7 +151,7 @@ pub async fn serve<S: Service>(
     Ok(())
 }
 
-/// Closes what is overdue, for as long as anybody is connected; nothing wakes an idle daemon. It never returns.
+/// Closes what is overdue, for as long as anybody is connected; it wakes no daemon that nobody is connected to. It never returns.
 ///
 /// One timer for all, which runs on when the last one leaves: to set one costs a wake-up.
 async fn sweep(connections: &Connections) {

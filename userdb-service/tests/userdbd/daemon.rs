@@ -21,7 +21,7 @@ struct Daemon {
     _listener: UnixListener,
     socket: PathBuf,
     notified: UnixDatagram,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Daemon {
@@ -70,7 +70,7 @@ impl Daemon {
             _listener: listener,
             socket,
             notified,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -79,6 +79,23 @@ impl Daemon {
         let mut message = [0; 4096];
         let length = self.notified.recv(&mut message).unwrap();
         String::from_utf8(message[..length].to_vec()).unwrap()
+    }
+
+    /// Fills the queue, for as long as nobody hears what is in it: with what such strangers have sent.
+    fn deafen(&self) -> Vec<UnixDatagram> {
+        let path = self.folder.path().join("notify");
+        let mut strangers = Vec::new();
+        loop {
+            let stranger = UnixDatagram::unbound().unwrap();
+            stranger.set_nonblocking(true).unwrap();
+            match (0..)
+                .take_while(|_| stranger.send_to(b"x", &path).is_ok())
+                .count()
+            {
+                0 => return strangers,
+                _ => strangers.push(stranger),
+            }
+        }
     }
 
     fn wait_for(&self, line: &str) {
@@ -113,6 +130,26 @@ fn it_is_ready_answers_feeds_the_watchdog_and_ends_on_sigterm() {
     daemon.wait_for("STOPPING=1");
     assert_eq!(daemon.child.wait().unwrap().code(), Some(0));
     assert!(client.closed());
+}
+
+#[test]
+fn it_answers_while_strangers_keep_systemd_from_hearing_it_and_tells_later() {
+    let mut daemon = Daemon::start("userdb");
+    daemon.wait_for("READY=1");
+    let strangers = daemon.deafen();
+    // Several signs of life would be due.
+    std::thread::sleep(Duration::from_millis(500));
+    let mut client = Client::connect(&daemon.socket);
+    let info = client.ask("org.varlink.service.GetInfo", json!({}));
+    assert_eq!(info["parameters"]["product"], "teleport-userdbd");
+    for _ in 0..3 {
+        daemon.wait_for("WATCHDOG=1");
+    }
+    drop(strangers);
+    let strangers = daemon.deafen();
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.child.wait().unwrap().code(), Some(0));
+    drop(strangers);
 }
 
 #[test]

@@ -111,6 +111,7 @@ fn a_withdrawn_account_is_gone_under_every_key_and_its_groups_with_it() {
     let zoe = full_spec();
     writer.publish(&zoe).unwrap();
     let table = scratch.table();
+    assert_eq!(writer.uid_of("zoë"), Some(zoe.uid));
     assert!(writer.withdraw("zoë").unwrap());
     assert!(!writer.withdraw("zoë").unwrap());
     for name in ["zoë", "z", "Zoë@example.com"] {
@@ -136,6 +137,7 @@ fn an_alias_does_not_withdraw_its_account() {
     let mut writer = scratch.writer();
     writer.publish(&full_spec()).unwrap();
     assert!(!writer.withdraw("z").unwrap());
+    assert_eq!(writer.uid_of("z"), None);
     assert_eq!(writer.logins(), ["zoë"]);
 }
 

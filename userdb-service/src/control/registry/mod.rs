@@ -31,10 +31,7 @@ pub use session::{NotASessionId, Session, SessionId, State};
 use self::entry::Entry;
 use self::with_sudo::WithSudo;
 use crate::control::clock::Boottime;
-use crate::policy::{GroupName, Login, Occupancy};
-
-/// The group that marks all of our users. It grants nothing by itself.
-const MARKER: &str = "teleport-tmp";
+use crate::policy::{GroupName, Login, MARKER, Occupancy};
 
 /// How long a reservation may wait for its session, however long its leader lives.
 const RESERVATION: Duration = Duration::from_secs(600);
