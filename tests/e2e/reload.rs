@@ -1,5 +1,7 @@
 //! A configuration that changes under live sessions: reloaded, wrong, wrong at start, and as `--check` sees it.
 
+use std::time::Duration;
+
 use rig::{Ended, Journal, LOCAL_USER, Machine, node_alone};
 
 const FILE: &str = "/etc/teleport-userdb/config.d/50-reload.toml";
@@ -236,4 +238,33 @@ fn the_shell_says_the_same_as_the_journal() {
         "{daemon} {ctl}"
     );
     node.run(&check).must();
+}
+
+#[test]
+fn a_configuration_that_hangs_keeps_nobody_waiting_and_the_one_before_holds() {
+    let node = node_alone();
+    let mut live = node.login("rena").hold("open").start();
+    live.reach("open");
+    let pid = || node.run(&["systemctl", "show", "-P", "MainPID", SESSIOND]);
+    let before = pid().must().to_owned();
+    let mut server = rig::hang(&node, "/etc/teleport-userdb/config.d", "0");
+    let journal = Journal::now(&node);
+    // Without a word from systemctl, whose --check hangs as well.
+    node.run(&["kill", "-HUP", &before]).must();
+    // While it is being read, and afterwards.
+    for login in ["renate", "renee"] {
+        node.login(login).command("true").run().ran.must();
+    }
+    node.within(Duration::from_secs(20), "it is told", |_| {
+        let lines = journal.lines(&["-u", SESSIOND]).join("\n");
+        lines.contains("/etc/teleport-userdb: not read within")
+            && lines.contains("the configuration stays as it was")
+    });
+    node.login("renate").command("true").run().ran.must();
+    assert_eq!(pid().must(), before);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    node.run(&["umount", "-l", "/etc/teleport-userdb/config.d"])
+        .must();
+    live.finish().ran.must();
 }

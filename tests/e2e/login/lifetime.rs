@@ -168,3 +168,15 @@ fn etc_is_bit_identical_before_during_and_after_a_login() {
     std::thread::sleep(Duration::from_secs(4));
     before.must_equal(&Etc::of(&node));
 }
+
+#[test]
+fn another_spelling_of_a_login_that_has_just_ended_waits_for_its_end() {
+    let node = node();
+    let uid = |login: &str| {
+        let ended = node.login(login).command("id -u").run();
+        ended.must_write()
+    };
+    let (first, second, first_again) = (uid("Ludmila"), uid("ludmila"), uid("Ludmila"));
+    assert_ne!(first, second);
+    assert_eq!(first, first_again);
+}

@@ -133,14 +133,15 @@ impl Node {
             initgroups,
             ..
         } = nsswitch::parse(&nsswitch);
-        let configuration = config_files::load(Path::new("/")).map_err(|error| match error {
-            LoadError::Unreadable(_, error)
-                if error.kind() == io::ErrorKind::PermissionDenied && !root =>
-            {
-                Seen::RootOnly
-            }
-            error => Seen::Failed(error.to_string()),
-        });
+        let configuration =
+            config_files::load_as_the_daemon(Path::new("/")).map_err(|error| match error {
+                LoadError::Unreadable(_, error)
+                    if error.kind() == io::ErrorKind::PermissionDenied && !root =>
+                {
+                    Seen::RootOnly
+                }
+                error => Seen::Failed(error.to_string()),
+            });
         let stale_sudoers = stale(&sudoers, [&before, &registry], &table);
         // Not knowing better, everybody is taken to have an ephemeral home, as without any configuration.
         let has_ephemeral_homes = configuration.as_ref().map_or(true, homes::are_ephemeral);

@@ -6,6 +6,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
+use super::regular;
 use crate::policy::{Config, ConfigError};
 use crate::runtime::shortage::is_shortage;
 
@@ -17,6 +20,9 @@ const FILES: [&str; 2] = [
 const DROP_INS: &str = "/etc/teleport-userdb/config.d";
 /// The folders that these are in; one that is not there is not missed either.
 const FOLDERS: [&str; 3] = ["/usr/lib/teleport-userdb", "/etc/teleport-userdb", DROP_INS];
+
+/// The largest file that is read, in bytes: hundreds of times what a node needs.
+const LARGEST: u64 = 4 << 20;
 
 /// Why there is no configuration.
 #[derive(Debug)]
@@ -30,6 +36,13 @@ pub enum LoadError {
 impl std::fmt::Display for LoadError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Unreadable(path, error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                write!(
+                    f,
+                    "{}: {error}; it has to be root's and readable for its owner, teleport-sessiond may read nothing else",
+                    path.display()
+                )
+            }
             Self::Unreadable(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Wrong(error) => error.fmt(f),
         }
@@ -74,13 +87,29 @@ pub fn load(root: &Path) -> Result<Config, LoadError> {
     let mut files = Vec::new();
     for path in FILES.map(PathBuf::from).into_iter().chain(drop_ins(root)?) {
         let place = below(root, &path);
-        match unless_absent(&place, bytes(&place)) {
+        match unless_absent(&place, regular::read(&place, LARGEST)) {
             Ok(Some(bytes)) => files.push((path.display().to_string(), text(path, bytes)?)),
             Ok(None) => {}
             Err(error) => return Err(LoadError::Unreadable(path, error)),
         }
     }
     Config::parse(&files).map_err(LoadError::Wrong)
+}
+
+/// The same by the rights that teleport-sessiond has: it may not read what is another's, or closed to its owner.
+pub fn load_as_the_daemon(root: &Path) -> Result<Config, LoadError> {
+    // Rights are a thread's own.
+    let read = || {
+        let past_modes = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+        if let Ok(mut has) = capabilities(None) {
+            has.effective.remove(past_modes);
+            // Who cannot give them away has none.
+            let _ = set_capabilities(None, has);
+        }
+        load(root)
+    };
+    let read = std::thread::scope(|scope| scope.spawn(read).join());
+    read.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// What was seen at `path`, `None` where nothing is. A link whose target is missing is not the same as nothing: what it says
@@ -96,14 +125,6 @@ fn unless_absent<T>(path: &Path, seen: io::Result<T>) -> io::Result<Option<T>> {
         },
         seen => seen.map(Some),
     }
-}
-
-/// What a file holds. A file: a pipe would keep whoever reads it waiting for ever.
-fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it has to be a regular file"));
-    }
-    fs::read(path)
 }
 
 fn text(path: PathBuf, bytes: Vec<u8>) -> Result<String, LoadError> {

@@ -1,6 +1,7 @@
 //! The configuration of the running daemon: read at the start, and anew when told. A wrong one changes nothing for those who are in.
 //! Where its files are, and what they mean, is not of this place.
 
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tokio::signal::unix::Signal;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use super::aside::Aside;
 use super::config_files::{self, LoadError};
 use super::daemon::{Daemon, StartError};
 use super::messages;
@@ -19,6 +21,11 @@ use crate::runtime::notify;
 
 /// How long a visudo that did not answer is left alone, and files that cannot be read.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// Where an administrator's files are.
+const FOLDER: &str = "/etc/teleport-userdb";
+/// How long the files may take. Part of it may be on a disk that does not answer, and nobody who lives waits for that.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What was read, or the sentence that says what is wrong with it: then what lives goes on and nothing new is admitted.
 pub(super) type Current = Result<Rc<Config>, String>;
@@ -49,7 +56,14 @@ fn tell(error: &LoadError) {
 }
 
 async fn read(sudoers: &SudoersCheck) -> Result<(Rc<Config>, bool), LoadError> {
-    let mut config = config_files::load(Path::new("/"))?;
+    static READING: Aside = Aside::new(1);
+    let read = READING.run(PATIENCE, |_| config_files::load(Path::new("/")));
+    let mut config = read.await.unwrap_or_else(|| {
+        let why = format!(
+            "not read within {PATIENCE:?}; the disk or the server it is on does not answer"
+        );
+        Err(LoadError::Unreadable(FOLDER.into(), io::Error::other(why)))
+    })?;
     let withheld = sudoers.withhold_refused(&mut config).await;
     for withheld in &withheld {
         error!("{withheld}");
@@ -90,9 +104,13 @@ impl Daemon {
             }
             Err(error) => {
                 tell(&error);
-                match *self.config.borrow() {
-                    Ok(_) => warn!("the configuration stays as it was"),
-                    Err(_) => warn!("there is still no configuration: nobody new is let in"),
+                let has_one = self.config.borrow().is_ok();
+                match has_one {
+                    true => warn!("the configuration stays as it was"),
+                    false => {
+                        warn!("there is still no configuration: nobody new is let in");
+                        self.lacks_for(&error);
+                    }
                 }
             }
         }
@@ -152,15 +170,22 @@ impl Daemon {
         match read {
             Ok((config, is_silent)) => self.take(config, is_silent),
             Err(error) => {
-                if error.is_unreadable() {
-                    self.ask_again.notify_one();
-                }
                 if !error.is_shortage() && error.to_string() != why {
                     tell(&error);
-                    *self.config.borrow_mut() = Err(error.to_string());
                 }
+                self.lacks_for(&error);
             }
         }
         notify::status(self.status());
+    }
+
+    /// There still is none, for this reason by now. What cannot be read is tried again.
+    fn lacks_for(&self, error: &LoadError) {
+        if !error.is_shortage() {
+            *self.config.borrow_mut() = Err(error.to_string());
+        }
+        if error.is_unreadable() {
+            self.ask_again.notify_one();
+        }
     }
 }

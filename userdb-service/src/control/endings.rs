@@ -197,7 +197,7 @@ impl Daemon {
         }
         if self.logind.still_holds(uid.get()).await {
             return Err(match asked {
-                Outcome::Unavailable(why) => format!("logind cannot be asked: {why}"),
+                Outcome::Unavailable(why) => format!("logind or systemd could not end it: {why}"),
                 _ => format!(
                     "logind or systemd still holds something of it (user {uid} in loginctl, /run/user/{uid}, user-{uid}.slice)"
                 ),

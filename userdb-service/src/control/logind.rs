@@ -29,6 +29,8 @@ const AT_ONCE: usize = 100;
 const KILLED: Duration = Duration::from_secs(5);
 /// The same of what is in units of systemd's, before the rest is killed.
 const UNITS_KILLED: Duration = Duration::from_secs(1);
+/// How long systemd is given to start a slice, which takes it no time.
+const STARTED: Duration = Duration::from_millis(200);
 /// Between two looks at whether a user is gone.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -159,7 +161,7 @@ impl Logind {
         for unit in [
             format!("user@{uid}.service"),
             runtime_dir_unit(uid),
-            format!("user-{uid}.slice"),
+            slice_unit(uid),
         ] {
             let forgotten = self
                 .systemd(async |s| s.reset_failed_unit(&unit).await)
@@ -230,22 +232,30 @@ impl Logind {
         let cannot = |error: io::Error| {
             Failure::Other(format!("cannot see what is in {}: {error}", slice_of(uid)))
         };
+        // One that cannot be killed keeps none of the others: a folder of no unit, or (before systemd 254) one whose user has made its
+        // cgroup one of threads.
+        let mut refused = None;
         for folder in self.folders(uid).map_err(cannot)? {
             // As systemd names the folder of a unit that is called like a file of the kernel's.
             let unit = folder.strip_prefix('_').unwrap_or(&folder);
-            self.systemd(async |s| s.kill_unit(unit, "all", libc::SIGKILL).await)
-                .await?;
+            refused = self.kill_unit(unit).await.err().or(refused);
         }
         if gone(UNITS_KILLED, &is_over).await {
             return Ok(true);
         }
         // What is in no unit: a container that was started with sudo, or who was put into the slice itself.
         if !self.has_somebody(uid, &runtime_dir_unit(uid)) {
-            let slice = format!("user-{uid}.slice");
-            self.systemd(async |s| s.kill_unit(&slice, "all", libc::SIGKILL).await)
-                .await?;
+            refused = self.kill_unit(&slice_unit(uid)).await.err().or(refused);
         }
-        Ok(gone(KILLED, is_over).await)
+        match (gone(KILLED, is_over).await, refused) {
+            (false, Some(failure)) => Err(failure),
+            (is_over, _) => Ok(is_over),
+        }
+    }
+
+    async fn kill_unit(&self, unit: &str) -> Result<(), Failure> {
+        self.systemd(async |s| s.kill_unit(unit, "all", libc::SIGKILL).await)
+            .await
     }
 
     /// The folders in the user's slice, mostly of units, but that of systemd's own which empties the runtime directory.
@@ -282,7 +292,13 @@ impl Logind {
         if !self.leftover(uid) {
             return Outcome::Ended;
         }
-        for unit in &[runtime_dir_unit(uid), format!("user-{uid}.slice")] {
+        let is_empty_slice = is_there(&self.cgroups.join(slice_of(uid))) && !self.is_populated(uid);
+        if is_empty_slice && self.start_unit(&slice_unit(uid)).await.is_ok() {
+            // Trap: systemd 252 forgets a slice in which somebody is, and its folders stay for ever; started and stopped it takes
+            // them along. Its stop would replace a start that has only been queued.
+            sleep(STARTED).await;
+        }
+        for unit in &[runtime_dir_unit(uid), slice_unit(uid)] {
             if let Err(e) = self
                 .systemd(async |s| s.stop_unit(unit, "replace").await.map(drop))
                 .await
@@ -371,6 +387,11 @@ impl Logind {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What all of the user's units are in.
+fn slice_unit(uid: u32) -> String {
+    format!("user-{uid}.slice")
 }
 
 /// Below a hierarchy of cgroups.

@@ -34,6 +34,7 @@ mod passwd_lock;
 mod proc_files;
 mod publish;
 pub mod registry;
+mod regular;
 pub mod remains;
 mod restart;
 mod server;

@@ -114,13 +114,10 @@ impl Daemon {
             info!("{} logins go on after a restart", live.len());
         }
         if damaged > 0 || !stranded.is_empty() {
-            let names: Vec<&str> = stranded.iter().map(AsRef::as_ref).collect();
             error!(
                 MESSAGE_ID = messages::STATE_UNUSABLE,
-                "{damaged} files of the saved sessions cannot be used; {} logins have no sudo rights and no groups any \
-                 more, and each ends with its last process: {}",
-                names.len(),
-                names.join(" ")
+                "{}",
+                told_of_damage(damaged, &stranded)
             );
         }
         Ok(())
@@ -130,7 +127,7 @@ impl Daemon {
         for (path, why) in damaged {
             warn!("{} is set aside: {why}", path.display());
             if let Err(error) = self.state.set_aside(&path) {
-                error!(path = %path.display(), %error, "cannot set it aside");
+                error!("{} cannot be set aside: {error}", path.display());
             }
         }
     }
@@ -175,7 +172,7 @@ impl Daemon {
                         error!(MESSAGE_ID = messages::SUDO_LEFT, "{doubt}");
                     }
                 }
-                Some(Err(error)) => error!(%error, "cannot remove stale sudoers files"),
+                Some(Err(error)) => error!("stale sudoers files cannot be removed: {error}"),
                 None => error!("nobody works in {SUDOERS} any more"),
             }
         })
@@ -251,6 +248,19 @@ fn found_again(session: &Session) -> Result<Leader, LeaderError> {
         found = Leader::reidentify(&session.leader);
     }
     found
+}
+
+fn told_of_damage(damaged: usize, stranded: &BTreeSet<Login>) -> String {
+    let files = format!("{damaged} files of the saved sessions cannot be used");
+    if stranded.is_empty() {
+        return format!("{files}; every session goes on");
+    }
+    let names: Vec<&str> = stranded.iter().map(AsRef::as_ref).collect();
+    format!(
+        "{files}; {} logins have no sudo rights and no groups any more, and each ends with its last process: {}",
+        names.len(),
+        names.join(" ")
+    )
 }
 
 /// Whether there are descriptors left.

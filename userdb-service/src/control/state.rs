@@ -16,6 +16,7 @@ use siphasher::sip::SipHasher24;
 
 use super::clock::Boottime;
 use super::registry::{Quarantine, Session, SessionId, Standing, State};
+use super::regular;
 use crate::policy::{Gid, Login, Uid};
 use crate::runtime::shortage::is_shortage;
 
@@ -267,17 +268,19 @@ impl StateDir {
     }
 }
 
+/// The largest file that can be one of ours, in bytes.
+const LARGEST: u64 = 16 << 20;
 /// How often a file is tried that cannot be read.
 const TRIES: usize = 3;
 
 /// An error of one moment is no damage: a session would lose its rights for it.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut read = fs::read(path);
+    let mut read = regular::read(path, LARGEST);
     for _ in 1..TRIES {
         if read.is_ok() {
             break;
         }
-        read = fs::read(path);
+        read = regular::read(path, LARGEST);
     }
     read
 }

@@ -85,7 +85,7 @@ impl Daemon {
             let mut told = false;
             while let Err(error) = self.write_down_the_rest() {
                 if !std::mem::replace(&mut told, true) {
-                    error!(%error, "the state for a restart cannot be written; trying again");
+                    error!("the state for a restart cannot be written, trying again: {error}");
                 }
                 sleep(RETRY).await;
             }

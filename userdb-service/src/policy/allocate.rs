@@ -55,7 +55,7 @@ impl Allocator<'_, '_> {
         notes: &mut Vec<String>,
         trace: &mut Trace,
     ) -> Result<(Uid, Gid), Refusal> {
-        let occupant = self.occupancy.logins.get(login);
+        let occupant = self.occupancy.on(login, &request.login);
         let seeker = Seeker {
             key: &request.login,
             name: login.as_str(),

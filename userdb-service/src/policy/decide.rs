@@ -151,6 +151,15 @@ pub struct Occupancy {
     pub groups: BTreeMap<GroupName, Gid>,
 }
 
+impl Occupancy {
+    /// The occupant of `login` that whoever comes as `given` joins. One of another spelling is somebody else, whose end is waited for.
+    pub(super) fn on(&self, login: &Login, given: &str) -> Option<&Occupant> {
+        self.logins
+            .get(login)
+            .filter(|occupant| occupant.given == given)
+    }
+}
+
 /// A login of ours that is on, or whose remains are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Occupant {
@@ -172,6 +181,13 @@ pub struct Occupant {
     pub phase: Phase,
     /// What holds between the Teleport users on it: `logins.shared` of when it came into being.
     pub shared: SharedLogins,
+}
+
+impl Occupant {
+    /// Whether nothing is left but what ends by itself.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Retiring | Phase::Terminating)
+    }
 }
 
 /// Where a login is in its life. Sessions, and with them rights, are in the first two only.

@@ -88,10 +88,13 @@ fn steps<'a>(
     }
     let repaired = login.as_str() != given;
     is_free_name(config, facts, occupancy, desk, given, &login)?;
-    let occupant = occupancy.logins.get(&login);
-    if let Some(occupant) = occupant.filter(|occupant| occupant.given != given) {
-        return Err(sentences::other_spelling(given, &login, &occupant.given));
+    if let Some(other) = occupancy.logins.get(&login)
+        && other.given != given
+        && !other.is_ending()
+    {
+        return Err(sentences::other_spelling(given, &login, &other.given));
     }
+    let occupant = occupancy.on(&login, given);
 
     let mut notes = Vec::new();
     let mut allocator = Allocator {

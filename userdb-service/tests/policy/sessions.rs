@@ -2,7 +2,7 @@
 
 use userdb_service::policy::decide::{Phase, Reason};
 use userdb_service::policy::plan::{Plan, SharedLogins, combine};
-use userdb_service::policy::{may_open, same_request};
+use userdb_service::policy::{Decision, may_open, same_request};
 
 use crate::world::{World, login, with};
 
@@ -82,6 +82,35 @@ fn remains_without_sessions_are_nobodys_rights() {
 }
 
 #[test]
+fn another_spelling_of_a_login_is_another_user_who_waits_for_its_end() {
+    let spelt = |given: &str| with(login(given, "ops"), "TELEPORT_USERNAME", "ann");
+    for (first, second) in [("Deploy", "deploy"), ("deploy", "Deploy")] {
+        let mut world = world("refuse");
+        let plan = world.plan(&spelt(first));
+        world.open(&plan);
+        let mut in_phase = |phase| {
+            world.occupancy.logins.get_mut("deploy").unwrap().phase = phase;
+            world.decide(&spelt(second))
+        };
+        for phase in [Phase::Reserved, Phase::Active, Phase::Lingering] {
+            let decision = in_phase(phase);
+            assert!(
+                matches!(&decision, Decision::Refuse(refusal) if refusal.reason == Reason::Taken),
+                "{phase:?}: {decision:?}"
+            );
+        }
+        for phase in [Phase::Retiring, Phase::Terminating] {
+            let decision = in_phase(phase);
+            let Decision::Grant(other) = decision else {
+                panic!("{phase:?}: {decision:?}");
+            };
+            assert_eq!(other.login, plan.login);
+            assert_ne!(other.uid, plan.uid);
+        }
+    }
+}
+
+#[test]
 fn the_largest_session_limit_holds_and_counts_the_login() {
     let toml = format!(
         "{ROLES}[[role]]\nmatch = \"two\"\nmax-sessions = 2\n[[role]]\nmatch = \"one\"\nmax-sessions = 1\n"
@@ -89,10 +118,7 @@ fn the_largest_session_limit_holds_and_counts_the_login() {
     let mut world = World::new(&toml);
     for open in 0..3 {
         for (roles, most) in [("one", 1), ("two", 2), ("one two", 2), ("x", 99)] {
-            let fits = matches!(
-                world.decide(&by("ann", roles)),
-                userdb_service::policy::Decision::Grant(_)
-            );
+            let fits = matches!(world.decide(&by("ann", roles)), Decision::Grant(_));
             assert_eq!(fits, open < most, "{open} sessions, {roles}");
         }
         let plan = world.plan(&by("ann", "x"));

@@ -56,7 +56,8 @@ impl Registry {
         let Some(entry) = self.logins.get(&plan.login) else {
             return Joinable::Now;
         };
-        let owned = entry.is_owned_by(&plan.teleport_user);
+        // By another spelling it is another user, with another UID.
+        let owned = entry.is_owned_by(&plan.teleport_user) && entry.standing.given == plan.given;
         match entry.standing.phase {
             Phase::Live => Joinable::Now,
             Phase::Retiring { .. } if owned => Joinable::Now,
