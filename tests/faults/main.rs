@@ -207,16 +207,13 @@ fn of_calls(all: &[Point], calls: &str) -> Vec<Point> {
 
 /// A login with sudo on its way to being open.
 fn admin(machine: &Machine, login: &str) -> rig::Login {
-    admin_login(machine, login).start()
-}
-
-fn admin_login<'m>(machine: &'m Machine, login: &str) -> rig::LoginBuilder<'m> {
     machine
         .login(login)
         .roles("admin")
         .service("sshd")
         .flag("--look")
         .hold("open")
+        .start()
 }
 
 /// What the daemon has said last.
