@@ -51,6 +51,8 @@ install: ## places what was built below DESTDIR (on a Debian system prefer `make
 	$(PROGRAM) -t $(DESTDIR)$(DATADIR) packaging/host-config
 # Where mount(8) looks for its helpers, by way of /sbin.
 	$(PROGRAM) -t $(DESTDIR)$(PREFIX)/sbin packaging/mount.teleport-homes
+# The administrator's own settings; empty, dpkg takes them away again.
+	install -d $(DESTDIR)/etc/teleport-userdb/config.d
 	for page in $(wildcard docs/man/*.[158]); do \
 	    $(INSTALL) -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page || exit 1; done
 

@@ -296,3 +296,24 @@ fn explain_knows_who_is_on() {
     alone.must();
     first.finish().ran.must();
 }
+
+#[test]
+fn explain_sees_a_file_of_somebody_else_in_the_place_of_a_sudo_rule() {
+    let node = node();
+    let (config, theirs) = (
+        "/etc/teleport-userdb/config.d/50-theirs.toml",
+        "/etc/sudoers.d/teleport-tilda",
+    );
+    let reload = ["systemctl", "reload", "teleport-sessiond"];
+    let role = "[[role]]\nmatch = \"dev\"\nsudo = true\n";
+    node.write(config, role);
+    node.write(theirs, "# somebody else's\n");
+    node.run(&reload).must();
+    let explained = explain(&node, "tilda", "alice");
+    let ended = node.login("tilda").command("true").run();
+    node.run(&["rm", config, theirs]).must();
+    node.run(&reload).must();
+    let sentence = format!("{theirs} exists and is not ours");
+    assert!(explained.stdout.contains(&sentence), "{explained}");
+    assert!(ended.messages().join("\n").contains(&sentence), "{ended:?}");
+}

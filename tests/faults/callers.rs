@@ -13,8 +13,8 @@ use crate::{SESSIOND, journal};
 
 /// Where strace writes, in the machine.
 const TRACE: &str = "/var/tmp/caller.trace";
-/// How long a login may take: our module waits for 30 s. Who takes longer hangs in one of the others (nss-systemd waits for ever where a
-/// call of its event loop fails), and is killed.
+/// How long a login may take: our module waits for 30 s. Who takes longer hangs, and is killed. (Nobody looks users up here: nss-systemd
+/// waits for ever where a call of its event loop fails.)
 const LIMIT: Duration = Duration::from_secs(40);
 
 pub(crate) fn counts(machine: &Machine, watch: &Watch<'_>) -> BTreeMap<String, usize> {
@@ -38,8 +38,12 @@ pub(crate) fn attempt(
     // Without a stop: what it says at one may be what meets the fault.
     let ended = under_strace(machine, &login, &point.options()).run();
     let open = ended.code("open") == Some("SUCCESS");
+    let hangs = match began.elapsed() > LIMIT {
+        true => Err("it hangs".to_owned()),
+        false => Ok(()),
+    };
     let withdrawn = watch.withdrawn_in_time(&login);
-    let held = withdrawn.and_then(|()| watch.converges());
+    let held = hangs.and(withdrawn).and_then(|()| watch.converges());
     if let Err(why) = held {
         let told = journal(machine, SESSIOND);
         // What is left over must not be taken for the work of the next point.

@@ -38,6 +38,9 @@ impl Here {
         if files.has(&plan.login) {
             return Ok(Ok(()));
         }
+        if let Some(not_ours) = files.in_the_way(&plan.login) {
+            return Ok(Err(not_ours.to_string()));
+        }
         let (ours, others) = files
             .list()
             .map_err(|error| format!("the sudoers files cannot be looked at: {error}"))?;
@@ -76,7 +79,7 @@ impl Here {
 
 impl Node for Here {
     fn config(&mut self) -> Result<Config, String> {
-        let mut config = config_files::load(Path::new("/")).map_err(|error| {
+        let mut config = config_files::load_as_the_daemon(Path::new("/")).map_err(|error| {
             format!(
                 "the configuration of teleport-userdb is wrong: {error}; correct it, then ask again (teleport-sessiond goes on with the last one that was right, and lets nobody new in if it has had none since its start)"
             )

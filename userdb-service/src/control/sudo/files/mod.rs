@@ -165,6 +165,12 @@ impl SudoersFiles {
         matches!(found, Some(Ok(Found::Ours(_))))
     }
 
+    /// What keeps a file for `login` from being written, if something of somebody else's has its name.
+    pub fn in_the_way(&self, login: &Login) -> Option<SudoersError> {
+        let in_the_way = self.is_taken(login) && !self.has(login);
+        in_the_way.then(|| SudoersError::NotOurs(self.path.join(file_name(login))))
+    }
+
     /// Number of the files that sudo reads, but for those of the logins in `ours`, whether they are there yet or
     /// not. A folder that cannot be read counts as full.
     pub fn read_by_sudo_beside<'l>(&self, ours: impl IntoIterator<Item = &'l Login>) -> usize {
