@@ -177,7 +177,7 @@ impl Table {
     /// Which file this is, and its [`Table::changes`]: while two readings are equal, what was looked up after the first still
     /// holds, whatever has been mapped in between. `None` where nothing can be known now.
     pub fn state(&self) -> Option<(u64, u64)> {
-        (!self.is_unreachable()).then(|| (self.seed(), self.changes()))
+        (!self.is_unreachable()).then(|| (self.word(header::EPOCH), self.changes()))
     }
 
     /// Copies the record of a live slot. The copy is whole if the head is the same before and after: the writer fills only blocks
