@@ -125,7 +125,7 @@ check-all: check-units deb ## every test on each of Debian bookworm, trixie and 
 	    TELEPORT_USERDB_SUITE=$$suite $(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast || status=1; \
 	done; exit $$status
 
-faults: deb ## a fault at each system call of teleport-sessiond during a login and a start (an hour); results in docs/faults.md
+faults: deb ## a fault at each system call of the daemons and of who logs in (an hour and a half); results in docs/faults.md
 	TELEPORT_USERDB_FAULTS=all $(CARGO) test --locked -p teleport-userdb-tests --test faults -- --nocapture --test-threads=1
 
 .PHONY: check-storm
