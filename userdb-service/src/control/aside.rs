@@ -1,6 +1,7 @@
 //! Work that may wait for a disk, on threads beside the daemon's only one: a few at a time, waited for only so long.
 //! What the work is, and what becomes of what a late one has begun, is for who gives it to say.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,6 +25,15 @@ struct Turn {
     _permit: SemaphorePermit<'static>,
 }
 
+/// Why work was not done in time.
+#[derive(Debug)]
+pub(super) enum Undone {
+    /// It waits, or what was begun before it does.
+    Late,
+    /// There was no thread for it.
+    NoThread(io::Error),
+}
+
 impl Aside {
     /// With `most` threads. Who comes when all are busy waits for one, unless none of them is waited for any more.
     pub(super) const fn new(most: usize) -> Self {
@@ -43,15 +53,28 @@ impl Aside {
         limit: Duration,
         work: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
     ) -> Option<T> {
+        let done = self.try_to_run(limit, work).await;
+        if let Err(Undone::NoThread(error)) = &done {
+            warn!("no thread for a disk that may be slow: {error}");
+        }
+        done.ok()
+    }
+
+    /// The same for who has to know why nothing was done.
+    pub(super) async fn try_to_run<T: Send + 'static>(
+        &'static self,
+        limit: Duration,
+        work: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
+    ) -> Result<T, Undone> {
         if self.late.load(Ordering::Relaxed) >= self.most {
-            return None;
+            return Err(Undone::Late);
         }
         let deadline = Instant::now() + limit;
         let permit = timeout_at(deadline, self.turns.acquire()).await;
         let turn = Arc::new(Turn {
             aside: self,
             is_late: AtomicBool::new(false),
-            _permit: permit.ok()?.ok()?,
+            _permit: permit.ok().and_then(Result::ok).ok_or(Undone::Late)?,
         });
         let (answer, answered) = oneshot::channel();
         let of_the_thread = turn.clone();
@@ -63,16 +86,13 @@ impl Aside {
                 let outcome = work(&|| !answer.is_closed());
                 let _ = answer.send(outcome);
             });
-        if let Err(error) = started {
-            warn!("no thread for a disk that may be slow: {error}");
-            return None;
-        }
+        started.map_err(Undone::NoThread)?;
         let outcome = timeout_at(deadline, answered).await;
         if outcome.is_err() {
             turn.is_late.store(true, Ordering::Relaxed);
             self.late.fetch_add(1, Ordering::Relaxed);
         }
-        outcome.ok()?.ok()
+        outcome.ok().and_then(Result::ok).ok_or(Undone::Late)
     }
 }
 

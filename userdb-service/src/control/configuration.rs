@@ -10,7 +10,7 @@ use tokio::signal::unix::Signal;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use super::aside::Aside;
+use super::aside::{Aside, Undone};
 use super::config_files::{self, LoadError};
 use super::daemon::{Daemon, StartError};
 use super::messages;
@@ -57,12 +57,15 @@ fn tell(error: &LoadError) {
 
 async fn read(sudoers: &SudoersCheck) -> Result<(Rc<Config>, bool), LoadError> {
     static READING: Aside = Aside::new(1);
-    let read = READING.run(PATIENCE, |_| config_files::load(Path::new("/")));
-    let mut config = read.await.unwrap_or_else(|| {
-        let why = format!(
-            "not read within {PATIENCE:?}; the disk or the server it is on does not answer"
-        );
-        Err(LoadError::Unreadable(FOLDER.into(), io::Error::other(why)))
+    let read = READING.try_to_run(PATIENCE, |_| config_files::load(Path::new("/")));
+    let mut config = read.await.unwrap_or_else(|undone| {
+        let why = match undone {
+            Undone::NoThread(error) => error,
+            Undone::Late => io::Error::other(format!(
+                "not read within {PATIENCE:?}; the disk or the server it is on does not answer"
+            )),
+        };
+        Err(LoadError::Unreadable(FOLDER.into(), why))
     })?;
     let withheld = sudoers.withhold_refused(&mut config).await;
     for withheld in &withheld {
@@ -96,11 +99,15 @@ impl Daemon {
     /// A good new configuration holds for new sessions; a wrong one changes nothing.
     async fn reload(&self) {
         notify::reloading();
-        self.sudoers_check.forget();
+        self.sudoers_check.ask_anew();
         match read(&self.sudoers_check).await {
             Ok((config, is_silent)) => self.take(config, is_silent),
             Err(error) if error.is_shortage() => {
                 error!("the configuration cannot be read now, and stays as it was: {error}");
+                let has_one = self.config.borrow().is_ok();
+                if !has_one {
+                    self.lacks_for(&error);
+                }
             }
             Err(error) => {
                 tell(&error);

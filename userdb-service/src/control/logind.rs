@@ -238,7 +238,12 @@ impl Logind {
         for folder in self.folders(uid).map_err(cannot)? {
             // As systemd names the folder of a unit that is called like a file of the kernel's.
             let unit = folder.strip_prefix('_').unwrap_or(&folder);
-            refused = self.kill_unit(unit).await.err().or(refused);
+            match self.kill_unit(unit).await {
+                Ok(()) => {}
+                Err(failure @ Failure::Named(_)) => refused = Some(failure),
+                // Who is not answered at all need not ask for each of them.
+                Err(failure) => return Err(failure),
+            }
         }
         if gone(UNITS_KILLED, &is_over).await {
             return Ok(true);

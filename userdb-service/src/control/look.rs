@@ -30,9 +30,13 @@ pub(super) fn look_at(fd: impl AsFd) -> io::Result<Seen> {
     seen(fd, c"", AtFlags::EMPTY_PATH)?.ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
-/// Whether anything is at an absolute path, not following a link. What cannot be found out may be there.
+/// Whether anything is at an absolute path, not following a link. What cannot be found out may be there; but what we may not look at
+/// is no business of ours, and would stay for ever.
 pub(super) fn is_there(path: &Path) -> bool {
-    !matches!(look(CWD, path), Ok(None))
+    match look(CWD, path) {
+        Ok(seen) => seen.is_some(),
+        Err(error) => error.kind() != io::ErrorKind::PermissionDenied,
+    }
 }
 
 fn seen(folder: impl AsFd, name: impl Arg + Copy, how: AtFlags) -> io::Result<Option<Seen>> {

@@ -49,7 +49,8 @@ impl Daemon {
         // Of sessions it is what says that some cannot be read, for as long as that is not written down of their logins.
         let (of_sessions, others) = std::mem::take(&mut loaded.damaged)
             .into_iter()
-            .partition(|(path, _)| self.state.is_of_a_session(path));
+            .partition::<Vec<_>, _>(|(path, _)| self.state.is_of_a_session(path));
+        let lost = of_sessions.len();
         self.set_aside(others);
         self.keep_used_ids_used(&loaded);
         let published = stranded::published();
@@ -117,7 +118,7 @@ impl Daemon {
             error!(
                 MESSAGE_ID = messages::STATE_UNUSABLE,
                 "{}",
-                told_of_damage(damaged, &stranded)
+                told_of_damage(damaged, lost, &stranded)
             );
         }
         Ok(())
@@ -250,10 +251,17 @@ fn found_again(session: &Session) -> Result<Leader, LeaderError> {
     found
 }
 
-fn told_of_damage(damaged: usize, stranded: &BTreeSet<Login>) -> String {
+/// Of the damaged files so many are of sessions, which are `lost`.
+fn told_of_damage(damaged: usize, lost: usize, stranded: &BTreeSet<Login>) -> String {
     let files = format!("{damaged} files of the saved sessions cannot be used");
-    if stranded.is_empty() {
-        return format!("{files}; every session goes on");
+    match (stranded.is_empty(), lost) {
+        (true, 0) => return format!("{files}; every session goes on"),
+        (true, _) => {
+            return format!(
+                "{files}, {lost} of them of sessions, which are over or have lost their rights and end with others of their logins"
+            );
+        }
+        (false, _) => {}
     }
     let names: Vec<&str> = stranded.iter().map(AsRef::as_ref).collect();
     format!(

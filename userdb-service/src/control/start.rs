@@ -90,7 +90,7 @@ pub fn main() -> ExitCode {
 }
 
 fn check() -> ExitCode {
-    let mut config = match config_files::load(Path::new("/")) {
+    let mut config = match config_files::load_as_the_daemon(Path::new("/")) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("{error}");

@@ -48,6 +48,8 @@ impl Registry {
             sessions: u32::try_from(sessions.len()).unwrap_or(u32::MAX),
             phase: match standing.phase {
                 Phase::Live => decide::Phase::Reserved,
+                // What it has left goes on after the delay: nobody waits for its end.
+                Phase::Retiring { .. } if standing.outlasts_sessions() => decide::Phase::Lingering,
                 Phase::Retiring { .. } => decide::Phase::Retiring,
                 Phase::Lingering => decide::Phase::Lingering,
                 Phase::Terminating => decide::Phase::Terminating,

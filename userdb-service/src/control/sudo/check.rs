@@ -44,7 +44,15 @@ pub struct SudoersCheck {
     /// Where visudo may be; looked for each time, because it may be installed later.
     places: Vec<PathBuf>,
     patience: Duration,
-    known: RefCell<BTreeMap<SudoersSpec, Result<(), String>>>,
+    known: RefCell<BTreeMap<SudoersSpec, Known>>,
+}
+
+/// What visudo has said.
+#[derive(Clone, Debug)]
+struct Known {
+    answer: Result<(), String>,
+    /// It may be another visudo by now: this holds only for as long as the new one says nothing.
+    is_old: bool,
 }
 
 /// A role that gives no sudo.
@@ -93,9 +101,10 @@ impl SudoersCheck {
         self.places.iter().any(|path| is_program(path))
     }
 
-    /// Forgets what visudo has said: it may be another by now.
-    pub fn forget(&self) {
-        self.known.borrow_mut().clear();
+    /// Has visudo asked anew about all of it: it may be another by now.
+    pub fn ask_anew(&self) {
+        let mut known = self.known.borrow_mut();
+        known.values_mut().for_each(|known| known.is_old = true);
     }
 
     /// Takes sudo from each role with a specification that visudo refuses, or from all where visudo
@@ -123,8 +132,11 @@ impl SudoersCheck {
                     (None, Some(_)) => None,
                     (None, None) => match self.ask(visudo, &spec).await {
                         Ok(answer) => {
-                            let mut known = self.known.borrow_mut();
-                            known.insert(spec.clone(), answer.clone());
+                            let known = Known {
+                                answer: answer.clone(),
+                                is_old: false,
+                            };
+                            self.known.borrow_mut().insert(spec.clone(), known);
                             Some(answer)
                         }
                         Err(error) => {
@@ -134,6 +146,7 @@ impl SudoersCheck {
                         }
                     },
                 };
+                let answer = answer.or_else(|| self.said_before(&spec));
                 let said =
                     |why: &str| format!("sudoers \"{}\": {why}", spec.as_str().escape_debug());
                 match answer {
@@ -166,7 +179,14 @@ impl SudoersCheck {
     }
 
     fn remembered(&self, spec: &SudoersSpec) -> Option<Result<(), String>> {
-        self.known.borrow().get(spec).cloned()
+        let known = self.known.borrow();
+        let known = known.get(spec).filter(|known| !known.is_old);
+        known.map(|known| known.answer.clone())
+    }
+
+    fn said_before(&self, spec: &SudoersSpec) -> Option<Result<(), String>> {
+        let known = self.known.borrow();
+        known.get(spec).map(|known| known.answer.clone())
     }
 
     /// visudo's answer; an error if there is none.

@@ -124,7 +124,7 @@ fn what_visudo_has_answered_once_is_not_asked_again() {
 }
 
 #[test]
-fn what_visudo_has_said_holds_until_it_is_forgotten() {
+fn what_visudo_has_said_holds_until_it_is_asked_anew_and_answers() {
     let visudo = program("changes", "cat >/dev/null; exit 1");
     let check = SudoersCheck::with(vec![visudo.clone()], PATIENCE);
     let mut config = config(&[("good", &[GOOD])]);
@@ -132,7 +132,17 @@ fn what_visudo_has_said_holds_until_it_is_forgotten() {
     // Another one is installed.
     program("changes", "cat >/dev/null");
     assert_eq!(withheld(&check, &mut config).len(), 1);
-    check.forget();
+    check.ask_anew();
     assert!(withheld(&check, &mut config).is_empty());
+    // It says nothing any more: what was said before holds, and nothing is known of what it was never asked.
+    program("changes", "kill -KILL $$");
+    check.ask_anew();
+    assert!(withheld(&check, &mut config).is_empty());
+    let mut other = self::config(&[("other", &["ALL=(ALL) NOPASSWD: ALL"])]);
+    let silent = withheld(&check, &mut other);
+    assert!(
+        matches!(silent[..], [Withheld::Unanswered(_)]),
+        "{silent:?}"
+    );
     std::fs::remove_file(visudo).expect("removed");
 }

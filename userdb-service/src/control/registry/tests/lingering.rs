@@ -40,8 +40,12 @@ fn is_locked(world: &World) {
 fn it_stays_without_rights_until_its_processes_have_ended_and_nothing_is_killed() {
     let (mut world, id) = left_by_alice();
     is_locked(&world);
+    // Nobody who waits for its end is to be told that it comes.
+    let phase = |world: &World| world.registry.occupancy().logins["dev"].phase;
+    assert_eq!(phase(&world), crate::policy::decide::Phase::Lingering);
     world.leader_gone(id);
     world.pass(Duration::from_secs(3600));
+    assert_eq!(phase(&world), crate::policy::decide::Phase::Lingering);
     is_locked(&world);
     assert!(world.ending.is_empty() && !world.awaited.is_empty());
     world.restart(&BTreeSet::new());
