@@ -22,8 +22,9 @@ use rig::{Machine, Result, Suite, boot_node};
 
 /// Whose journal is shown where something did not hold.
 const SESSIOND: &str = "teleport-sessiond.service";
-/// How many points are tried where not all are.
+/// How many points are tried where not all are; and of what is tried again only after ten seconds if it cannot start.
 const SAMPLE: usize = 30;
+const SMALL_SAMPLE: usize = 10;
 /// Machines side by side where more are tried.
 const MACHINES: usize = 3;
 
@@ -33,6 +34,8 @@ const CONFIG: &str = "retire-delay = \"100ms\"\nstop-timeout = \"1s\"\n[[role]]\
 /// What the daemon does while it meets a fault.
 struct Scenario {
     words: Words,
+    /// How many points are tried where not all are.
+    sample: usize,
     node: fn() -> Result<Machine>,
     /// The calls of the daemon and its children without any fault.
     counts: fn(&Machine, &Watch<'_>) -> BTreeMap<String, usize>,
@@ -49,6 +52,7 @@ fn a_fault_at_any_system_call_of_a_login_leaves_everything_in_order() -> Result<
             otherwise: "login refused with a sentence",
             longest: "From the start of a login to the last of what it left",
         },
+        sample: SAMPLE,
         node,
         counts: login::counts,
         attempt: login::attempt,
@@ -64,6 +68,7 @@ fn a_fault_at_any_system_call_of_a_start_costs_no_session_and_leaves_none() -> R
             otherwise: "started the next time",
             longest: "From the start of the daemon to the last of what had ended before",
         },
+        sample: SAMPLE,
         node: restart::node,
         counts: restart::counts,
         attempt: restart::attempt,
@@ -79,6 +84,7 @@ fn a_fault_at_any_system_call_of_who_logs_in_leaves_nothing() -> Result<()> {
             otherwise: "no session",
             longest: "From the start of a login to the last of what it left",
         },
+        sample: SAMPLE,
         node,
         counts: callers::counts,
         attempt: callers::attempt,
@@ -94,6 +100,7 @@ fn a_fault_at_any_system_call_of_userdbd_makes_no_answer_wrong() -> Result<()> {
             otherwise: "some plainly no answer",
             longest: "From the start of the daemon to its end",
         },
+        sample: SMALL_SAMPLE,
         node: answers::node,
         counts: answers::counts,
         attempt: answers::attempt,
@@ -111,7 +118,7 @@ fn try_all(scenario: &Scenario) -> Result<()> {
     let chosen = match asked.as_deref() {
         Some("all") => all.clone(),
         Some(calls) => of_calls(&all, calls),
-        None => sample(&all),
+        None => sample(&all, scenario.sample),
     };
     println!(
         "{}: {} calls of {} kinds, {} points, of which {} are tried",
@@ -194,8 +201,8 @@ fn points(counts: &BTreeMap<String, usize>) -> Vec<Point> {
 }
 
 /// Spread evenly over faults, calls and their order, and the same ones for the same daemon.
-fn sample(all: &[Point]) -> Vec<Point> {
-    let step = all.len().div_ceil(SAMPLE).max(1);
+fn sample(all: &[Point], most: usize) -> Vec<Point> {
+    let step = all.len().div_ceil(most).max(1);
     all.iter().step_by(step).cloned().collect()
 }
 
