@@ -178,6 +178,7 @@ impl Daemon {
         let deadline = Instant::now() + patience;
         // Whether it was looked for a sudoers file that nobody knows of.
         let mut looked = false;
+        self.reload.is_over().await;
         loop {
             // Anew in each round: who has waited is decided on by what holds now.
             let current = self.config.borrow().clone();

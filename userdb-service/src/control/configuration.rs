@@ -1,13 +1,15 @@
 //! The configuration of the running daemon: read at the start, and anew when told. A wrong one changes nothing for those who are in.
 //! Where its files are, and what they mean, is not of this place.
 
+use std::cell::Cell;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::signal::unix::Signal;
-use tokio::time::sleep;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::aside::{Aside, Undone};
@@ -26,6 +28,26 @@ const SILENCE: Duration = Duration::from_secs(10);
 const FOLDER: &str = "/etc/teleport-userdb";
 /// How long the files may take. Part of it may be on a disk that does not answer, and nobody who lives waits for that.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long somebody who comes during a reload waits for it. `systemctl reload` does not: who logs in after it is to find what it has
+/// brought.
+const RELOADED: Duration = Duration::from_secs(1);
+
+/// Whether a reload is under way.
+#[derive(Debug, Default)]
+pub(super) struct Reload {
+    is_under_way: Cell<bool>,
+    over: Notify,
+}
+
+impl Reload {
+    /// Waits until none is under way, but not for long: it may hang.
+    pub(super) async fn is_over(&self) {
+        if self.is_under_way.get() {
+            let _ = timeout(RELOADED, self.over.notified()).await;
+        }
+    }
+}
 
 /// What was read, or the sentence that says what is wrong with it: then what lives goes on and nothing new is admitted.
 pub(super) type Current = Result<Rc<Config>, String>;
@@ -56,7 +78,8 @@ fn tell(error: &LoadError) {
 }
 
 async fn read(sudoers: &SudoersCheck) -> Result<(Rc<Config>, bool), LoadError> {
-    static READING: Aside = Aside::new(1);
+    // One that hangs on what is not even mounted there any more must not keep the next from reading.
+    static READING: Aside = Aside::new(4);
     let read = READING.try_to_run(PATIENCE, |_| config_files::load(Path::new("/")));
     let mut config = read.await.unwrap_or_else(|undone| {
         let why = match undone {
@@ -82,7 +105,10 @@ fn is_silent(withheld: &[Withheld]) -> bool {
 impl Daemon {
     pub(super) async fn reload_when_told(self: Rc<Self>, mut hangup: Signal) {
         while hangup.recv().await.is_some() {
+            self.reload.is_under_way.set(true);
             self.reload().await;
+            self.reload.is_under_way.set(false);
+            self.reload.over.notify_waiters();
         }
     }
 

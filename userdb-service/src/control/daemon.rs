@@ -64,6 +64,7 @@ pub(super) struct Daemon {
     pub(super) sudoers_check: SudoersCheck,
     /// For the configuration, or for visudo's word on it.
     pub(super) ask_again: Notify,
+    pub(super) reload: configuration::Reload,
     pub(super) lookups: Lookups,
     pub(super) logind: Logind,
     pub(super) janitor: Janitor,
@@ -214,6 +215,7 @@ impl Daemon {
             room: Notify::new(),
             sudoers_check,
             ask_again,
+            reload: configuration::Reload::default(),
             lookups: Lookups::new(lookup::Settings::default()),
             logind: Logind::default(),
             janitor: Janitor::default(),
