@@ -90,7 +90,7 @@ pub(crate) fn image(suite: Suite) -> Result<PathBuf> {
     image_with(suite, &[])
 }
 
-/// As [`image`], an image of its own with further packages in it. To be mounted over, never to be changed.
+/// As `image`, an image of its own with further packages in it. To be mounted over, never to be changed.
 pub fn image_with(suite: Suite, further: &[&str]) -> Result<PathBuf> {
     let cache = cache();
     fs::create_dir_all(&cache)

@@ -201,6 +201,47 @@ fn the_data_plane_imports_neither_policy_nor_control_plane() -> Result {
     Ok(())
 }
 
+/// The rooms of the control plane, as `control/mod.rs` has them.
+const ROOMS: [&str; 12] = [
+    "calls",
+    "configuration",
+    "daemon",
+    "end",
+    "homes",
+    "host",
+    "leader",
+    "lookup",
+    "publication",
+    "registry",
+    "restart",
+    "sudo",
+];
+
+#[test]
+fn of_the_control_plane_the_registry_and_the_host_know_nothing_of_the_rest() -> Result {
+    let control = "userdb-service/src/control";
+    let declared: BTreeSet<String> =
+        std::fs::read_to_string(workspace().join(control).join("mod.rs"))?
+            .lines()
+            .filter_map(|line| Some(line.split_once("mod ")?.1.strip_suffix(';')?.to_owned()))
+            .collect();
+    assert_eq!(declared, ROOMS.map(str::to_owned).into());
+    for (room, may_use) in [("registry", &["host", "leader"] as &[&str]), ("host", &[])] {
+        for (path, code) in sources(&format!("{control}/{room}"))? {
+            for other in ROOMS.iter().filter(|other| **other != room) {
+                let used = imports(&code, "crate::control", other)
+                    || code.contains(&format!(" super :: super :: {other} "));
+                assert!(
+                    !used || may_use.contains(other),
+                    "{} imports control/{other}/; control/{room}/ may use {may_use:?}",
+                    path.display()
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn the_policy_does_no_input_or_output() -> Result {
     for (path, code) in sources("userdb-service/src/policy")? {

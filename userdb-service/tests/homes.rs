@@ -5,8 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use userdb_service::control::end::janitor::Janitor;
 use userdb_service::control::homes::{HomeError, Homes, Provided, Tenant};
-use userdb_service::control::janitor::Janitor;
 use userdb_service::policy::ids::Uid;
 use userdb_service::policy::names::Login;
 

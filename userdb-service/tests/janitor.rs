@@ -7,8 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use userdb_service::control::janitor::{Janitor, JanitorError};
-use userdb_service::control::remains::{has_living_processes, has_processes};
+use userdb_service::control::end::janitor::{Janitor, JanitorError};
+use userdb_service::control::end::remains::{has_living_processes, has_processes};
 use userdb_service::policy::ids::{Gid, Uid};
 
 fn janitor() -> Janitor {

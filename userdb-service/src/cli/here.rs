@@ -8,14 +8,14 @@ use std::time::Duration;
 use super::explain::{self, ExplainArgs, Node};
 use super::output::Json;
 use super::{Failure, WRONG_USE};
-use crate::control::clock::Boottime;
+use crate::control::configuration::config_files;
+use crate::control::host::clock::Boottime;
 use crate::control::lookup::{Lookups, Settings};
 use crate::control::registry::{Joinable, Registry, State, Terms};
-use crate::control::state::{Loaded, StateDir};
+use crate::control::restart::state::{Loaded, StateDir};
 use crate::control::sudo::check::SudoersCheck;
 use crate::control::sudo::files::SudoersFiles;
 use crate::control::sudo::sudo_rs;
-use crate::control::{config_files, home_base};
 use crate::policy::decide::{Facts, Occupancy, Question};
 use crate::policy::room::{self, Room};
 use crate::policy::sudoers::file_name;
@@ -108,7 +108,7 @@ impl Node for Here {
     }
 
     fn answer(&mut self, config: &Config, questions: &[Question]) -> Facts {
-        let asked = self.lookups.facts(questions, home_base(config));
+        let asked = self.lookups.facts(questions, config.home_base());
         self.runtime.block_on(asked)
     }
 

@@ -3,21 +3,13 @@
 use std::io;
 
 use super::node::Seen;
-use crate::control::home_base;
+use crate::control::end::janitor::Janitor;
 use crate::control::homes::{HomeError, Homes};
-use crate::control::janitor::Janitor;
 use crate::policy::Config;
-use crate::policy::config::HomeMode;
-
-/// Whether anybody can get an ephemeral home.
-pub(super) fn are_ephemeral(config: &Config) -> bool {
-    let mut named = config.roles.iter().filter_map(|role| role.home);
-    config.home.mode == HomeMode::Ephemeral || named.any(|mode| mode == HomeMode::Ephemeral)
-}
 
 /// The folder of persistent homes, if anybody can get one, taken up as the daemon does.
 pub(super) fn look(config: &Config, root: bool) -> Seen<Option<String>> {
-    let Some(base) = home_base(config) else {
+    let Some(base) = config.home_base() else {
         return Seen::Known(None);
     };
     match Homes::open(base, Janitor::default()) {
@@ -51,14 +43,5 @@ mod tests {
             Seen::Failed(why) => assert!(why.contains("/no/such/folder"), "{why}"),
             seen => panic!("{seen:?}"),
         }
-    }
-
-    #[test]
-    fn ephemeral_homes_are_those_of_the_configuration_or_of_a_role() {
-        let none = "home.mode = \"none\"\n";
-        let role = "[[role]]\nmatch = \"dev\"\nhome = \"ephemeral\"\n";
-        assert!(are_ephemeral(&config("")));
-        assert!(!are_ephemeral(&config(none)));
-        assert!(are_ephemeral(&config(&format!("{none}{role}"))));
     }
 }

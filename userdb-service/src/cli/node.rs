@@ -19,13 +19,13 @@ use super::list::users;
 use super::sessions::{PATIENCE, sentence};
 use super::units::{self, Unit};
 use super::{homes, pam};
-use crate::control::config_files::{self, LoadError};
+use crate::control::configuration::config_files::{self, LoadError};
 use crate::control::lookup::nsswitch::{self, Services};
 use crate::control::sudo::check::{SudoersCheck, Withheld};
 use crate::control::sudo::files::SudoersFiles;
 use crate::control::sudo::sudo_rs;
 use crate::policy::Config;
-use crate::policy::config::DEFAULT_SHELL;
+use crate::policy::config::{DEFAULT_SHELL, HomeMode};
 
 /// Where systemd asks us.
 pub const USERDB: &str = "/run/systemd/userdb/com.goteleport.DynamicUser";
@@ -144,7 +144,9 @@ impl Node {
             });
         let stale_sudoers = stale(&sudoers, [&before, &registry], &table);
         // Not knowing better, everybody is taken to have an ephemeral home, as without any configuration.
-        let has_ephemeral_homes = configuration.as_ref().map_or(true, homes::are_ephemeral);
+        let has_ephemeral_homes = configuration
+            .as_ref()
+            .map_or(true, |config| config.has_homes(HomeMode::Ephemeral));
         Node {
             unmatched: unmatched([&before, &registry], &table, &lingering),
             lingering: without_session([&before, &registry], &table)

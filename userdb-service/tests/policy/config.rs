@@ -445,3 +445,13 @@ fn requested_numbers_may_not_reach_into_the_range_of_the_hash_wherever_the_two_s
         (Some("b.toml"), 3, "uids.range")
     );
 }
+
+#[test]
+fn ephemeral_homes_are_those_of_the_configuration_or_of_a_role() {
+    let parsed = |text: &str| parse(text).expect("good");
+    let none = "home.mode = \"none\"\n";
+    let role = "[[role]]\nmatch = \"dev\"\nhome = \"ephemeral\"\n";
+    assert!(parsed("").has_homes(HomeMode::Ephemeral));
+    assert!(!parsed(none).has_homes(HomeMode::Ephemeral));
+    assert!(parsed(&format!("{none}{role}")).has_homes(HomeMode::Ephemeral));
+}

@@ -20,8 +20,8 @@ use tokio::runtime::Handle;
 
 use super::making::fill;
 use super::{HomeError, Homes, Provided, Tenant, is_home_of};
-use crate::control::aside::Aside;
-use crate::control::janitor::Janitor;
+use crate::control::end::janitor::Janitor;
+use crate::control::host::aside::Aside;
 
 /// The folder of the marks.
 const MARKS: &str = ".teleport-userdb";

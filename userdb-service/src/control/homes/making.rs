@@ -1,5 +1,5 @@
 //! A new home: begun as a folder of root's that nobody else can enter, filled, given to its tenant and then named.
-//! What it is filled with is of [`skeleton`](super::skeleton).
+//! What it is filled with is of [`skeleton`].
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::{HomeError, Homes, NEW, Provided, Tenant, change_owner, skeleton};
-use crate::control::aside::Aside;
+use crate::control::host::aside::Aside;
 
 const SKELETON: &str = "/etc/skel";
 /// How long a login waits for its disk. PAM waits for 5 s in all.

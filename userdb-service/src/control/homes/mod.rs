@@ -10,6 +10,9 @@
 //! * `.spare-N`: empty, for when the file system is full,
 //! * `.trash/`: root's, with what nobody will see again.
 
+pub(super) mod dwellings;
+pub(super) mod home_mount;
+pub(super) mod kept_homes;
 mod lasting;
 mod making;
 mod mark;
@@ -33,9 +36,9 @@ use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fchownat, unlinkat};
 
 use self::mark::Mark;
-use super::descriptors::{magic_link, mount_id};
-use super::janitor::Janitor;
-use super::look::{Seen, look, look_at};
+use crate::control::end::janitor::Janitor;
+use crate::control::host::descriptors::{magic_link, mount_id};
+use crate::control::host::look::{Seen, look, look_at};
 use crate::policy::ids::{Gid, Uid};
 use crate::policy::names::Login;
 

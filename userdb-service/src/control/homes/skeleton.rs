@@ -19,7 +19,7 @@ use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fchown, fchownat, symlinkat, unlinkat};
 
-use crate::control::janitor::wipe;
+use crate::control::end::janitor::wipe;
 use crate::policy::ids::{Gid, Uid};
 
 /// Deeper than any real skeleton.

@@ -19,7 +19,7 @@ use super::host_facts::{Homes, SubordinateIds};
 use super::local_users::{self, LocalUsers};
 use super::named::Scanner;
 use super::wire::{HostReport, Reply, Request, Results};
-use crate::control::remains;
+use crate::control::end::remains;
 use crate::policy::decide::{Answer, HostFailure, Question};
 
 /// Without a question for this long the worker ends; the next one starts another.

@@ -5,7 +5,7 @@
 use super::entry::{Phase, Standing};
 use super::session::{Session, SessionId, State};
 use super::{DEPARTURE, Effect, RESERVATION, Registry, Timer};
-use crate::control::clock::Boottime;
+use crate::control::host::clock::Boottime;
 use crate::policy::Login;
 
 impl Registry {

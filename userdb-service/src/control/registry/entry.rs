@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::session::{Session, SessionId, State};
-use crate::control::clock::Boottime;
+use crate::control::host::clock::Boottime;
 use crate::policy::plan::{Grants, Home, SharedLogins};
 use crate::policy::{Config, Gid, GroupName, Login, Plan, SudoersSpec, Uid};
 

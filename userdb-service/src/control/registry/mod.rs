@@ -30,7 +30,7 @@ pub use session::{NotASessionId, Session, SessionId, State};
 
 use self::entry::Entry;
 use self::with_sudo::WithSudo;
-use crate::control::clock::Boottime;
+use crate::control::host::clock::Boottime;
 use crate::policy::{GroupName, Login, MARKER, Occupancy};
 
 /// How long a reservation may wait for its session, however long its leader lives.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::entry::{Entry, Phase, Standing};
 use super::session::{Session, SessionId, State};
 use super::{Effect, RESERVATION, Registry, Timer};
-use crate::control::clock::Boottime;
+use crate::control::host::clock::Boottime;
 use crate::control::leader::LeaderId;
 use crate::policy::decide::Occupant;
 use crate::policy::plan::{Grants, Home};

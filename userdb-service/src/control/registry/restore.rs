@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::entry::{Entry, Phase, Standing};
 use super::session::{Session, State};
 use super::{DEPARTURE, Effect, RESERVATION, Registry, Terms, Timer};
-use crate::control::clock::Boottime;
+use crate::control::host::clock::Boottime;
 use crate::policy::{Gid, Login, Uid};
 
 /// IDs that were given out since boot, each with the name it was derived from.

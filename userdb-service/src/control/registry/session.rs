@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::{Uuid, Version};
 
 use super::entry::Terms;
-use crate::control::clock::Boottime;
+use crate::control::host::clock::Boottime;
 use crate::control::leader::LeaderId;
 use crate::policy::{Login, Plan};
 

@@ -12,8 +12,8 @@ use tracing::{error, warn};
 
 use super::answer::Answer;
 use super::files::{Removal, SudoersError};
+use crate::control::daemon::messages;
 use crate::control::daemon::{Daemon, SUDOERS};
-use crate::control::messages;
 use crate::policy::{Login, Plan, SudoersSpec};
 
 /// How long who is given sudo waits for its file. Later it is a session without sudo.

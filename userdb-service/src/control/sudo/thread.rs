@@ -19,7 +19,7 @@ use tracing::warn;
 use super::ahead::Ahead;
 use super::answer::{Answer, MOMENT, Reply};
 use super::files::{Folder, FolderId, Removal, SudoersError, SudoersFiles, Swept};
-use crate::control::descriptors::magic_link;
+use crate::control::host::descriptors::magic_link;
 use crate::policy::{Login, SudoersSpec};
 
 /// How often it is looked whether the folder is still the same, without an order.

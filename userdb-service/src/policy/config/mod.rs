@@ -7,7 +7,7 @@ mod value;
 
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::glob::Glob;
@@ -241,6 +241,19 @@ impl fmt::Display for HomeMode {
 
 /// The shell of users for whom no role names one.
 pub const DEFAULT_SHELL: &str = "/bin/bash";
+
+impl Config {
+    /// Whether anybody can have a home of this kind.
+    pub fn has_homes(&self, mode: HomeMode) -> bool {
+        self.home.mode == mode || self.roles.iter().any(|role| role.home == Some(mode))
+    }
+
+    /// The folder of the persistent homes, if anybody can have one: their owners are the memory of UIDs.
+    pub fn home_base(&self) -> Option<&Path> {
+        self.has_homes(HomeMode::Persistent)
+            .then(|| Path::new(&self.home.base))
+    }
+}
 
 impl Default for Config {
     fn default() -> Config {

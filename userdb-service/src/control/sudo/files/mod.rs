@@ -32,7 +32,7 @@ pub use self::prepared::Prepared;
 pub use self::removal::{Folder, Removal};
 pub(crate) use self::whose::is_ours;
 use self::whose::{Found, Mark};
-use crate::control::descriptors::magic_link;
+use crate::control::host::descriptors::magic_link;
 use crate::policy::names::Login;
 use crate::policy::sudoers::{SudoersSpec, file_name, render};
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use crate::control::descriptors::mount_id;
+use crate::control::host::descriptors::mount_id;
 
 /// Where a process sees its mounts.
 const TABLE: &str = "/proc/self/mountinfo";

@@ -1,0 +1,228 @@
+//! The configuration of the running daemon: read at the start, and anew when told. A wrong one changes nothing for those who are in.
+//! Where its files are is the subject of [`config_files`]; what they mean is the policy's.
+
+pub mod config_files;
+
+use std::cell::Cell;
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::signal::unix::Signal;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tracing::{error, info, warn};
+
+use crate::control::configuration::config_files::LoadError;
+use crate::control::daemon::messages;
+use crate::control::daemon::{Daemon, StartError};
+use crate::control::host::aside::{Aside, Undone};
+use crate::control::registry::Terms;
+use crate::control::sudo::check::{SudoersCheck, Withheld};
+use crate::policy::Config;
+use crate::runtime::notify;
+
+/// How long a visudo that did not answer is left alone, and files that cannot be read.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Where an administrator's files are.
+const FOLDER: &str = "/etc/teleport-userdb";
+/// How long the files may take. Part of it may be on a disk that does not answer, and nobody who lives waits for that.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long somebody who comes during a reload waits for it. `systemctl reload` does not: who logs in after it is to find what it has
+/// brought.
+const RELOADED: Duration = Duration::from_secs(1);
+
+/// Whether a reload is under way.
+#[derive(Debug, Default)]
+pub(in crate::control) struct Reload {
+    is_under_way: Cell<bool>,
+    over: Notify,
+}
+
+impl Reload {
+    /// Waits until none is under way, but not for long: it may hang.
+    pub(in crate::control) async fn is_over(&self) {
+        if self.is_under_way.get() {
+            let _ = timeout(RELOADED, self.over.notified()).await;
+        }
+    }
+}
+
+/// What was read, or the sentence that says what is wrong with it: then what lives goes on and nothing new is admitted.
+pub(in crate::control) type Current = Result<Rc<Config>, String>;
+
+/// The configuration of the start; and whether to ask again, for it or for visudo's word on it.
+///
+/// # Errors
+/// There is not enough of something to read it with, which says nothing of it.
+pub(in crate::control) async fn first(
+    sudoers: &SudoersCheck,
+) -> Result<(Current, bool), StartError> {
+    match read(sudoers).await {
+        Ok((config, is_silent)) => Ok((Ok(config), is_silent)),
+        Err(error) if error.is_shortage() => Err(StartError(format!(
+            "cannot read the configuration: {error}"
+        ))),
+        Err(error) => {
+            tell(&error);
+            Ok((Err(error.to_string()), error.is_unreadable()))
+        }
+    }
+}
+
+fn tell(error: &LoadError) {
+    error!(
+        MESSAGE_ID = messages::CONFIGURATION_WRONG,
+        TELEPORT_FILE = %error.file().display(),
+        "the configuration is wrong: {error}"
+    );
+}
+
+async fn read(sudoers: &SudoersCheck) -> Result<(Rc<Config>, bool), LoadError> {
+    // One that hangs on what is not even mounted there any more must not keep the next from reading.
+    static READING: Aside = Aside::new(4);
+    let read = READING.try_to_run(PATIENCE, |_| config_files::load(Path::new("/")));
+    let mut config = read.await.unwrap_or_else(|undone| {
+        let why = match undone {
+            Undone::NoThread(error) => error,
+            Undone::Late => io::Error::other(format!(
+                "not read within {PATIENCE:?}; the disk or the server it is on does not answer"
+            )),
+        };
+        Err(LoadError::Unreadable(FOLDER.into(), why))
+    })?;
+    let withheld = sudoers.withhold_refused(&mut config).await;
+    for withheld in &withheld {
+        error!("{withheld}");
+    }
+    Ok((Rc::new(config), is_silent(&withheld)))
+}
+
+fn is_silent(withheld: &[Withheld]) -> bool {
+    let unanswered = |one: &Withheld| matches!(one, Withheld::Unanswered(_));
+    withheld.iter().any(unanswered)
+}
+
+impl Daemon {
+    pub(in crate::control) async fn reload_when_told(self: Rc<Self>, mut hangup: Signal) {
+        while hangup.recv().await.is_some() {
+            self.reload.is_under_way.set(true);
+            self.reload().await;
+            self.reload.is_under_way.set(false);
+            self.reload.over.notify_waiters();
+        }
+    }
+
+    /// What `systemctl status` says.
+    pub(in crate::control) fn status(&self) -> &'static str {
+        match *self.config.borrow() {
+            Ok(_) => "Sessions are kept and their users published.",
+            Err(_) => {
+                "Sessions are kept, and nobody new is let in: the configuration is wrong (teleport-userdbctl check)."
+            }
+        }
+    }
+
+    /// A good new configuration holds for new sessions; a wrong one changes nothing.
+    async fn reload(&self) {
+        notify::reloading();
+        self.sudoers_check.ask_anew();
+        match read(&self.sudoers_check).await {
+            Ok((config, is_silent)) => self.take(config, is_silent),
+            Err(error) if error.is_shortage() => {
+                error!("the configuration cannot be read now, and stays as it was: {error}");
+                let has_one = self.config.borrow().is_ok();
+                if !has_one {
+                    self.lacks_for(&error);
+                }
+            }
+            Err(error) => {
+                tell(&error);
+                let has_one = self.config.borrow().is_ok();
+                match has_one {
+                    true => warn!("the configuration stays as it was"),
+                    false => {
+                        warn!("there is still no configuration: nobody new is let in");
+                        self.lacks_for(&error);
+                    }
+                }
+            }
+        }
+        notify::ready(self.status());
+    }
+
+    fn take(&self, config: Rc<Config>, is_silent: bool) {
+        self.registry.borrow_mut().configure(Terms::from(&*config));
+        *self.config.borrow_mut() = Ok(config);
+        info!("the configuration was read anew");
+        if is_silent {
+            self.ask_again.notify_one();
+        }
+    }
+
+    /// A visudo that gave no answer (the disk of a node that boots is busy) is asked again, and files that could not be read at
+    /// the start are read: nobody would tell the administrator to reload. What is wrong in files is for him. Never returns.
+    pub(in crate::control) async fn ask_again_in_time(self: Rc<Self>) {
+        loop {
+            self.ask_again.notified().await;
+            sleep(SILENCE).await;
+            let current = self.config.borrow().clone();
+            match current {
+                Ok(config) => self.ask_visudo_again(&config).await,
+                Err(why) => self.read_again(&why).await,
+            }
+        }
+    }
+
+    async fn ask_visudo_again(&self, config: &Rc<Config>) {
+        let mut asked = Config::clone(config);
+        let withheld = self.sudoers_check.withhold_refused(&mut asked).await;
+        let is_same = |now: &Current| now.as_ref().is_ok_and(|now| Rc::ptr_eq(now, config));
+        // One that was read meanwhile was asked about by itself.
+        if !is_same(&self.config.borrow()) {
+            return;
+        }
+        *self.config.borrow_mut() = Ok(Rc::new(asked));
+        match is_silent(&withheld) {
+            true => self.ask_again.notify_one(),
+            false => {
+                info!("visudo answers now: what it takes is given");
+                for withheld in &withheld {
+                    error!("{withheld}");
+                }
+            }
+        }
+    }
+
+    /// There is none yet, for this reason.
+    async fn read_again(&self, why: &str) {
+        let read = read(&self.sudoers_check).await;
+        // It was told to reload meanwhile.
+        if self.config.borrow().is_ok() {
+            return;
+        }
+        match read {
+            Ok((config, is_silent)) => self.take(config, is_silent),
+            Err(error) => {
+                if !error.is_shortage() && error.to_string() != why {
+                    tell(&error);
+                }
+                self.lacks_for(&error);
+            }
+        }
+        notify::status(self.status());
+    }
+
+    /// There still is none, for this reason by now. What cannot be read is tried again.
+    fn lacks_for(&self, error: &LoadError) {
+        if !error.is_shortage() {
+            *self.config.borrow_mut() = Err(error.to_string());
+        }
+        if error.is_unreadable() {
+            self.ask_again.notify_one();
+        }
+    }
+}

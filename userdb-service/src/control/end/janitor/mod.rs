@@ -1,0 +1,245 @@
+//! The janitor: children that become the ended user and touch what is the user's, so that root need
+//! not. Here is the daemon's side; [`child`] is what runs in the child.
+//!
+//! A child is root until it has been executed and then gives its identity away itself. So the user's
+//! processes can neither trace nor signal it, as they could had it been started under their UID.
+
+mod child;
+mod ipc;
+mod wipe;
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::policy::ids::{Gid, Uid};
+use crate::policy::names::Login;
+
+pub use child::run;
+pub(in crate::control) use wipe::wipe;
+
+/// The first argument with which our own binary is run again as a janitor.
+pub const JANITOR_ARGUMENT: &str = "--janitor";
+
+/// What a janitor can do. Its name is its argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    Kill,
+    Ipc,
+    Leftovers,
+    Wipe,
+    WipeAsRoot,
+}
+
+impl Task {
+    const ALL: [Task; 5] = [
+        Task::Kill,
+        Task::Ipc,
+        Task::Leftovers,
+        Task::Wipe,
+        Task::WipeAsRoot,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Task::Kill => "kill",
+            Task::Ipc => "ipc",
+            Task::Leftovers => "leftovers",
+            Task::Wipe => "wipe",
+            Task::WipeAsRoot => "wipe-as-root",
+        }
+    }
+}
+
+/// Why a task is not done. What it was to end or remove may still be there.
+#[derive(Debug)]
+pub enum JanitorError {
+    /// It could not be started.
+    Start(io::Error),
+    /// It was killed after its time.
+    TimedOut(Duration),
+    /// It ended without having done it; its own words.
+    Failed(String),
+}
+
+impl fmt::Display for JanitorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JanitorError::Start(e) => write!(f, "cannot start a janitor: {e}"),
+            JanitorError::TimedOut(limit) => write!(f, "the janitor was not done within {limit:?}"),
+            JanitorError::Failed(why) => write!(f, "the janitor failed: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for JanitorError {}
+
+/// Runs janitors, each with a limit of its own.
+#[derive(Clone, Debug)]
+pub struct Janitor {
+    /// Our own binary, which is a janitor if its first argument is [`JANITOR_ARGUMENT`].
+    pub program: PathBuf,
+}
+
+impl Default for Janitor {
+    fn default() -> Janitor {
+        // The running image itself, also while its package is being upgraded.
+        Janitor {
+            program: PathBuf::from("/proc/self/exe"),
+        }
+    }
+}
+
+impl Janitor {
+    /// Sends SIGKILL to every process of `uid`, wherever it hides, until none is left.
+    ///
+    /// # Errors
+    /// Some may be left.
+    pub async fn kill(&self, uid: Uid) -> Result<(), JanitorError> {
+        self.run(
+            Task::Kill,
+            uid.get(),
+            uid.get(),
+            None,
+            Duration::from_secs(5),
+        )
+        .await
+    }
+
+    /// Removes the SysV and POSIX IPC objects of `uid`.
+    ///
+    /// # Errors
+    /// Some may be left.
+    pub async fn remove_ipc(&self, uid: Uid, gid: Gid) -> Result<(), JanitorError> {
+        self.run(
+            Task::Ipc,
+            uid.get(),
+            gid.get(),
+            None,
+            Duration::from_secs(10),
+        )
+        .await
+    }
+
+    /// Removes crontab, `at` jobs, linger file and sudo's time stamps of a user: still in a child, which works on
+    /// folders of the system's as their owners.
+    ///
+    /// # Errors
+    /// Some may be left.
+    pub async fn remove_leftovers(&self, login: &Login, uid: Uid) -> Result<(), JanitorError> {
+        self.start(
+            &[Task::Leftovers.name(), &uid.to_string(), login.as_ref()],
+            Stdio::null(),
+            Duration::from_secs(5),
+        )
+        .await
+    }
+
+    /// Removes everything in a folder that belongs to `uid`, but not the folder.
+    ///
+    /// # Errors
+    /// Something may be left, for example what others put there.
+    pub async fn wipe(
+        &self,
+        uid: Uid,
+        gid: Gid,
+        folder: BorrowedFd<'_>,
+    ) -> Result<(), JanitorError> {
+        self.run(
+            Task::Wipe,
+            uid.get(),
+            gid.get(),
+            Some(folder),
+            Duration::from_secs(60),
+        )
+        .await
+    }
+
+    /// Removes what [`Janitor::wipe`] could not, such as root's own files: still in a child, and only
+    /// for a folder that nobody can find any more. A process of another user may still stand in it and
+    /// rearrange what it may write to; every step is relative to a folder that is held, so that this leads nowhere.
+    ///
+    /// # Errors
+    /// Something may be left, for example a mount.
+    pub async fn wipe_as_root(&self, folder: BorrowedFd<'_>) -> Result<(), JanitorError> {
+        self.run(
+            Task::WipeAsRoot,
+            0,
+            0,
+            Some(folder),
+            Duration::from_secs(60),
+        )
+        .await
+    }
+
+    async fn run(
+        &self,
+        task: Task,
+        uid: u32,
+        gid: u32,
+        folder: Option<BorrowedFd<'_>>,
+        limit: Duration,
+    ) -> Result<(), JanitorError> {
+        let stdin = match folder {
+            Some(folder) => Stdio::from(
+                folder
+                    .as_fd()
+                    .try_clone_to_owned()
+                    .map_err(JanitorError::Start)?,
+            ),
+            None => Stdio::null(),
+        };
+        let arguments = [task.name(), &uid.to_string(), &gid.to_string()];
+        self.start(&arguments, stdin, limit).await
+    }
+
+    async fn start(
+        &self,
+        arguments: &[&str],
+        stdin: Stdio,
+        limit: Duration,
+    ) -> Result<(), JanitorError> {
+        let mut child = Command::new(&self.program)
+            .arg0("teleport-sessiond-janitor")
+            .arg(JANITOR_ARGUMENT)
+            .args(arguments)
+            .current_dir("/")
+            .env_clear()
+            .stdin(stdin)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(JanitorError::Start)?;
+        let stderr = child.stderr.take();
+        let work = async {
+            let mut words = Vec::new();
+            if let Some(stderr) = stderr {
+                // Bounded: file names of the user are in these words.
+                let _ = stderr.take(1024).read_to_end(&mut words).await;
+            }
+            (
+                child.wait().await,
+                String::from_utf8_lossy(&words).escape_debug().to_string(),
+            )
+        };
+        let outcome = timeout(limit, work).await;
+        match outcome {
+            Ok((Ok(status), _)) if status.success() => Ok(()),
+            Ok((Ok(status), words)) => Err(JanitorError::Failed(format!("{status}: {words}"))),
+            Ok((Err(e), _)) => Err(JanitorError::Failed(e.to_string())),
+            Err(_) => {
+                // Not only dropped: when this returns, nothing works on the folder any more.
+                let _ = timeout(Duration::from_secs(1), child.kill()).await;
+                Err(JanitorError::TimedOut(limit))
+            }
+        }
+    }
+}

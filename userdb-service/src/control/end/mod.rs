@@ -1,0 +1,9 @@
+//! The end: of sessions that nobody closes, and after the last one of all that a user leaves on the machine.
+//! `endings` says when; the others know what there may be, processes above all, and how it is ended.
+
+pub(super) mod endings;
+pub mod janitor;
+mod leftovers;
+pub mod logind;
+pub mod mounts;
+pub mod remains;
