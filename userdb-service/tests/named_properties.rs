@@ -322,8 +322,8 @@ impl Found {
                                 .extend(id.as_u64().and_then(|id| u32::try_from(id).ok()));
                         }
                         ("netgroup", Value::String(name)) => {
-                            self.netgroups
-                                .insert(name.trim_start_matches('+').to_owned());
+                            // Its mark is not written; a second one is of the name.
+                            self.netgroups.insert(name.clone());
                         }
                         (_, value) => self.walk(value),
                     }

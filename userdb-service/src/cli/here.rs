@@ -12,7 +12,7 @@ use crate::control::configuration::config_files;
 use crate::control::host::clock::Boottime;
 use crate::control::lookup::{Lookups, Settings};
 use crate::control::registry::{Joinable, Registry, State, Terms};
-use crate::control::restart::state::{Loaded, StateDir};
+use crate::control::restart::state::{self, Loaded, StateDir};
 use crate::control::sudo::check::SudoersCheck;
 use crate::control::sudo::files::SudoersFiles;
 use crate::control::sudo::sudo_rs;
@@ -20,9 +20,6 @@ use crate::policy::decide::{Facts, Occupancy, Question};
 use crate::policy::room::{self, Room};
 use crate::policy::sudoers::file_name;
 use crate::policy::{Config, Plan, shortfalls};
-
-/// Where the daemon writes its state down.
-pub(super) const STATE: &str = "/run/teleport-sessiond";
 
 struct Here {
     lookups: Lookups,
@@ -132,8 +129,8 @@ impl Node for Here {
 fn settled() -> Result<Loaded, String> {
     let mut attempts = 10;
     loop {
-        let loaded = StateDir::read(Path::new(STATE))
-            .map_err(|error| format!("cannot read who is on from {STATE}: {error}"))?;
+        let loaded = StateDir::read(Path::new(state::FOLDER))
+            .map_err(|error| format!("cannot read who is on from {}: {error}", state::FOLDER))?;
         attempts -= 1;
         match loaded.damaged.first() {
             None => return Ok(loaded),

@@ -14,13 +14,13 @@ use serde::Serialize;
 use session_protocol::client::Registry;
 
 use super::compare::{lingering, stale, unmatched, without_session};
-use super::here::STATE;
 use super::list::users;
 use super::sessions::{PATIENCE, sentence};
 use super::units::{self, Unit};
 use super::{homes, pam};
 use crate::control::configuration::config_files::{self, LoadError};
 use crate::control::lookup::nsswitch::{self, Services};
+use crate::control::restart::state;
 use crate::control::sudo::check::{SudoersCheck, Withheld};
 use crate::control::sudo::files::SudoersFiles;
 use crate::control::sudo::sudo_rs;
@@ -119,7 +119,7 @@ impl Node {
         let root = nix::unistd::geteuid().is_root();
         let before = registry(root);
         // Between the two, so that whoever lingers in the table without a session in `before` is in here.
-        let lingering = lingering(root, Path::new(STATE));
+        let lingering = lingering(root, Path::new(state::FOLDER));
         let table = table();
         let sudoers = sudoers(root);
         // Who came since the first look is in this one, who went is in the first: people come and go

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::policy::names::is_invisible;
+use crate::invisible::is_invisible;
 
 /// `--json=`, with systemd's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -5,7 +5,7 @@ use super::allocate::Allocator;
 use super::config::{Config, DEFAULT_SHELL, EPHEMERAL_BASE, HomeMode, InvalidNames};
 use super::decide::{Decision, Facts, LoginRequest, Occupancy, Occupant, Phase, Refusal};
 use super::desk::Desk;
-use super::names::{Alias, Login, MAX_GIVEN, check_given, is_invisible};
+use super::names::{Alias, Login, MAX_GIVEN, check_given};
 use super::plan::{Grants, Home, Plan, SharedLogins};
 use super::protected::{is_role_group, protection};
 use super::quoting::quoted;
@@ -13,6 +13,7 @@ use super::repair::repair;
 use super::rights::rights;
 use super::trace::Trace;
 use super::{request as environment, roles, sentences, shortfalls};
+use crate::invisible::is_invisible;
 
 /// Longest comment field, in bytes.
 const MAX_GECOS: usize = 255;

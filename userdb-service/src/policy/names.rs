@@ -4,6 +4,8 @@
 use std::borrow::Borrow;
 use std::fmt;
 
+use crate::invisible::is_invisible;
+
 use serde::{Deserialize, Serialize};
 
 use super::text::Text;
@@ -53,20 +55,6 @@ pub(crate) fn is_first(c: char) -> bool {
 /// May `c` stand inside a name?
 pub(crate) fn is_inner(c: char) -> bool {
     is_first(c) || c.is_ascii_digit() || c == '.' || c == '-'
-}
-
-/// Control and format characters, fillers and variation selectors: what a terminal or a log acts upon
-/// instead of showing it, or shows as nothing at all.
-pub(crate) fn is_invisible(c: char) -> bool {
-    if c.is_ascii() {
-        return c.is_ascii_control();
-    }
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}' | '\u{e0100}'..='\u{e01ef}')
 }
 
 /// Characters that refuse a login outright: in some file or tool they end a field, a line or a word.

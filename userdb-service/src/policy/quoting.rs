@@ -1,7 +1,7 @@
 //! Text from outside, fit to stand in a sentence, on a terminal and in a log.
 //! What the sentences say is in `sentences` and `shortfalls`.
 
-use super::names::is_invisible;
+use crate::invisible::is_invisible;
 
 /// Longest quotation in a sentence, in characters.
 const MAX_QUOTED: usize = 64;

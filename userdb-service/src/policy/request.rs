@@ -1,8 +1,8 @@
 //! What the PAM environment says, read strictly: the Teleport user, its roles, requested numbers.
 
 use super::decide::{LoginRequest, Refusal};
-use super::names::is_invisible;
 use super::sentences;
+use crate::invisible::is_invisible;
 
 /// Most bytes of `TELEPORT_ROLES`.
 pub(crate) const MAX_ROLES: usize = 64 * 1024;

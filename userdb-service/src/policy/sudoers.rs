@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::names::{Login, is_invisible};
+use super::names::Login;
+use crate::invisible::is_invisible;
 
 /// First line of each file of ours. Whatever lacks it is somebody else's and is never touched.
 pub const HEADER: &str =

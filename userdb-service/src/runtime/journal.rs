@@ -26,6 +26,7 @@ use tracing_subscriber::{EnvFilter, filter, fmt as plain, registry};
 
 use super::journal_socket::ToJournal;
 use super::moment;
+use crate::invisible::is_invisible;
 
 /// Longest message, and longest other field, in bytes before escaping. Roles and traits come from
 /// outside and may be 64 KiB.
@@ -257,7 +258,7 @@ impl Visit for Values {
     }
 }
 
-/// `value` without control characters (they are spelled out) and cut at `limit` bytes.
+/// `value` with what cannot be seen spelled out, and cut at `limit` bytes.
 #[must_use]
 pub fn clean(value: &str, limit: usize) -> String {
     let mut clean = String::with_capacity(value.len().min(limit));
@@ -266,18 +267,13 @@ pub fn clean(value: &str, limit: usize) -> String {
             clean.push('…');
             break;
         }
-        if character.is_control() || is_bidi(character) {
+        if is_invisible(character) {
             let _ = write!(clean, "{}", character.escape_unicode());
         } else {
             clean.push(character);
         }
     }
     clean
-}
-
-/// Characters that make a terminal show text in another order than it is written.
-fn is_bidi(character: char) -> bool {
-    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

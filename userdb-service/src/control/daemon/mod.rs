@@ -15,7 +15,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use account_table::{Trust, Writer};
+use account_table::{DEFAULT_PATH, Trust, Writer};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -37,7 +37,7 @@ use crate::control::leader::parents::Parents;
 use crate::control::lookup::{self, Lookups};
 use crate::control::publication::nscd::{self, Nscd};
 use crate::control::registry::{Registry, SessionId, Terms};
-use crate::control::restart::state::StateDir;
+use crate::control::restart::state::{self, StateDir};
 use crate::control::restart::written::Note;
 use crate::control::sudo::check::SudoersCheck;
 use crate::control::sudo::rights::SudoRights;
@@ -46,9 +46,11 @@ use crate::policy::{Config, Login};
 use crate::runtime::stop::{self, Stop};
 use crate::runtime::{self, activation, journal, notify};
 
-const SOCKET: &str = "/run/teleport-userdb/sessions";
-pub(in crate::control) const TABLE: &str = "/run/teleport-userdb/accounts";
-pub(in crate::control) const STATE: &str = "/run/teleport-sessiond";
+/// Of [`DEFAULT_PATH`], as text.
+pub(in crate::control) const TABLE: &str = match DEFAULT_PATH.to_str() {
+    Ok(path) => path,
+    Err(_) => panic!("not UTF-8"),
+};
 pub(in crate::control) const SUDOERS: &str = "/etc/sudoers.d";
 pub(in crate::control) const PASSWD_LOCK: &str = "/etc/.pwd.lock";
 
@@ -155,7 +157,7 @@ async fn serve() -> Result<(), StartError> {
     spawn_local(daemon.clone().let_nobody_wait_for_a_stop(stop.clone()));
     spawn_local(async {
         let question = json!({"method": "org.varlink.service.GetInfo"});
-        notify::watchdog(Path::new(SOCKET), &question).await;
+        notify::watchdog(Path::new(session_protocol::client::SOCKET), &question).await;
     });
     // In our sandbox only the folder of our start can be written to, wherever it is by now. What ends
     // now, sessions kept, is followed by a sweep in the new one and by a daemon that works there.
@@ -203,8 +205,10 @@ impl Daemon {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             StartError(format!("cannot use {what}: {error}"))
         };
-        let state = StateDir::open(Path::new(STATE)).map_err(|error| failed(STATE, &error))?;
-        let only = alone(Path::new(STATE), OTHERS).map_err(|error| failed(STATE, &error))?;
+        let state = StateDir::open(Path::new(state::FOLDER))
+            .map_err(|error| failed(state::FOLDER, &error))?;
+        let only = alone(Path::new(state::FOLDER), OTHERS)
+            .map_err(|error| failed(state::FOLDER, &error))?;
         let only = only.ok_or_else(|| StartError("another teleport-sessiond runs".to_owned()))?;
         Ok(Self {
             registry: RefCell::new(Registry::new(terms)),

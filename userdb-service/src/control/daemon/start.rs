@@ -16,6 +16,7 @@ use crate::control::daemon::alone::alone;
 use crate::control::end::mounts;
 use crate::control::homes::home_mount;
 use crate::control::publication::socket_mark;
+use crate::control::restart::state;
 use crate::control::sudo::check::{SudoersCheck, Withheld};
 use crate::control::sudo::files::SudoersFiles;
 use crate::runtime::journal;
@@ -67,7 +68,7 @@ pub fn main() -> ExitCode {
         }
         ["--check"] => check(),
         ["--sweep"] => sweep(),
-        ["--sweep-unless-running"] => match alone(Path::new(daemon::STATE), Duration::ZERO) {
+        ["--sweep-unless-running"] => match alone(Path::new(state::FOLDER), Duration::ZERO) {
             Ok(None) => {
                 println!("the daemon runs and looks after its files");
                 ExitCode::SUCCESS
@@ -170,7 +171,7 @@ fn retire() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // Two who write would damage it.
-    let _alone = match alone(Path::new(daemon::STATE), ENDED) {
+    let _alone = match alone(Path::new(state::FOLDER), ENDED) {
         Ok(None) => {
             eprintln!("teleport-sessiond runs, and its users live; stop it first");
             return ExitCode::FAILURE;

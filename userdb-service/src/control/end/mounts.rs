@@ -2,9 +2,7 @@
 //! or hangs as its owner pleases. Taken away by `teleport-unmount@.service`, which, unlike the daemon,
 //! has the right to and the host's view of all mounts.
 
-use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
@@ -12,12 +10,10 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
 
 use crate::control::host::descriptors::{magic_link, mount_id};
+use crate::control::host::mount_table;
 use crate::policy::Uid;
 use crate::policy::config::EPHEMERAL_BASE;
 use crate::policy::names::Login;
-
-/// Where a process sees its mounts.
-const TABLE: &str = "/proc/self/mountinfo";
 
 /// Whose mounts are meant: the instance name of `teleport-unmount@.service`, `UID-LOGIN`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +24,7 @@ pub struct Owner {
     pub login: Login,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One of them.
 struct Mount {
     id: u64,
     point: PathBuf,
@@ -67,7 +63,9 @@ impl Owner {
     /// What is still there, with a reason.
     pub fn unmount(&self) -> Result<(), String> {
         loop {
-            let mounts = self.mounts().map_err(|error| format!("{TABLE}: {error}"))?;
+            let mounts = self
+                .mounts()
+                .map_err(|error| format!("{}: {error}", mount_table::PATH))?;
             let (mut progress, mut left) = (false, None);
             for mount in mounts {
                 match mount.detach() {
@@ -84,33 +82,23 @@ impl Owner {
     }
 
     fn mounts(&self) -> io::Result<Vec<Mount>> {
-        Ok(self.among(&std::fs::read(TABLE)?))
+        Ok(self.among(&mount_table::read()?))
     }
 
     fn among(&self, table: &[u8]) -> Vec<Mount> {
         let home = Path::new(EPHEMERAL_BASE).join(self.login.as_ref());
-        table
-            .split(|byte| *byte == b'\n')
-            .filter_map(|line| self.mount(line, &home))
-            .collect()
-    }
-
-    /// A line of the table, if it is of theirs: `ID PARENT MAJ:MIN ROOT POINT OPTIONS [TAGS]... - TYPE SOURCE OPTIONS`.
-    fn mount(&self, line: &[u8], home: &Path) -> Option<Mount> {
-        let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-        let point = unescaped(fields.get(4)?);
-        let end = fields.iter().position(|field| *field == b"-")?;
-        let (kind, options) = (fields.get(end + 1)?, fields.get(end + 3)?);
-        let by_fuse = *kind == b"fuse" || *kind == b"fuseblk" || kind.starts_with(b"fuse.");
         let owner = format!("user_id={}", self.uid);
-        let theirs = by_fuse
-            && options
-                .split(|byte| *byte == b',')
-                .any(|option| option == owner.as_bytes());
-        (theirs || point.starts_with(home)).then_some(Mount {
-            id: str::from_utf8(fields.first()?).ok()?.parse().ok()?,
-            point,
-        })
+        mount_table::mounts(table)
+            .filter(|mount| {
+                let by_fuse =
+                    matches!(mount.kind, b"fuse" | b"fuseblk") || mount.kind.starts_with(b"fuse.");
+                (by_fuse && mount.file_system_has(&owner)) || mount.point.starts_with(&home)
+            })
+            .map(|mount| Mount {
+                id: mount.id,
+                point: mount.point,
+            })
+            .collect()
     }
 }
 
@@ -126,29 +114,6 @@ impl Mount {
         let path = magic_link(&point);
         Ok(umount2(path.as_str(), MntFlags::MNT_DETACH)?)
     }
-}
-
-/// The kernel writes blanks, line ends and backslashes as three octal digits.
-fn unescaped(field: &[u8]) -> PathBuf {
-    let mut text = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, after)) = rest.split_first() {
-        let octal = after
-            .get(..3)
-            .filter(|_| *first == b'\\')
-            .and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok());
-        match octal {
-            Some(byte) => {
-                text.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                text.push(*first);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(text))
 }
 
 /// What `teleport-sessiond --unmount UID-LOGIN` does, in a unit of its own.
@@ -211,11 +176,5 @@ mod tests {
                 (34, home.join("bound"))
             ]
         );
-    }
-
-    #[test]
-    fn escapes_of_the_kernel_are_read_and_others_left() {
-        assert_eq!(unescaped(b"/a\\134b\\040c"), PathBuf::from("/a\\b c"));
-        assert_eq!(unescaped(b"/a\\9\\04"), PathBuf::from("/a\\9\\04"));
     }
 }

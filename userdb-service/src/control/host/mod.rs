@@ -5,5 +5,6 @@ pub(super) mod aside;
 pub mod clock;
 pub(super) mod descriptors;
 pub(super) mod look;
+pub(super) mod mount_table;
 pub(super) mod proc_files;
 pub(super) mod regular;

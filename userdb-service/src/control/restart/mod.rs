@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{error, info, warn};
 
 use crate::control::daemon::messages;
-use crate::control::daemon::{Daemon, STATE, SUDOERS, StartError};
+use crate::control::daemon::{Daemon, SUDOERS, StartError};
 use crate::control::host::clock::Boottime;
 use crate::control::leader::{Leader, LeaderError};
 use crate::control::registry::{Effect, Session, Standing};
@@ -46,7 +46,8 @@ impl Daemon {
     ) -> Result<(), StartError> {
         let mut loaded = self.state.load().map_err(|error| {
             StartError(format!(
-                "cannot read who was on before the start from {STATE}: {error}"
+                "cannot read who was on before the start from {}: {error}",
+                state::FOLDER
             ))
         })?;
         self.find_leaders_again(&mut loaded)?;

@@ -20,6 +20,9 @@ use crate::control::registry::{Quarantine, Session, SessionId, Standing, State};
 use crate::policy::{Gid, Login, Uid};
 use crate::runtime::shortage::is_shortage;
 
+/// Where it is written down.
+pub const FOLDER: &str = "/run/teleport-sessiond";
+
 /// Raised when a change of the contents could be misread by an older daemon. Whoever raises it reads what its
 /// predecessor wrote, so that an upgrade costs no session; any other version is treated as damage, since a
 /// downgrade cannot know what the newer one meant.

@@ -8,8 +8,9 @@ use toml::de::DeTable;
 
 use super::value::{Entry, File, Value, entries};
 use super::{Config, ConfigError, HomeMode, InvalidNames, role};
+use crate::invisible::is_invisible;
 use crate::policy::glob::{Glob, is_wild};
-use crate::policy::names::{GroupName, is_inner, is_invisible};
+use crate::policy::names::{GroupName, is_inner};
 use crate::policy::plan::{Disposition, SharedLogins, SudoMode};
 
 const TOP: &[&str] = &[

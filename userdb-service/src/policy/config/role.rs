@@ -3,8 +3,9 @@
 use super::file::{HOME_MODES, name_glob, path};
 use super::value::{Entry, Value};
 use super::{ConfigError, GroupTemplate, Role};
+use crate::invisible::is_invisible;
 use crate::policy::glob::Glob;
-use crate::policy::names::{GroupName, is_inner, is_invisible};
+use crate::policy::names::{GroupName, is_inner};
 use crate::policy::protected::is_reserved_group;
 use crate::policy::sudoers::SudoersSpec;
 

@@ -9,8 +9,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
+use crate::invisible::is_invisible;
 use crate::policy::ids::OF_SERVICES;
-use crate::policy::names::is_invisible;
 use crate::policy::quoting::quoted;
 
 /// One file of the configuration.

@@ -8,9 +8,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use crate::control::host::descriptors::mount_id;
-
-/// Where a process sees its mounts.
-const TABLE: &str = "/proc/self/mountinfo";
+use crate::control::host::mount_table;
 
 /// Whether the folder at `path` has taken its place after the sandbox was made. What systemd lets us write to
 /// is a mount of its own, on the folder that was there then; any other is on the read-only view of the whole
@@ -20,26 +18,15 @@ pub(super) fn is_beside_the_sandbox(path: &Path) -> io::Result<bool> {
     let path = path.canonicalize()?;
     let folder = open(&path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     Ok(is_seen_through(
-        &std::fs::read_to_string(TABLE)?,
+        &mount_table::read()?,
         mount_id(&folder)?,
         &path,
     ))
 }
 
-/// A line of the table: `ID PARENT MAJ:MIN ROOT POINT OPTIONS [TAGS]... - TYPE SOURCE OPTIONS`.
-fn is_seen_through(table: &str, mount: u64, folder: &Path) -> bool {
-    let has = |options: &str, option| options.split(',').any(|other| other == option);
-    table.lines().any(|line| {
-        let fields: Vec<&str> = line.split(' ').collect();
-        let (Some(id), Some(point), Some(options), Some(of_all)) =
-            (fields.first(), fields.get(4), fields.get(5), fields.last())
-        else {
-            return false;
-        };
-        id.parse() == Ok(mount)
-            && Path::new(point) != folder
-            && has(options, "ro")
-            && has(of_all, "rw")
+fn is_seen_through(table: &[u8], id: u64, folder: &Path) -> bool {
+    mount_table::mounts(table).any(|mount| {
+        mount.id == id && mount.point != folder && mount.has("ro") && mount.file_system_has("rw")
     })
 }
 
@@ -50,7 +37,7 @@ mod tests {
     #[test]
     fn only_a_folder_on_a_read_only_view_of_a_writable_file_system_is_beside_the_sandbox() {
         let folder = Path::new("/etc/sudoers.d");
-        let seen = |line: &str| is_seen_through(line, 31, folder);
+        let seen = |line: &str| is_seen_through(line.as_bytes(), 31, folder);
         let view = "31 1 8:1 / / ro,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro";
         assert!(seen(view));
         for other in [
