@@ -45,9 +45,22 @@ pub(in crate::control) struct Reload {
 impl Reload {
     /// Waits until none is under way, but not for long: it may hang.
     pub(in crate::control) async fn is_over(&self) {
-        if self.is_under_way.get() {
-            let _ = timeout(RELOADED, self.over.notified()).await;
-        }
+        let none = async {
+            // One may have been asked for while another was under way, and follows it at once.
+            while self.is_under_way.get() {
+                self.over.notified().await;
+            }
+        };
+        let _ = timeout(RELOADED, none).await;
+    }
+
+    fn begins(&self) {
+        self.is_under_way.set(true);
+    }
+
+    fn ends(&self) {
+        self.is_under_way.set(false);
+        self.over.notify_waiters();
     }
 }
 
@@ -109,10 +122,9 @@ fn is_silent(withheld: &[Withheld]) -> bool {
 impl Daemon {
     pub(in crate::control) async fn reload_when_told(self: Rc<Self>, mut hangup: Signal) {
         while hangup.recv().await.is_some() {
-            self.reload.is_under_way.set(true);
+            self.reload.begins();
             self.reload().await;
-            self.reload.is_under_way.set(false);
-            self.reload.over.notify_waiters();
+            self.reload.ends();
         }
     }
 
@@ -224,5 +236,45 @@ impl Daemon {
         if error.is_unreadable() {
             self.ask_again.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::runtime::Builder;
+    use tokio::task::{LocalSet, spawn_local, yield_now};
+
+    #[test]
+    fn who_comes_during_a_reload_waits_for_it_and_for_the_next_that_was_asked_for_by_then() {
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let reload = Rc::new(Reload::default());
+            reload.is_over().await;
+            reload.begins();
+            let of_him = Rc::clone(&reload);
+            let comes = spawn_local(async move { of_him.is_over().await });
+            yield_now().await;
+            reload.ends();
+            reload.begins();
+            yield_now().await;
+            assert!(!comes.is_finished());
+            reload.ends();
+            timeout(RELOADED / 2, comes)
+                .await
+                .expect("in time")
+                .unwrap();
+        });
+    }
+
+    #[test]
+    fn a_reload_that_hangs_is_not_waited_for() {
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let reload = Reload::default();
+            reload.begins();
+            let waited = timeout(RELOADED * 10, reload.is_over()).await;
+            assert!(waited.is_ok());
+        });
     }
 }
