@@ -178,7 +178,7 @@ pub struct Occupant {
     /// Every group its sessions were granted since it came into being.
     pub granted: BTreeSet<GroupName>,
     /// Where it is in its life.
-    pub phase: Phase,
+    pub phase: LoginPhase,
     /// What holds between the Teleport users on it: `logins.shared` of when it came into being.
     pub shared: SharedLogins,
 }
@@ -186,14 +186,14 @@ pub struct Occupant {
 impl Occupant {
     /// Whether nothing is left but what ends by itself.
     pub(super) fn is_ending(&self) -> bool {
-        matches!(self.phase, Phase::Retiring | Phase::Terminating)
+        matches!(self.phase, LoginPhase::Retiring | LoginPhase::Terminating)
     }
 }
 
 /// Where a login is in its life. Sessions, and with them rights, are in the first two only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Phase {
+pub enum LoginPhase {
     /// Reserved in the account phase, not opened yet.
     Reserved,
     /// Has open sessions.

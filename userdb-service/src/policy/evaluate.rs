@@ -3,7 +3,7 @@
 
 use super::allocate::Allocator;
 use super::config::{Config, DEFAULT_SHELL, EPHEMERAL_BASE, HomeMode, InvalidNames};
-use super::decide::{Decision, Facts, LoginRequest, Occupancy, Occupant, Phase, Refusal};
+use super::decide::{Decision, Facts, LoginPhase, LoginRequest, Occupancy, Occupant, Refusal};
 use super::desk::Desk;
 use super::names::{Alias, Login, MAX_GIVEN, check_given};
 use super::plan::{Grants, Home, Plan, SharedLogins};
@@ -283,7 +283,7 @@ fn gecos(template: &str, user: &str, roles: &[&str], login: &Login) -> String {
 
 /// May this session join those that are on the login already?
 fn may_join(plan: &Plan, occupant: &Occupant) -> Result<(), Refusal> {
-    if !matches!(occupant.phase, Phase::Reserved | Phase::Active) {
+    if !matches!(occupant.phase, LoginPhase::Reserved | LoginPhase::Active) {
         return Ok(());
     }
     may_share(plan, occupant)?;

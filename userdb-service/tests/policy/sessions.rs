@@ -1,6 +1,6 @@
 //! Several sessions and several Teleport users on one login.
 
-use userdb_service::policy::decide::{Phase, Reason};
+use userdb_service::policy::decide::{LoginPhase, Reason};
 use userdb_service::policy::plan::{Plan, SharedLogins, combine};
 use userdb_service::policy::{Decision, may_open, same_request};
 
@@ -72,7 +72,11 @@ fn a_second_session_may_not_widen_rights_that_were_shared_as_equal() {
 
 #[test]
 fn remains_without_sessions_are_nobodys_rights() {
-    for phase in [Phase::Retiring, Phase::Terminating, Phase::Lingering] {
+    for phase in [
+        LoginPhase::Retiring,
+        LoginPhase::Terminating,
+        LoginPhase::Lingering,
+    ] {
         let mut world = world("refuse");
         let plan = world.plan(&by("ann", "ops"));
         world.open(&plan);
@@ -92,14 +96,18 @@ fn another_spelling_of_a_login_is_another_user_who_waits_for_its_end() {
             world.occupancy.logins.get_mut("deploy").unwrap().phase = phase;
             world.decide(&spelt(second))
         };
-        for phase in [Phase::Reserved, Phase::Active, Phase::Lingering] {
+        for phase in [
+            LoginPhase::Reserved,
+            LoginPhase::Active,
+            LoginPhase::Lingering,
+        ] {
             let decision = in_phase(phase);
             assert!(
                 matches!(&decision, Decision::Refuse(refusal) if refusal.reason == Reason::Taken),
                 "{phase:?}: {decision:?}"
             );
         }
-        for phase in [Phase::Retiring, Phase::Terminating] {
+        for phase in [LoginPhase::Retiring, LoginPhase::Terminating] {
             let decision = in_phase(phase);
             let Decision::Grant(other) = decision else {
                 panic!("{phase:?}: {decision:?}");

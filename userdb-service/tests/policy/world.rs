@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use userdb_service::policy::config::Config;
 use userdb_service::policy::decide::{
-    Answer, Decision, Facts, FoundGroup, FoundMembership, FoundUser, HostFacts, LoginRequest,
-    Occupancy, Occupant, Phase, Question, Refusal, decide,
+    Answer, Decision, Facts, FoundGroup, FoundMembership, FoundUser, HostFacts, LoginPhase,
+    LoginRequest, Occupancy, Occupant, Question, Refusal, decide,
 };
 use userdb_service::policy::plan::Plan;
 
@@ -191,7 +191,7 @@ impl World {
                 teleport_users: BTreeMap::new(),
                 sessions: 0,
                 granted: Default::default(),
-                phase: Phase::Active,
+                phase: LoginPhase::Active,
                 shared: self.config.logins.shared,
             });
         occupant.sessions += 1;

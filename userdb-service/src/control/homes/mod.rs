@@ -15,7 +15,7 @@ pub(super) mod home_mount;
 pub(super) mod kept_homes;
 mod lasting;
 mod making;
-mod mark;
+mod owner_file;
 mod skeleton;
 mod spares;
 mod trash;
@@ -35,7 +35,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat, 
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fchownat, unlinkat};
 
-use self::mark::Mark;
+use self::owner_file::OwnerFile;
 use crate::control::end::janitor::Janitor;
 use crate::control::host::descriptors::{magic_link, mount_id};
 use crate::control::host::look::{Seen, look, look_at};
@@ -256,14 +256,15 @@ impl Homes {
         mkdirat(&self.folder, kept.as_str(), Mode::S_IRWXU)
             .map_err(|e| self.io("making", &kept, e))?;
         let inner = self.enter(&kept)?;
-        let mark = Mark {
+        let owner = OwnerFile {
             teleport_user: tenant.teleport_user.to_owned(),
             uid: tenant.uid,
             gid: tenant.gid,
-            parked_usec: mark::boot_usec(),
+            parked_usec: owner_file::boot_usec(),
             keep,
         };
-        mark.write(&inner)
+        owner
+            .write(&inner)
             .map_err(|e| self.io("marking", &kept, e))?;
         self.take(name)?;
         renameat(&self.folder, name, &inner, "home").map_err(|e| self.io("parking", name, e))?;
@@ -283,10 +284,10 @@ impl Homes {
             else {
                 continue;
             };
-            if let Some(mark) = self.mark_of(&name) {
+            if let Some(owner) = self.owner_of(&name) {
                 parked.push(Parked {
                     login,
-                    rest: mark.rest(),
+                    rest: owner.rest(),
                 });
             }
         }
@@ -300,7 +301,7 @@ impl Homes {
     pub fn rest(&self, login: &Login) -> Result<Option<Duration>, HomeError> {
         let kept = format!("{KEPT}{login}");
         Ok(match self.stat(&kept)? {
-            Some(_) => self.mark_of(&kept).map(|mark| mark.rest()),
+            Some(_) => self.owner_of(&kept).map(|owner| owner.rest()),
             None => None,
         })
     }
@@ -315,13 +316,13 @@ impl Homes {
             return Ok(false);
         }
         let inner = self.enter(&kept)?;
-        let mark = Mark::read(&inner);
+        let owner = OwnerFile::read(&inner);
         match self.trash()?.receive(&inner, "home") {
             // Whose it was tells the janitor whom to become.
             Ok((trash, name)) => {
                 self.has_thrown_away.set(true);
-                if let Some(mark) = mark {
-                    trash.give(&name, mark.uid.get(), mark.gid.get())?;
+                if let Some(owner) = owner {
+                    trash.give(&name, owner.uid.get(), owner.gid.get())?;
                 }
             }
             Err(Errno::ENOENT) => {}
@@ -345,7 +346,7 @@ impl Homes {
         let mut failure = None;
         for name in self.names()? {
             let outcome = if let Some(login) = name.strip_prefix(KEPT) {
-                match (Login::try_from(login), self.mark_of(&name)) {
+                match (Login::try_from(login), self.owner_of(&name)) {
                     (Ok(login), None) => self.discard(&login).map(drop),
                     _ => Ok(()),
                 }
@@ -370,9 +371,9 @@ impl Homes {
         if self.stat(&kept)?.is_none() {
             return Ok(false);
         }
-        let theirs = self.mark_of(&kept).is_some_and(|mark| {
-            mark.teleport_user == tenant.teleport_user
-                && (mark.uid, mark.gid) == (tenant.uid, tenant.gid)
+        let theirs = self.owner_of(&kept).is_some_and(|owner| {
+            owner.teleport_user == tenant.teleport_user
+                && (owner.uid, owner.gid) == (tenant.uid, tenant.gid)
         });
         if !theirs {
             self.discard(tenant.login)?;
@@ -435,11 +436,11 @@ impl Homes {
         look(&self.folder, name).map_err(|e| self.io("looking at", name, e))
     }
 
-    /// The mark of a parked home; `None` if it is not whole.
-    fn mark_of(&self, kept: &str) -> Option<Mark> {
+    /// Whose a parked home is; `None` if it is not whole.
+    fn owner_of(&self, kept: &str) -> Option<OwnerFile> {
         let inner = self.enter(kept).ok()?;
         look(&inner, c"home").ok()??;
-        Mark::read(&inner)
+        OwnerFile::read(&inner)
     }
 
     fn names(&self) -> Result<Vec<String>, HomeError> {

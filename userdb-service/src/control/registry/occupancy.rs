@@ -47,19 +47,21 @@ impl Registry {
             granted: standing.granted.groups.clone(),
             sessions: u32::try_from(sessions.len()).unwrap_or(u32::MAX),
             phase: match standing.phase {
-                Phase::Live => decide::Phase::Reserved,
+                Phase::Live => decide::LoginPhase::Reserved,
                 // What it has left goes on after the delay: nobody waits for its end.
-                Phase::Retiring { .. } if standing.outlasts_sessions() => decide::Phase::Lingering,
-                Phase::Retiring { .. } => decide::Phase::Retiring,
-                Phase::Lingering => decide::Phase::Lingering,
-                Phase::Terminating => decide::Phase::Terminating,
+                Phase::Retiring { .. } if standing.outlasts_sessions() => {
+                    decide::LoginPhase::Lingering
+                }
+                Phase::Retiring { .. } => decide::LoginPhase::Retiring,
+                Phase::Lingering => decide::LoginPhase::Lingering,
+                Phase::Terminating => decide::LoginPhase::Terminating,
             },
             shared: standing.terms.shared,
         };
         for session in sessions {
             let plan = &session.plan;
             if session.state == State::Open {
-                occupant.phase = decide::Phase::Active;
+                occupant.phase = decide::LoginPhase::Active;
             }
             for alias in &plan.aliases {
                 if !occupant.aliases.contains(alias) {

@@ -21,7 +21,7 @@ use crate::runtime::watched::{Lazy, Watched};
 
 /// What a connection is doing, in the order in which it may be given up for a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
+pub(super) enum Activity {
     /// Connected, nothing sent yet.
     New,
     /// Between two calls.
@@ -43,7 +43,7 @@ pub(super) struct Connection {
     /// One of those in [`Connections::per_uid`].
     counted: Cell<bool>,
     pub(super) large: LargePieces,
-    phase: Cell<Phase>,
+    activity: Cell<Activity>,
     since: Cell<Instant>,
     /// Bytes of half a message that it holds.
     half: Cell<usize>,
@@ -52,10 +52,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn enter(&self, phase: Phase) {
-        self.phase.set(phase);
+    pub(super) fn enter(&self, activity: Activity) {
+        self.activity.set(activity);
         // For how long the service is at work does not matter, and telling the time takes some.
-        if phase != Phase::Busy {
+        if activity != Activity::Busy {
             self.since.set(Instant::now());
         }
     }
@@ -90,8 +90,8 @@ impl Connection {
         watched.map_err(dropped)
     }
 
-    pub(super) fn phase(&self) -> Phase {
-        self.phase.get()
+    pub(super) fn activity(&self) -> Activity {
+        self.activity.get()
     }
 
     /// Shutting the socket down is how its task learns of it: at its next read or write, never in
@@ -196,7 +196,7 @@ impl Connections {
             peer,
             counted: Cell::new(false),
             large: self.large.clone(),
-            phase: Cell::new(Phase::New),
+            activity: Cell::new(Activity::New),
             since: Cell::new(Instant::now()),
             half: Cell::new(0),
             gone: Cell::new(false),
@@ -249,8 +249,8 @@ impl Connections {
             .open
             .borrow()
             .iter()
-            .filter(|(_, c)| c.phase.get() != Phase::Busy && among(c))
-            .min_by_key(|(_, c)| (c.phase.get().max(Phase::Idle), c.since.get()))
+            .filter(|(_, c)| c.activity.get() != Activity::Busy && among(c))
+            .min_by_key(|(_, c)| (c.activity.get().max(Activity::Idle), c.since.get()))
             .map(|(id, _)| *id);
         match longest {
             Some(id) => {
@@ -270,7 +270,7 @@ impl Connections {
         let before = connection.half.replace(bytes);
         self.halves.set(self.halves.get() - before + bytes);
         while self.halves.get() > self.limits.halves
-            && self.give_up(|c| c.phase() == Phase::Partial && c.half.get() > 0)
+            && self.give_up(|c| c.activity() == Activity::Partial && c.half.get() > 0)
         {}
     }
 
@@ -283,7 +283,7 @@ impl Connections {
             .iter()
             .filter(|(_, c)| {
                 self.limits
-                    .of(c.phase.get())
+                    .of(c.activity.get())
                     .is_some_and(|limit| now.duration_since(c.since.get()) >= limit)
             })
             .map(|(id, _)| *id)
@@ -297,9 +297,9 @@ impl Connections {
     /// gets until `late`; so does a reader of a reply.
     pub(super) fn finish(&self, late: bool) {
         for connection in self.open.borrow().values() {
-            match connection.phase.get() {
-                Phase::New | Phase::Partial if !late => {}
-                Phase::Writing if late => connection.shut(Shutdown::Both),
+            match connection.activity.get() {
+                Activity::New | Activity::Partial if !late => {}
+                Activity::Writing if late => connection.shut(Shutdown::Both),
                 // What has been sent can still be read after this, and is answered.
                 _ => connection.shut(Shutdown::Read),
             }
@@ -340,12 +340,12 @@ impl Connections {
 }
 
 impl Limits {
-    fn of(&self, phase: Phase) -> Option<Duration> {
-        match phase {
-            Phase::New | Phase::Idle => Some(self.idle),
-            Phase::Partial => Some(self.partial),
-            Phase::Writing => Some(self.write),
-            Phase::Busy => None,
+    fn of(&self, activity: Activity) -> Option<Duration> {
+        match activity {
+            Activity::New | Activity::Idle => Some(self.idle),
+            Activity::Partial => Some(self.partial),
+            Activity::Writing => Some(self.write),
+            Activity::Busy => None,
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::io::Interest;
 
 use super::Service;
 use super::call::Call;
-use super::connections::{Asker, Connection, Connections, Phase};
+use super::connections::{Activity, Asker, Connection, Connections};
 use super::introspection;
 use super::replies::{Disconnect, Replies, write};
 use crate::runtime::moment;
@@ -112,15 +112,15 @@ impl Link {
             input.drain(..start);
             if input.is_empty() {
                 self.among.holds(connection, 0);
-                connection.enter(Phase::Idle);
+                connection.enter(Activity::Idle);
                 return Ok(Said::Something);
             }
             if input.len() > limit {
                 return Err(Disconnect);
             }
             // The clock runs from the first byte of a message, however often more of it comes.
-            if start > 0 || connection.phase() != Phase::Partial {
-                connection.enter(Phase::Partial);
+            if start > 0 || connection.activity() != Activity::Partial {
+                connection.enter(Activity::Partial);
             }
             let held = input.capacity().saturating_sub(FIRST);
             self.among.holds(connection, held);
@@ -176,7 +176,7 @@ impl Link {
             return Err(Disconnect);
         }
         let connection = &*self.connection;
-        connection.enter(Phase::Busy);
+        connection.enter(Activity::Busy);
         if self.among.limits.brief {
             // Who had to be waited for hangs up once it is answered: to be told of that would take its time.
             connection.socket.unwatch();

@@ -13,7 +13,7 @@ use varlink::{ErrorInterfaceNotFound, ErrorInvalidParameter, ErrorMethodNotFound
 
 use super::arguments::InvalidParameter;
 use super::call::Call;
-use super::connections::{Connection, Phase};
+use super::connections::{Activity, Connection};
 use super::pieces::{Pace, Piece};
 use crate::runtime::watched::watch;
 
@@ -302,7 +302,7 @@ pub(super) async fn write(connection: &Connection, mut rest: &[u8]) -> Result<Pa
     let room = room.and_then(|room| watch(Rc::new(room), Interest::WRITABLE));
     let room = room.map_err(|_| Disconnect)?;
     // The clock runs for the piece as a whole: who takes a byte a second does not read.
-    connection.enter(Phase::Writing);
+    connection.enter(Activity::Writing);
     loop {
         let mut ready = room.writable().await.map_err(|_| Disconnect)?;
         match send_piece(room.get_ref(), &mut rest) {
@@ -311,7 +311,7 @@ pub(super) async fn write(connection: &Connection, mut rest: &[u8]) -> Result<Pa
             Err(_) => return Err(Disconnect),
         }
     }
-    connection.enter(Phase::Busy);
+    connection.enter(Activity::Busy);
     Ok(Pace::Waited)
 }
 

@@ -42,10 +42,10 @@ fn it_stays_without_rights_until_its_processes_have_ended_and_nothing_is_killed(
     is_locked(&world);
     // Nobody who waits for its end is to be told that it comes.
     let phase = |world: &World| world.registry.occupancy().logins["dev"].phase;
-    assert_eq!(phase(&world), crate::policy::decide::Phase::Lingering);
+    assert_eq!(phase(&world), crate::policy::decide::LoginPhase::Lingering);
     world.leader_gone(id);
     world.pass(Duration::from_secs(3600));
-    assert_eq!(phase(&world), crate::policy::decide::Phase::Lingering);
+    assert_eq!(phase(&world), crate::policy::decide::LoginPhase::Lingering);
     is_locked(&world);
     assert!(world.ending.is_empty() && !world.awaited.is_empty());
     world.restart(&BTreeSet::new());

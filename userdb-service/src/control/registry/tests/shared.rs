@@ -79,7 +79,7 @@ impl Shared {
         let there = occupancy.logins.get(&plan.login).filter(|occupant| {
             matches!(
                 occupant.phase,
-                decide::Phase::Reserved | decide::Phase::Active
+                decide::LoginPhase::Reserved | decide::LoginPhase::Active
             )
         });
         if there.is_some_and(|occupant| policy::may_open(&plan, occupant).is_err()) {

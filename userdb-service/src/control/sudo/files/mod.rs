@@ -31,7 +31,7 @@ pub use self::error::SudoersError;
 pub use self::prepared::Prepared;
 pub use self::removal::{Folder, Removal};
 pub(crate) use self::whose::is_ours;
-use self::whose::{Found, Mark};
+use self::whose::{Fingerprint, Found};
 use crate::control::host::descriptors::magic_link;
 use crate::policy::names::Login;
 use crate::policy::sudoers::{SudoersSpec, file_name, render};
@@ -56,7 +56,7 @@ pub struct Swept {
 pub struct SudoersFiles {
     path: PathBuf,
     /// What we have written, by its name: ours whatever becomes of it.
-    written: RefCell<BTreeMap<String, Mark>>,
+    written: RefCell<BTreeMap<String, Fingerprint>>,
 }
 
 /// Which folder something is, as long as it exists.
@@ -361,7 +361,7 @@ impl SudoersFiles {
         if let Ok(stat) = fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             self.written
                 .borrow_mut()
-                .insert(name.to_owned(), Mark::of(&stat));
+                .insert(name.to_owned(), Fingerprint::of(&stat));
         }
     }
 

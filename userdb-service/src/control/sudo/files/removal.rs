@@ -103,10 +103,10 @@ impl SudoersFiles {
     ) -> Result<Removal, SudoersError> {
         let written = self.written.borrow().get(name).copied();
         let found = match written {
-            Some(mark) => self.inspect_mark(folder, name, mark)?,
+            Some(fingerprint) => self.inspect_if_changed(folder, name, fingerprint)?,
             None => self.inspect(folder, name)?,
         };
-        let written = written.map(|mark| mark.inode);
+        let written = written.map(|fingerprint| fingerprint.inode);
         match found {
             Found::Absent => {
                 self.written.borrow_mut().remove(name);

@@ -26,10 +26,10 @@ impl Inode {
     }
 }
 
-/// A file as we have left it. The kernel notes when anything of a file changes, so with the same mark it has the same text. (Who
+/// A file as we have left it. The kernel notes when anything of a file changes, so with the same fingerprint it has the same text. (Who
 /// changes it within the tick of the clock in which we wrote it, to the same length, is not seen.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct Fingerprint {
     pub(super) inode: Inode,
     changed: (i64, i64),
     size: i64,
@@ -37,9 +37,9 @@ pub(super) struct Mark {
     links: libc::nlink_t,
 }
 
-impl Mark {
-    pub(super) fn of(stat: &FileStat) -> Mark {
-        Mark {
+impl Fingerprint {
+    pub(super) fn of(stat: &FileStat) -> Fingerprint {
+        Fingerprint {
             inode: Inode::of(stat),
             changed: (stat.st_ctime, stat.st_ctime_nsec),
             size: stat.st_size,
@@ -51,7 +51,7 @@ impl Mark {
 /// What has a name.
 pub(super) enum Found {
     Absent,
-    /// It has the mark that was looked for.
+    /// It has the fingerprint that was looked for.
     Untouched,
     /// With its text.
     Ours(String),
@@ -66,14 +66,14 @@ pub(super) enum Found {
 
 impl SudoersFiles {
     /// Whose file this is, of which that is known.
-    pub(super) fn inspect_mark(
+    pub(super) fn inspect_if_changed(
         &self,
         folder: &OwnedFd,
         name: &str,
-        mark: Mark,
+        fingerprint: Fingerprint,
     ) -> Result<Found, SudoersError> {
         match fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(stat) if Mark::of(&stat) == mark => Ok(Found::Untouched),
+            Ok(stat) if Fingerprint::of(&stat) == fingerprint => Ok(Found::Untouched),
             Err(Errno::ENOENT) => Ok(Found::Absent),
             _ => self.inspect(folder, name),
         }

@@ -17,7 +17,7 @@ use crate::policy::ids::{Gid, Uid};
 const FILE: &str = "owner";
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct Mark {
+pub(super) struct OwnerFile {
     pub(super) teleport_user: String,
     pub(super) uid: Uid,
     pub(super) gid: Gid,
@@ -33,7 +33,7 @@ fn default_keep() -> Duration {
     Config::default().home.keep
 }
 
-impl Mark {
+impl OwnerFile {
     pub(super) fn write(&self, folder: &OwnedFd) -> io::Result<()> {
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -42,7 +42,7 @@ impl Mark {
     }
 
     /// `None` if there is none, or not a whole one.
-    pub(super) fn read(folder: &OwnedFd) -> Option<Mark> {
+    pub(super) fn read(folder: &OwnedFd) -> Option<OwnerFile> {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = openat(folder, FILE, flags, Mode::empty()).ok()?;
         let mut text = String::new();
