@@ -325,6 +325,8 @@ impl Found {
                             // Its mark is not written; a second one is of the name.
                             self.netgroups.insert(name.clone());
                         }
+                        // A netgroup of hosts names nobody.
+                        ("Host_List" | "Host_Aliases", _) => {}
                         (_, value) => self.walk(value),
                     }
                 }

@@ -19,7 +19,7 @@ use crate::control::registry::{Arrival, Begun, Joinable, SessionId, State};
 use crate::policy::config::Role;
 use crate::policy::decide::{MAX_ROUNDS, Reason};
 use crate::policy::glob::Glob;
-use crate::policy::{self, Config, Decision, Facts, LoginRequest, Plan, Refusal};
+use crate::policy::{self, Config, Decision, Facts, Login, LoginRequest, Plan, Refusal};
 
 /// What the caller is told.
 #[derive(Debug)]
@@ -178,6 +178,9 @@ impl Daemon {
         // Whether it was looked for a sudoers file that nobody knows of.
         let mut looked = false;
         self.reload.is_over().await;
+        if let Ok(login) = Login::try_from(&*request.login) {
+            self.sudoers.look_at(&login);
+        }
         loop {
             // Anew in each round: who has waited is decided on by what holds now.
             let current = self.config.borrow().clone();

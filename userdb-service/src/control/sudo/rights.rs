@@ -315,8 +315,9 @@ impl Daemon {
         if self.rights.borrow().stale.contains_key(login) {
             return true;
         }
-        let stray =
-            !known && !self.rights.borrow().on_disk.contains(login) && self.sudoers.is_taken(login);
+        let stray = !known
+            && !self.rights.borrow().on_disk.contains(login)
+            && self.sudoers.may_be_taken(login);
         if stray {
             self.see_to_removal(login, true);
         }

@@ -3,7 +3,7 @@
 //! goes at once, is answered as soon as it is gone, and costs one sync afterwards, however many end. Who gives orders
 //! does not wait in here.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
@@ -20,6 +20,7 @@ use super::ahead::Ahead;
 use super::answer::{Answer, MOMENT, Reply};
 use super::files::{Folder, FolderId, Removal, SudoersError, SudoersFiles, Swept};
 use crate::control::host::descriptors::magic_link;
+use crate::policy::sudoers::file_name;
 use crate::policy::{Login, SudoersSpec};
 
 /// How often it is looked whether the folder is still the same, without an order.
@@ -31,6 +32,7 @@ const SLOW: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
 enum Order {
+    Look(Login),
     Prepare(Login, Vec<SudoersSpec>),
     Remove(Login, Reply<Removal>),
     Other(Work),
@@ -45,6 +47,7 @@ enum Work {
 /// Orders that have not been carried out.
 #[derive(Debug, Default)]
 struct Waiting {
+    looks: Vec<Login>,
     removals: Vec<(Login, Reply<Removal>)>,
     works: Vec<Work>,
     ahead: Ahead,
@@ -101,6 +104,8 @@ pub(in crate::control) struct SudoersThread {
     desk: Arc<Desk>,
     thread: Thread,
     look: SudoersFiles,
+    /// The names of files that sudo reads, when they were looked at last.
+    seen: RefCell<Option<Vec<String>>>,
     replaced: Arc<Notify>,
     /// Its last order may be carried out in a moment: it had nothing else to do, and the like of it does not take longer.
     is_quick: Cell<bool>,
@@ -127,9 +132,17 @@ impl SudoersThread {
             desk,
             thread: thread.thread().clone(),
             look: SudoersFiles::new(path),
+            seen: RefCell::default(),
             replaced,
             is_quick: Cell::new(false),
         })
+    }
+
+    /// Has it known by the time of [`Self::may_be_taken`] whether the name of the login's file is taken.
+    pub(in crate::control) fn look_at(&self, login: &Login) {
+        if self.look.is_known_to_be_taken(login).is_none() {
+            self.give(Order::Look(login.clone()));
+        }
     }
 
     /// Finishes the file that would grant `specs`, for when that is ordered. Nobody is told what comes of it.
@@ -161,18 +174,26 @@ impl SudoersThread {
         answer
     }
 
-    /// Whether something has the name of the login's file. A look at one name, which the kernel has in
-    /// memory: it does not wait for the disk.
-    pub(in crate::control) fn is_taken(&self, login: &Login) -> bool {
-        self.look.is_taken(login)
+    /// Whether something may have the name of the login's file. Does not wait: what only the disk knows may be.
+    pub(in crate::control) fn may_be_taken(&self, login: &Login) -> bool {
+        self.look.is_known_to_be_taken(login).unwrap_or(true)
     }
 
-    /// Number of the files that sudo reads, but for those of the logins in `ours`.
+    /// Number of the files that sudo reads, but for those of the logins in `ours`, whether they are there yet or not. A folder that
+    /// cannot be read counts as full. While the thread is at work in it, which locks a folder for as long as the disk takes, it is as
+    /// it was seen last.
     pub(in crate::control) fn read_by_sudo_beside<'l>(
         &self,
         ours: impl IntoIterator<Item = &'l Login>,
     ) -> usize {
-        self.look.read_by_sudo_beside(ours)
+        let mut seen = self.seen.borrow_mut();
+        if seen.is_none() || self.desk.rests.load(Ordering::Relaxed) {
+            *seen = self.look.read_by_sudo().ok();
+        }
+        let ours: BTreeSet<String> = ours.into_iter().map(file_name).collect();
+        seen.as_ref().map_or(usize::MAX, |names| {
+            names.iter().filter(|name| !ours.contains(*name)).count()
+        })
     }
 
     /// Rings once the folder has become another one than at the start.
@@ -251,6 +272,10 @@ fn work(files: &SudoersFiles, Seat(desk): &Seat, bell: &Notify) {
             }
             bell.notify_one();
         }
+        // So that it is known without the disk from now on.
+        for login in waiting.looks.drain(..) {
+            files.is_taken(&login);
+        }
         let other = || SudoersError::Replaced(files.as_ref().to_owned());
         for (login, reply) in waiting.removals.drain(..) {
             let removed = match replaced {
@@ -302,6 +327,7 @@ impl Waiting {
     /// A grant that waits and that this removal undoes is not made: it is answered as if it had been.
     fn add(&mut self, order: Order) {
         match order {
+            Order::Look(login) => self.looks.push(login),
             Order::Prepare(login, specs) => self.ahead.want(login, specs),
             Order::Other(work) => self.works.push(work),
             Order::Remove(login, reply) => {
@@ -363,3 +389,7 @@ fn is_another(then: Option<FolderId>, now: Option<FolderId>) -> bool {
 #[cfg(test)]
 #[path = "thread_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "stalled_tests.rs"]
+mod stalled_tests;

@@ -33,7 +33,7 @@ async fn orders_are_carried_out_in_turn_and_a_grant_that_nobody_waits_for_is_not
         thread.remove(&yan).come().await.unwrap().unwrap(),
         Removal::Absent
     );
-    assert!(thread.is_taken(&zed) && !thread.is_taken(&yan));
+    assert!(thread.look.is_taken(&zed) && !thread.look.is_taken(&yan));
     std::fs::remove_dir_all(path).unwrap();
 }
 
@@ -133,6 +133,34 @@ async fn whoever_orders_something_of_a_thread_that_has_ended_does_not_wait_for_i
     std::fs::remove_dir_all(path).unwrap();
 }
 
+#[test]
+fn of_the_files_that_sudo_reads_ours_are_left_out_by_their_names_there_or_not() {
+    let path = folder("counted");
+    for name in [
+        "README",
+        "zz-admins",
+        "teleport-admins",
+        "teleport-zed",
+        "teleport-yan",
+    ] {
+        std::fs::write(path.join(name), "# nothing\n").unwrap();
+    }
+    let thread = SudoersThread::start(&path).unwrap();
+    let ours = ["zed", "yan", "not-there-yet"].map(|name| Login::try_from(name).unwrap());
+    assert_eq!(thread.read_by_sudo_beside(&ours), 3);
+    // One that is to go and has not gone is read.
+    assert_eq!(thread.read_by_sudo_beside(&ours[1..]), 4);
+    std::fs::remove_dir_all(&path).unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    while thread.read_by_sudo_beside(&ours) != 0 {
+        assert!(
+            Instant::now() < until,
+            "it is looked at again when the thread rests"
+        );
+        thread::yield_now();
+    }
+}
+
 #[tokio::test]
 async fn a_folder_that_was_replaced_is_left_alone_and_rings() {
     let path = folder("replaced");
@@ -159,7 +187,7 @@ async fn a_folder_that_was_replaced_is_left_alone_and_rings() {
         .unwrap();
     assert!(matches!(refused, Err(SudoersError::Replaced(_))));
     thread.replaced().notified().await;
-    assert!(!thread.is_taken(&zed));
+    assert!(!thread.look.is_taken(&zed));
     // Nothing comes back with the old one.
     assert_eq!(std::fs::read_dir(&away).unwrap().count(), 0);
     // What is to be prepared is let go of, or the thread would never rest.

@@ -26,6 +26,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat, renameat2};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
+use rustix::fs::{CWD, OFlags, ResolveFlags, openat2};
 
 pub use self::error::SudoersError;
 pub use self::prepared::Prepared;
@@ -106,6 +107,25 @@ impl SudoersFiles {
         std::fs::symlink_metadata(self.path.join(file_name(login))).is_ok()
     }
 
+    /// The same as far as the kernel has it in memory; `None`: to know it, the disk would have to be asked, and whoever works in the
+    /// folder is waited for.
+    pub fn is_known_to_be_taken(&self, login: &Login) -> Option<bool> {
+        let path = self.path.join(file_name(login));
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // A kernel before 5.12 says that it does not know this flag, and so nothing of the name.
+        match openat2(
+            CWD,
+            &path,
+            flags,
+            rustix::fs::Mode::empty(),
+            ResolveFlags::CACHED,
+        ) {
+            Ok(_) => Some(true),
+            Err(rustix::io::Errno::NOENT) => Some(false),
+            Err(_) => None,
+        }
+    }
+
     /// Grants `specs` to `login`, in place of what it was granted before.
     ///
     /// # Errors
@@ -171,20 +191,17 @@ impl SudoersFiles {
         in_the_way.then(|| SudoersError::NotOurs(self.path.join(file_name(login))))
     }
 
-    /// Number of the files that sudo reads, but for those of the logins in `ours`, whether they are there yet or
-    /// not. A folder that cannot be read counts as full.
-    pub fn read_by_sudo_beside<'l>(&self, ours: impl IntoIterator<Item = &'l Login>) -> usize {
-        let ours: BTreeSet<String> = ours.into_iter().map(file_name).collect();
-        let names = match self.open_if_present() {
-            Ok(Some(folder)) => self.names(&folder),
-            Ok(None) => return 0,
-            Err(error) => Err(error),
+    /// Names of the files that sudo reads.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn read_by_sudo(&self) -> Result<Vec<String>, SudoersError> {
+        let Some(folder) = self.open_if_present()? else {
+            return Ok(Vec::new());
         };
-        names.map_or(usize::MAX, |names| {
-            let read = |name: &&String| !name.contains('.') && !name.ends_with('~');
-            let of_others = |name: &&String| !ours.contains(*name);
-            names.iter().filter(read).filter(of_others).count()
-        })
+        let mut names = self.names(&folder)?;
+        names.retain(|name| !name.contains('.') && !name.ends_with('~'));
+        Ok(names)
     }
 
     /// Removes every file of ours but those of the logins in `keep`; unfinished ones always. Returns

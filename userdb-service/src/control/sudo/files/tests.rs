@@ -298,26 +298,28 @@ fn a_set_group_id_folder_is_noticed_before_the_file_has_a_name() {
 }
 
 #[test]
-fn of_the_files_that_sudo_reads_ours_are_left_out_by_their_names_there_or_not() {
-    let bench = Bench::new("counted");
-    for name in [
-        "README",
-        "zz-admins",
-        "teleport-admins",
-        "skipped.bak",
-        "skipped~",
-    ] {
+fn what_sudo_skips_is_not_among_the_files_that_it_reads() {
+    let bench = Bench::new("read");
+    for name in ["README", "teleport-admins", "skipped.bak", "skipped~"] {
         std::fs::write(bench.path.join(name), "# nothing\n").unwrap();
     }
-    let ours = ["zed", "a.b", "not-there-yet"].map(login);
-    for login in &ours[..2] {
-        bench.files.write(login, &id_only()).unwrap();
-    }
-    assert_eq!(bench.files.read_by_sudo_beside(&ours), 3);
-    // One that is to go and has not gone is read.
-    assert_eq!(bench.files.read_by_sudo_beside(&ours[1..]), 4);
+    let mut read = bench.files.read_by_sudo().unwrap();
+    read.sort();
+    assert_eq!(read, ["README", "teleport-admins"]);
     std::fs::remove_dir_all(&bench.path).unwrap();
-    assert_eq!(bench.files.read_by_sudo_beside(&ours), 0);
+    assert!(bench.files.read_by_sudo().unwrap().is_empty());
+}
+
+#[test]
+fn whether_a_name_is_taken_is_known_once_it_was_looked_at() {
+    let bench = Bench::new("known");
+    let [zed, yan] = ["zed", "yan"].map(login);
+    bench.files.write(&zed, &id_only()).unwrap();
+    assert!(!bench.files.is_taken(&yan));
+    assert_eq!(bench.files.is_known_to_be_taken(&zed), Some(true));
+    assert_eq!(bench.files.is_known_to_be_taken(&yan), Some(false));
+    std::os::unix::fs::symlink("/no/such/file", bench.path.join("teleport-yan")).unwrap();
+    assert_eq!(bench.files.is_known_to_be_taken(&yan), Some(true));
 }
 
 #[test]
