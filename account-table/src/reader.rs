@@ -168,8 +168,9 @@ impl Table {
         self.word(header::SEED)
     }
 
-    /// How many publications and withdrawals there have been, counted after each: while two readings are equal, what was looked
-    /// up after the first still holds. Starts anew with each file.
+    /// How often what can be looked up has changed. Counted after each store that changes something, some publications and
+    /// withdrawals several times: what was looked up between two readings that are equal holds for as long as a later one is equal, too
+    /// (or is of a change that was made by then and not counted yet). Starts anew with each file.
     pub fn changes(&self) -> u64 {
         self.word_acquire(header::CHANGES)
     }

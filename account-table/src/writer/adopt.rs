@@ -34,10 +34,7 @@ impl State {
             state.map.store(header::RETIRED, 0);
         }
         // The last change may have been made and not counted.
-        state.map.store(
-            header::CHANGES,
-            state.map.load(header::CHANGES).wrapping_add(1),
-        );
+        state.note_change();
         Ok(state)
     }
 

@@ -186,6 +186,7 @@ impl State {
         };
         self.by_group.remove(&group.spec);
         self.set_group_head(slot, 0);
+        self.note_change();
         self.unhint_group(slot, &group.spec);
         self.heap.give_back(group.record);
         for chunk in group.chunks {

@@ -144,7 +144,9 @@ impl State {
         generation
     }
 
-    fn note_change(&self) {
+    /// After each store by which somebody looks up something else than before: what a reader kept of the time between the store
+    /// and this is forgotten, too.
+    pub(crate) fn note_change(&self) {
         self.map.store(
             header::CHANGES,
             self.map.load(header::CHANGES).wrapping_add(1),

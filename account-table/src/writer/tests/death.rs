@@ -207,6 +207,55 @@ fn a_writer_dying_while_it_withdraws_leaves_the_account_whole_or_absent() {
     });
 }
 
+/// What lookups that are not of a live user's own say, and how often the table has changed by then.
+fn answers(scratch: &Scratch) -> (Vec<String>, u64) {
+    let table = scratch.table();
+    let mut found = Vec::new();
+    for name in ["subject", "x", "y", "z"] {
+        let user = table.user_by_name(name.as_bytes()).found();
+        found.extend(user.map(|account| format!("{name} {}", account.uid())));
+    }
+    for name in ["everyone", "old", "new"] {
+        let group = table.group_by_name(name.as_bytes()).found();
+        found.extend(group.map(|_| format!("{name} {:?}", members(&table, name))));
+    }
+    (found, table.changes())
+}
+
+#[test]
+fn an_answer_from_amid_a_change_is_not_of_the_count_that_holds_after_it() {
+    let (first, second) = (Some(first_version()), Some(second_version()));
+    type Change = fn(&mut Writer);
+    let changes: [(_, Change); 3] = [
+        (None, |writer| writer.publish(&first_version()).unwrap()),
+        (first, |writer| writer.publish(&second_version()).unwrap()),
+        (second, |writer| {
+            assert!(writer.withdraw("subject").unwrap())
+        }),
+    ];
+    for (before, change) in changes {
+        // From where it is counted is by chance.
+        let made = |steps: u64| {
+            let (scratch, mut writer) = prepare(0, &before);
+            let (_, start) = answers(&scratch);
+            let survived = death::after(steps, || change(&mut writer)).is_some();
+            let (found, count) = answers(&scratch);
+            (found, count.wrapping_sub(start), survived)
+        };
+        let (after, count, _) = made(u64::MAX);
+        for steps in 0.. {
+            let (amid, counted, survived) = made(steps);
+            assert!(
+                amid == after || counted != count,
+                "after {steps} steps {amid:?} would be kept, and {after:?} holds"
+            );
+            if survived {
+                break;
+            }
+        }
+    }
+}
+
 #[test]
 fn a_writer_dying_while_the_table_grows_loses_nobody() {
     let full: u32 = 7;
