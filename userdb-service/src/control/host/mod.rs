@@ -8,3 +8,5 @@ pub(super) mod look;
 pub(super) mod mount_table;
 pub(super) mod proc_files;
 pub(super) mod regular;
+#[cfg(test)]
+pub(super) mod stalled_disk;
