@@ -63,9 +63,12 @@ impl Enumeration {
             return STARTED;
         }
         let mut buffer = [0; 2048];
-        let systemd = |lines: &[u8]| nsswitch::lists(lines, self.database, b"systemd");
-        match host::any_lines(NSSWITCH, &mut buffer, systemd) {
-            Some(false) => STARTED | LISTING,
+        let mut is_listed = false;
+        let shown = host::show_lines(NSSWITCH, &mut buffer, |lines| {
+            is_listed = nsswitch::lists(lines, self.database, b"systemd").unwrap_or(is_listed);
+        });
+        match shown {
+            Some(()) if !is_listed => STARTED | LISTING,
             _ => STARTED,
         }
     }

@@ -86,13 +86,13 @@ pub(crate) fn systemd_is_asking() -> bool {
     blocked
 }
 
-/// Whether `is_there` is true of some lines of a file, shown to it as many at a time as `buffer` holds; `None` if the file cannot
-/// be read or has a longer one. The buffer is small, for threads with hardly a stack.
-pub(crate) fn any_lines(
+/// Shows the lines of a file in order, as many at a time as `buffer` holds; `None` if the file cannot be read to its end, or has a
+/// longer line. The buffer is small, for threads with hardly a stack.
+pub(crate) fn show_lines(
     path: &CStr,
     buffer: &mut [u8],
-    is_there: impl Fn(&[u8]) -> bool,
-) -> Option<bool> {
+    mut show: impl FnMut(&[u8]),
+) -> Option<()> {
     // Through syscall(), which unlike open() and read() is no cancellation point.
     let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY;
     // SAFETY: the path is NUL-terminated.
@@ -102,13 +102,13 @@ pub(crate) fn any_lines(
         return None;
     }
     let mut filled = 0;
-    let found = loop {
+    let shown = loop {
         let Some(free) = buffer.get_mut(filled..).filter(|free| !free.is_empty()) else {
             break None;
         };
         // SAFETY: free is writable for its length.
         match unsafe { libc::syscall(libc::SYS_read, fd, free.as_mut_ptr(), free.len()) } {
-            0 => break buffer.get(..filled).map(&is_there),
+            0 => break buffer.get(..filled).map(&mut show),
             count if count > 0 => filled += count as usize,
             _ => break None,
         }
@@ -116,9 +116,7 @@ pub(crate) fn any_lines(
         let Some(end) = text.iter().rposition(|&byte| byte == b'\n') else {
             continue;
         };
-        if is_there(text.get(..end).unwrap_or_default()) {
-            break Some(true);
-        }
+        show(text.get(..end).unwrap_or_default());
         // What the last line begins with, to the front.
         let rest = filled - end - 1;
         for at in 0..rest {
@@ -132,7 +130,7 @@ pub(crate) fn any_lines(
     };
     // SAFETY: fd was opened above and is used no more.
     unsafe { libc::syscall(libc::SYS_close, fd) };
-    found
+    shown
 }
 
 /// The caller's errno, put back when dropped.

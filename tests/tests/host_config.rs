@@ -140,6 +140,76 @@ fn what_an_administrator_took_out_stays_out() -> Result {
 }
 
 #[test]
+fn a_line_that_was_aligned_since_loses_us_all_the_same() -> Result {
+    let root = Root::new("aligned", "passwd: files systemd\ngroup: files\n")?;
+    root.host_config("enable")?;
+    root.write(
+        "etc/nsswitch.conf",
+        "passwd:\tfiles\tteleport\tsystemd\ngroup:\tteleport\tfiles\n",
+    )?;
+    assert_eq!(root.host_config("disable")?, "");
+    assert_eq!(
+        root.read("etc/nsswitch.conf")?,
+        "passwd:\tfiles\tsystemd\ngroup:\tfiles\n"
+    );
+    Ok(())
+}
+
+/// A file that nothing can take the place of; let go of when dropped.
+struct Held(PathBuf);
+
+impl Held {
+    fn new(file: PathBuf) -> Result<Held> {
+        let held = Command::new("mount")
+            .arg("--bind")
+            .args([&file, &file])
+            .status()?;
+        assert!(
+            held.success(),
+            "this test needs root, to mount {} on itself",
+            file.display()
+        );
+        Ok(Held(file))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_replaced_stays_and_keeps_no_package_from_coming_or_going() -> Result {
+    let (before, with_us) = (
+        "passwd: files\ngroup: files\n",
+        "passwd: files teleport\ngroup: files\n",
+    );
+    let root = Root::new("held", before)?;
+    let held = Held::new(root.0.join("etc/nsswitch.conf"))?;
+    let told = root.host_config("enable")?;
+    assert!(
+        told.contains("cannot be replaced") && told.contains("write: passwd: files teleport"),
+        "{told}"
+    );
+    assert_eq!(root.read("etc/nsswitch.conf")?, before);
+    drop(held);
+    root.host_config("disable")?;
+    root.host_config("enable")?;
+    root.write("etc/nsswitch.conf", with_us)?;
+    let _held = Held::new(root.0.join("etc/nsswitch.conf"))?;
+    let told = root.host_config("disable")?;
+    assert!(
+        told.contains("the line passwd") && told.contains("take the word out"),
+        "{told}"
+    );
+    assert!(!told.contains("the line group"), "{told}");
+    assert_eq!(root.read("etc/nsswitch.conf")?, with_us);
+    assert_eq!(fs::read_dir(root.0.join("etc"))?.count(), 2);
+    Ok(())
+}
+
+#[test]
 fn a_host_without_nsswitch_conf_gets_none() -> Result {
     let root = Root::new("without", "")?;
     fs::remove_file(root.0.join("etc/nsswitch.conf"))?;

@@ -38,6 +38,23 @@ fn a_long_nsswitch_conf_is_read_to_its_end() {
 }
 
 #[test]
+fn of_two_lines_of_a_database_the_last_counts() {
+    alone(OURS_ONLY, &[], || {
+        writer().publish(&spec("alice", 1000)).unwrap();
+        let (module, mut buffer) = (Module::load(), [0; 1024]);
+        let between = "# Why this host looks users up as it does.\n".repeat(100);
+        for (first, last, listed) in [(BOTH, OURS_ONLY, SUCCESS), (OURS_ONLY, BOTH, NOT_FOUND)] {
+            for between in ["", &between] {
+                let text = format!("{first}{between}{last}{between}");
+                crate::rig::replace_file("/etc/nsswitch.conf", &text);
+                module.start_users();
+                assert_eq!(module.next_user(&mut buffer).status, listed);
+            }
+        }
+    });
+}
+
+#[test]
 fn where_nobody_else_lists_us_each_user_and_group_of_ours_is_listed_once() {
     alone(OURS_ONLY, &[], || {
         let mut writer = writer();

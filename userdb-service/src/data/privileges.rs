@@ -84,7 +84,7 @@ pub fn give_away() -> Result<Outcome, PrivilegeError> {
     let started_as = geteuid();
     let outcome = if started_as.is_root() {
         // Read by hand: getpwnam would ask all userdb providers, and one of them is this process.
-        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let passwd = fs::read("/etc/passwd").unwrap_or_default();
         let (outcome, uid, gid) = match user_in(&passwd, USER) {
             Some((uid, gid)) => (Outcome::User(uid), uid, gid),
             None => (Outcome::Fallback, FALLBACK, FALLBACK),
@@ -143,9 +143,11 @@ fn become_user(uid: u32, gid: u32) -> Result<(), PrivilegeError> {
     step("changing the UID", setresuid(uid, uid, uid))
 }
 
-/// UID and GID of `name` in the text of a passwd file; none if the line cannot be used: an ID that is
+/// UID and GID of `name` in a passwd file; none if the line cannot be used: an ID that is
 /// root's, nobody's or no ID.
-fn user_in(passwd: &str, name: &str) -> Option<(u32, u32)> {
+fn user_in(passwd: &[u8], name: &str) -> Option<(u32, u32)> {
+    // What others have written about themselves may be in any encoding.
+    let passwd = String::from_utf8_lossy(passwd);
     let mut fields = passwd
         .lines()
         .map(|line| line.split(':'))
@@ -219,11 +221,11 @@ mod tests {
 
     #[test]
     fn the_user_is_found_by_its_whole_name_only() {
-        let passwd = "root:x:0:0::/:/bin/sh\nteleport-userdbx:x:1:1::/:\n\
+        let passwd = b"root:x:0:0::/:/bin/sh\nteleport-userdbx:x:1:1::/:\njuergen:x:1000:1000:J\xfcrgen:/:\n\
             teleport-userdb:!*:990:988:made by sysusers:/:/usr/sbin/nologin\n";
         assert_eq!(user_in(passwd, USER), Some((990, 988)));
         assert_eq!(user_in(passwd, "teleport"), None);
-        assert_eq!(user_in("", USER), None);
+        assert_eq!(user_in(b"", USER), None);
     }
 
     #[test]
@@ -237,7 +239,11 @@ mod tests {
             "x:1",
             "990",
         ] {
-            assert_eq!(user_in(&format!("{USER}:x:{ids}"), USER), None, "{ids}");
+            assert_eq!(
+                user_in(format!("{USER}:x:{ids}").as_bytes(), USER),
+                None,
+                "{ids}"
+            );
         }
     }
 

@@ -8,7 +8,8 @@ mod drop_ins;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::fs::DirEntry;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -384,10 +385,11 @@ fn is_gone(error: &io::Error) -> bool {
     )
 }
 
-/// Whether somebody besides us offers users over varlink.
+/// Whether somebody besides us offers users over varlink. Where that cannot be seen somebody may, and is asked.
 pub(super) fn has_others(folder: &Path) -> bool {
-    std::fs::read_dir(folder).is_ok_and(|entries| {
-        let mut entries = entries.flatten();
-        entries.any(|entry| !REPEATERS.iter().any(|name| entry.file_name() == **name))
-    })
+    let repeats = |entry: DirEntry| REPEATERS.iter().any(|name| entry.file_name() == **name);
+    match std::fs::read_dir(folder) {
+        Ok(mut entries) => entries.any(|entry| !entry.is_ok_and(repeats)),
+        Err(error) => error.kind() != ErrorKind::NotFound,
+    }
 }

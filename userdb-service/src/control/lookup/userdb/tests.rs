@@ -358,4 +358,6 @@ fn only_other_providers_make_userdb_worth_asking() {
     assert!(!has_others(&folder));
     std::fs::write(folder.join("io.systemd.DynamicUser"), "").unwrap();
     assert!(has_others(&folder));
+    // Not to be read is not empty.
+    assert!(has_others(&folder.join("io.systemd.DynamicUser")));
 }
