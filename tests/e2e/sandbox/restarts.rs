@@ -61,6 +61,12 @@ fn a_user_database_that_cannot_start_holds_up_no_lookup_and_comes_back_by_itself
         ("is missing", ":"),
         ("says that it cannot run", "cp /bin/false"),
         (
+            // Not even what the unit is to run when it has failed.
+            "has no namespace to run in",
+            "mkdir -p /run/systemd/system/teleport-userdbd.service.d; printf '[Service]\\nBindPaths=/no/such/folder\\n' \
+             >/run/systemd/system/teleport-userdbd.service.d/bound.conf; systemctl daemon-reload; cp /usr/libexec/away",
+        ),
+        (
             "crashes",
             "printf '#!/bin/sh\\nkill -SEGV $$\\n' >/run/crash; install -m 755 /run/crash",
         ),
@@ -89,8 +95,11 @@ fn a_user_database_that_cannot_start_holds_up_no_lookup_and_comes_back_by_itself
             .run()
             .ran
             .must();
-        node.sh(&format!("rm -f {program}; cp /usr/libexec/away {program}"))
-            .must();
+        node.sh(&format!(
+            "rm -rf {program} /run/systemd/system/teleport-userdbd.service.d; \
+             systemctl daemon-reload; cp /usr/libexec/away {program}"
+        ))
+        .must();
         let took = node.within(Duration::from_secs(60), "it is back", |node| {
             node.run(&["systemctl", "is-active", "teleport-userdbd.service"])
                 .succeeded()
@@ -204,6 +213,45 @@ fn why_a_daemon_has_ended_is_told_under_its_unit_though_the_journal_reads_it_lat
         let why = told.iter().filter(|line| line.contains("socket"));
         assert_eq!(why.count(), 2, "{program}: {told:?}");
     }
+}
+
+#[test]
+fn no_right_outlasts_a_daemon_whose_sandbox_cannot_be_made() {
+    let node = node_alone();
+    let role = "[[role]]\nmatch = \"admin\"\ncreate-user = true\nsudoers = [\"ALL=(ALL) NOPASSWD: ALL\"]\n";
+    node.write("/etc/teleport-userdb/config.d/50-admin.toml", role);
+    node.run(&["systemctl", "reload", "teleport-sessiond"])
+        .must();
+    let mut login = node.login("rut").roles("admin").hold("open").start();
+    login.reach("open");
+    let file = "/etc/sudoers.d/teleport-rut";
+    node.run(&["test", "-e", file]).must();
+    let drop_in = "/run/systemd/system/teleport-sessiond.service.d";
+    node.sh(&format!(
+        "mkdir -p {drop_in}; printf '[Service]\\nReadWritePaths=/no/such/folder\\n' >{drop_in}/homes.conf; systemctl daemon-reload"
+    ))
+    .must();
+    node.run(&[
+        "systemctl",
+        "kill",
+        "-s",
+        "KILL",
+        "teleport-sessiond.service",
+    ])
+    .must();
+    node.within(Duration::from_secs(20), "the right goes", |node| {
+        !node.run(&["test", "-e", file]).succeeded()
+    });
+    node.sh(&format!("rm -r {drop_in}; systemctl daemon-reload"))
+        .must();
+    node.within(Duration::from_secs(20), "it comes back", |node| {
+        node.run(&["test", "-e", file]).succeeded()
+    });
+    login.finish().ran.must();
+    node.run(&["rm", "/etc/teleport-userdb/config.d/50-admin.toml"])
+        .must();
+    node.run(&["systemctl", "reload", "teleport-sessiond"])
+        .must();
 }
 
 #[test]
