@@ -175,7 +175,8 @@ async fn admit<S: Service>(connections: &Rc<Connections>, socket: OwnedFd, servi
             let service = Rc::clone(service);
             let mut serving = Box::pin(async move { link.serve(&*service).await });
             // Most who connect have asked by now, and are answered here: before the next questions of those who never stop, and
-            // without another look at the sockets. A panic ends a connection and nothing else, as it does in a task.
+            // without another look at the sockets. A panic that the process outlives (teleport-sessiond does not) ends a connection
+            // and nothing else, as it does in a task.
             let first = poll_fn(|context| {
                 let poll = AssertUnwindSafe(|| serving.as_mut().poll(context));
                 Poll::Ready(catch_unwind(poll).is_ok_and(|poll| poll.is_pending()))

@@ -136,16 +136,17 @@ impl Daemon {
                 break;
             };
             let (login, watched) = match effect {
-                Effect::Sudoers(login, specs) => {
-                    steps.ordered = Some(self.order_sudoers(login, &specs));
-                    continue;
-                }
                 Effect::Publish(ref login) => (Some(login.clone()), None),
                 Effect::Watch(id) => (None, Some(id)),
                 _ => (None, None),
             };
-            let Err(why) = self.carry_out_one(effect) else {
-                continue;
+            let why = match self.carry_out_one(effect) {
+                Ok(Some(ordered)) => {
+                    steps.ordered = Some(ordered);
+                    continue;
+                }
+                Ok(None) => continue,
+                Err(why) => why,
             };
             if steps.granting {
                 steps.done.failed = Some(why);
@@ -215,9 +216,10 @@ impl Daemon {
         });
     }
 
-    fn carry_out_one(self: &Rc<Self>, effect: Effect) -> Result<(), String> {
+    /// An order for sudoers.d is given, and returned: it is still to be settled.
+    fn carry_out_one(self: &Rc<Self>, effect: Effect) -> Result<Option<Ordered>, String> {
         match effect {
-            Effect::RememberSession(id) => return self.remember_session(id),
+            Effect::RememberSession(id) => self.remember_session(id)?,
             Effect::ForgetSession(id) => {
                 self.leaders.borrow_mut().remove(&id);
                 self.forget_in_time(id);
@@ -233,14 +235,13 @@ impl Daemon {
                 self.write_down_in_time(Note::UsedGid(gid, name));
             }
             Effect::Sudoers(login, specs) => {
-                let ordered = self.order_sudoers(login, &specs);
-                self.let_go(ordered);
+                return Ok(Some(self.order_sudoers(login, &specs)));
             }
             Effect::Publish(login) | Effect::Withdraw(login) | Effect::Lock(login) => {
-                return self.show(&login);
+                self.show(&login)?;
             }
-            Effect::AwaitProcesses(login, uid) => self.await_processes(login, uid),
-            Effect::Watch(id) => return self.watch(id),
+            Effect::AwaitProcesses(..) => self.somebody_lingers.notify_one(),
+            Effect::Watch(id) => self.watch(id)?,
             Effect::Unwatch(id) => {
                 if let Some(watch) = self.watches.borrow_mut().remove(&id) {
                     watch.abort();
@@ -248,7 +249,7 @@ impl Daemon {
             }
             Effect::EndRemains(login, uid) => self.end_remains(login, uid),
         }
-        Ok(())
+        Ok(None)
     }
 
     fn remember_session(self: &Rc<Self>, id: SessionId) -> Result<(), String> {

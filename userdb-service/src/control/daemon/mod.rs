@@ -91,8 +91,8 @@ pub(in crate::control) struct Daemon {
     pub(in crate::control) to_be_written: Notify,
     /// Logins whose remains are being ended.
     pub(in crate::control) ending: RefCell<BTreeSet<Login>>,
-    /// Lingering logins whose processes are waited for.
-    pub(in crate::control) awaited: RefCell<BTreeSet<Login>>,
+    /// A login lingers.
+    pub(in crate::control) somebody_lingers: Notify,
     /// The registry's next deadline is sooner than the one that is waited for.
     deadline_moved: Notify,
     /// That one.
@@ -152,6 +152,7 @@ async fn serve() -> Result<(), StartError> {
     spawn_local(daemon.clone().keep_trash_empty());
     spawn_local(daemon.clone().throw_away_in_time());
     spawn_local(daemon.clone().give_back_in_time());
+    spawn_local(daemon.clone().await_last_processes());
     spawn_local(daemon.clone().reload_when_told(hangup));
     spawn_local(daemon.clone().ask_again_in_time());
     spawn_local(daemon.clone().let_nobody_wait_for_a_stop(stop.clone()));
@@ -240,7 +241,7 @@ impl Daemon {
             unwritten: RefCell::default(),
             to_be_written: Notify::new(),
             ending: RefCell::default(),
-            awaited: RefCell::default(),
+            somebody_lingers: Notify::new(),
             deadline_moved: Notify::new(),
             deadline: Cell::new(None),
             burst: RefCell::default(),

@@ -16,15 +16,18 @@ use tokio::time::{Instant, sleep, timeout};
 use zbus::connection::Builder;
 use zbus::{Connection, OwnedObjectPath, proxy};
 
+use super::silence::Silence;
 use crate::control::host::look::is_there;
 
 /// Where the system bus listens. Not from the environment: the daemon has no other bus.
 const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
 /// How long any one call, connecting included, may take.
 const CALL: Duration = Duration::from_secs(2);
-/// How many calls may be under way. The bus refuses more than 128 that one connection has no answer to, and more users than that
-/// may end at once.
-const AT_ONCE: usize = 100;
+/// How many calls may be under way. More users may end at once, and each call is to have its time for itself: those before it do not
+/// count. (The bus refuses more than 128 that one connection has no answer to.)
+const AT_ONCE: usize = 16;
+/// How long a call may wait for its turn, behind others that are answered.
+const TURN: Duration = Duration::from_secs(30);
 /// How long what has been sent SIGKILL may take to be gone.
 const KILLED: Duration = Duration::from_secs(5);
 /// The same of what is in units of systemd's, before the rest is killed.
@@ -85,6 +88,8 @@ pub struct Logind {
     /// than that may end at once.
     connecting: tokio::sync::Mutex<()>,
     calls: Semaphore,
+    silence_of_logind: Silence,
+    silence_of_systemd: Silence,
 }
 
 impl Default for Logind {
@@ -102,11 +107,14 @@ impl Logind {
             connection: Mutex::new(None),
             connecting: tokio::sync::Mutex::default(),
             calls: Semaphore::new(AT_ONCE),
+            silence_of_logind: Silence::default(),
+            silence_of_systemd: Silence::default(),
         }
     }
 
     /// Ends every session and process of the user that logind knows of: SIGTERM, after `stop_timeout`
-    /// SIGKILL, until `is_idle` and nobody is left in its slice but systemd itself. Takes at most `stop_timeout` and some ten seconds.
+    /// SIGKILL, until `is_idle` and nobody is left in its slice but systemd itself. Takes at most `stop_timeout` and some
+    /// ten seconds, apart from the wait for turns to ask.
     pub async fn end_user(
         &self,
         uid: u32,
@@ -166,7 +174,7 @@ impl Logind {
             let forgotten = self
                 .systemd(async |s| s.reset_failed_unit(&unit).await)
                 .await;
-            if let Err(Failure::Other(_)) = forgotten {
+            if let Err(Failure::NoAnswer | Failure::Other(_)) = forgotten {
                 return;
             }
         }
@@ -342,33 +350,54 @@ impl Logind {
         &self,
         call: impl AsyncFnOnce(&LoginProxy<'_>) -> zbus::Result<T>,
     ) -> Result<T, Failure> {
-        self.bounded(async |connection| call(&LoginProxy::new(connection).await?).await)
-            .await
+        let ask = async |connection: &Connection| call(&LoginProxy::new(connection).await?).await;
+        self.in_turn(&self.silence_of_logind, ask).await
     }
 
     async fn systemd(
         &self,
         call: impl AsyncFnOnce(&SystemdProxy<'_>) -> zbus::Result<()>,
     ) -> Result<(), Failure> {
-        let outcome = self
-            .bounded(async |connection| call(&SystemdProxy::new(connection).await?).await)
-            .await;
-        match outcome {
+        let ask = async |connection: &Connection| call(&SystemdProxy::new(connection).await?).await;
+        match self.in_turn(&self.silence_of_systemd, ask).await {
             Err(Failure::Named(name)) if name == NO_SUCH_UNIT => Ok(()),
             outcome => outcome,
         }
     }
 
-    /// One call when its turn has come, connecting first if need be. A connection that failed is not used again.
+    /// One call when its turn has come. The wait for it is no silence of the service, or who ends among many would be killed without
+    /// SIGTERM; but if the service has been silent to those before, it is not asked once more for each of those who wait.
+    async fn in_turn<T>(
+        &self,
+        silence: &Silence,
+        call: impl AsyncFnOnce(&Connection) -> zbus::Result<T>,
+    ) -> Result<T, Failure> {
+        let came = Instant::now();
+        // Never closed, so it comes.
+        let Ok(_turn) = timeout(TURN, self.calls.acquire()).await else {
+            return Err(Failure::Other(format!("no turn to ask within {TURN:?}")));
+        };
+        if silence.was_noticed_after(came) {
+            return Err(Failure::NoAnswer);
+        }
+        let asked = Instant::now();
+        let outcome = self.bounded(call).await;
+        match outcome {
+            Ok(_) | Err(Failure::Named(_)) => silence.is_over(),
+            Err(Failure::NoAnswer) => silence.noticed(asked),
+            Err(Failure::Other(_)) => {}
+        }
+        outcome
+    }
+
+    /// One call, connecting first if need be. A connection that failed is not used again.
     async fn bounded<T>(
         &self,
         call: impl AsyncFnOnce(&Connection) -> zbus::Result<T>,
     ) -> Result<T, Failure> {
-        // Never closed, so there is always one.
-        let ready = async { Ok((self.calls.acquire().await.ok(), self.connected().await?)) };
-        let (_turn, connection) = within(ready).await?;
+        let connection = within(self.connected()).await?;
         let outcome = within(call(&connection)).await;
-        if matches!(outcome, Err(Failure::Other(_))) {
+        if matches!(outcome, Err(Failure::NoAnswer | Failure::Other(_))) {
             // Others whose calls failed on it may have connected anew since.
             let is_it = |kept: &mut Connection| kept.unique_name() == connection.unique_name();
             self.kept().take_if(is_it);
@@ -428,7 +457,9 @@ async fn gone(limit: Duration, is_gone: impl Fn() -> bool) -> bool {
 enum Failure {
     /// The service answered with this D-Bus error.
     Named(String),
-    /// No answer: the bus or the service is absent, slow or broken.
+    /// There was none in time.
+    NoAnswer,
+    /// The bus or the service is absent or broken, or there are too many others.
     Other(String),
 }
 
@@ -436,6 +467,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Failure::Named(name) => write!(f, "refused: {name}"),
+            Failure::NoAnswer => write!(f, "no answer within {CALL:?}"),
             Failure::Other(why) => f.write_str(why),
         }
     }
@@ -446,7 +478,7 @@ async fn within<T>(call: impl Future<Output = zbus::Result<T>>) -> Result<T, Fai
         Ok(Ok(value)) => Ok(value),
         Ok(Err(zbus::Error::MethodError(name, _, _))) => Err(Failure::Named(name.to_string())),
         Ok(Err(e)) => Err(Failure::Other(e.to_string())),
-        Err(_) => Err(Failure::Other(format!("no answer within {CALL:?}"))),
+        Err(_) => Err(Failure::NoAnswer),
     }
 }
 

@@ -11,6 +11,8 @@ use super::*;
 
 const UID: u32 = 0x7000_0301;
 const SHORT: Duration = Duration::from_millis(300);
+/// What ending a user takes one that is slow.
+const SLOW: Duration = Duration::from_millis(50);
 /// A unit in the slice of the user.
 const SCOPE: &str = "session-1.scope";
 /// What is in the slice beside its units, as runc makes it.
@@ -25,6 +27,8 @@ enum Manner {
     NeedsKill,
     /// Has been restarted and knows nobody.
     Forgot,
+    /// Ends the user when told, one at a time.
+    IsSlow,
     /// Does not answer.
     Hangs,
 }
@@ -41,6 +45,7 @@ struct FakeLogin {
     manner: Manner,
     run: PathBuf,
     asked: Arc<Mutex<Vec<Instant>>>,
+    at_work: tokio::sync::Mutex<()>,
 }
 
 impl FakeLogin {
@@ -72,8 +77,12 @@ impl FakeLogin {
             self.asked.lock().unwrap().push(Instant::now());
             std::future::pending::<()>().await;
         }
+        if self.manner == Manner::IsSlow {
+            let _one = self.at_work.lock().await;
+            sleep(SLOW).await;
+        }
         self.known()?;
-        if self.manner == Manner::Obeys {
+        if matches!(self.manner, Manner::Obeys | Manner::IsSlow) {
             self.drop_user();
         }
         Ok(())
@@ -175,7 +184,7 @@ impl Bench {
         if manner != Manner::Forgot {
             std::fs::write(self.user(), "").unwrap();
         }
-        if matches!(manner, Manner::Obeys | Manner::Hangs) {
+        if matches!(manner, Manner::Obeys | Manner::IsSlow | Manner::Hangs) {
             std::fs::remove_dir_all(self.dir.join("cgroup/user.slice")).unwrap();
         }
         let (run, cgroups) = (self.dir.join("run"), self.dir.join("cgroup"));
@@ -184,7 +193,12 @@ impl Bench {
             cgroups,
         };
         let asked = self.asked.clone();
-        let login = FakeLogin { manner, run, asked };
+        let login = FakeLogin {
+            manner,
+            run,
+            asked,
+            at_work: tokio::sync::Mutex::default(),
+        };
         Builder::address(self.address.as_str())
             .serve_at("/org/freedesktop/login1", login)
             .serve_at("/org/freedesktop/systemd1", systemd)
@@ -268,6 +282,40 @@ async fn a_logind_that_hangs_holds_nobody_up() {
     assert!(begun.elapsed() < CALL * 2);
     // The stand-in, and one for all who wait.
     assert!(on_the_bus <= 2, "{on_the_bus} are connected");
+}
+
+/// Has so many users end at once; what comes of each.
+async fn ends(logind: Logind, many: usize) -> Vec<Outcome> {
+    let logind = Arc::new(logind);
+    let mut ends = JoinSet::new();
+    for _ in 0..many {
+        let logind = logind.clone();
+        ends.spawn(async move { logind.end_user(UID, SHORT, || false).await });
+    }
+    ends.join_all().await
+}
+
+#[tokio::test]
+async fn who_waits_for_his_turn_behind_many_is_not_taken_for_one_who_has_had_no_answer() {
+    let bench = Bench::new("slow");
+    let _served = bench.serve(Manner::IsSlow).await;
+    let begun = Instant::now();
+    let outcomes = ends(bench.logind(), 4 * AT_ONCE).await;
+    assert!(begun.elapsed() > CALL, "too few to wait for long");
+    let ended = |outcome: &Outcome| *outcome == Outcome::Ended;
+    assert!(outcomes.iter().all(ended), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn of_many_who_wait_for_a_logind_that_hangs_not_each_asks_it_in_his_turn() {
+    let bench = Bench::new("hangs-long");
+    let _served = bench.serve(Manner::Hangs).await;
+    let begun = Instant::now();
+    let outcomes = ends(bench.logind(), 5 * AT_ONCE).await;
+    assert!(begun.elapsed() < CALL * 2);
+    let unavailable = |outcome: &Outcome| matches!(outcome, Outcome::Unavailable(_));
+    assert!(outcomes.iter().all(unavailable), "{outcomes:?}");
+    assert_eq!(bench.asked.lock().unwrap().len(), AT_ONCE);
 }
 
 #[tokio::test]

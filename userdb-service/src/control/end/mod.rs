@@ -4,6 +4,9 @@
 pub(super) mod endings;
 pub mod janitor;
 mod leftovers;
+pub(super) mod lingering;
 pub mod logind;
 pub mod mounts;
 pub mod remains;
+mod silence;
+mod walk;

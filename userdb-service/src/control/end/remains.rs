@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::process::{Uid, getpriority_user};
 
+use super::walk::Walk;
 use crate::control::host::look::{is_there, look};
 use crate::control::host::proc_files;
 
@@ -37,35 +38,11 @@ pub fn has_living_processes(uid: u32) -> bool {
     if !has_processes(uid) {
         return false;
     }
-    let Ok(listing) = std::fs::read_dir("/proc") else {
+    let Ok(mut walk) = Walk::begin(Path::new("/proc"), [uid]) else {
         return true;
     };
-    let mut zombies = false;
-    for entry in listing.flatten() {
-        let Ok(status) = std::fs::read_to_string(entry.path().join("status")) else {
-            continue;
-        };
-        match is_zombie(&status, uid) {
-            Some(true) => zombies = true,
-            Some(false) => return true,
-            None => {}
-        }
-    }
-    // Neither was seen: whoever hides them, the kernel says that they are there.
-    !zombies
-}
-
-/// Whether the process with this `/proc/PID/status` is a zombie; `None` if it is not of `uid`. A process whose first thread
-/// has ended looks like one, and lives on by its others.
-fn is_zombie(status: &str, uid: u32) -> Option<bool> {
-    let first = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_ascii_whitespace().next()
-    };
-    if first("Uid:")?.parse() != Ok(uid) {
-        return None;
-    }
-    Some(matches!(first("State:"), Some("Z" | "X")) && first("Threads:") == Some("1"))
+    let zombies = walk.go_on(usize::MAX);
+    zombies.is_none_or(|zombies| !zombies.contains(&uid))
 }
 
 /// Whether logind still holds something of the UID. What a restarted logind has forgotten in `/run/user` is out of a worker's
@@ -256,16 +233,6 @@ mod tests {
         assert!(has_processes(uid));
         child.wait().unwrap();
         assert!(!has_processes(uid));
-        let status = |state: &str, threads| {
-            is_zombie(
-                &format!("Name:\tx\nState:\t{state}\nUid:\t7\t7\t7\t7\nThreads:\t{threads}\n"),
-                7,
-            )
-        };
-        assert_eq!(status("Z (zombie)", 1), Some(true));
-        assert_eq!(status("Z (zombie)", 2), Some(false));
-        assert_eq!(status("S (sleeping)", 1), Some(false));
-        assert_eq!(is_zombie("Uid:\t8\t7\t7\t7\n", 7), None);
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl KeptHomes {
                 return login;
             }
             match self.first() {
-                // Not for long: another may come whose time is sooner.
+                // Looked at again meanwhile: the clock that is slept by stands still in suspend.
                 Some(at) => {
                     let rest = at.since(Boottime::now()).min(LONGEST_SLEEP);
                     let _ = timeout(rest, self.sooner.notified()).await;

@@ -28,7 +28,7 @@ pub enum Effect {
     Withdraw(Login),
     /// Leave what is published of the login as it is, but locked and without memberships.
     Lock(Login),
-    /// Report when no process of the UID is left.
+    /// The login lingers: report when no process of the UID is left.
     AwaitProcesses(Login, Uid),
     /// Report the exit of the session's leader.
     Watch(SessionId),

@@ -80,7 +80,7 @@ pub struct Standing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// It has sessions or reservations.
+    /// It has sessions or reservations; or it was only ever reserved, and leaders of what is over have not exited.
     Live,
     /// Its last session has ended; nothing is touched for a while, so that it can come back.
     Retiring {

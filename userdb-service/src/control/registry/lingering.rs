@@ -5,7 +5,7 @@
 
 use super::entry::{Entry, Phase};
 use super::{Effect, Joinable, Registry, Standing};
-use crate::policy::{Login, Plan};
+use crate::policy::{Login, Plan, Uid};
 
 impl Registry {
     /// Logins that are published without a session.
@@ -22,10 +22,11 @@ impl Registry {
     }
 
     /// The last process of a lingering login has ended: what else it left is ended, too, if it is not left alone
-    /// for a while yet.
-    pub fn processes_ended(&mut self, login: &Login) -> Vec<Effect> {
+    /// for a while yet. Told of a `uid` that is not the login's any more it says nothing.
+    pub fn processes_ended(&mut self, login: &Login, uid: Uid) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let Some(entry) = self.logins.get_mut(login).filter(|entry| entry.lingers()) else {
+        let is_told_of = |entry: &&mut Entry| entry.lingers() && entry.standing.uid == uid;
+        let Some(entry) = self.logins.get_mut(login).filter(is_told_of) else {
             return effects;
         };
         if entry.standing.phase == Phase::Lingering {

@@ -103,8 +103,7 @@ fn a_login_whose_sessions_cannot_be_read_any_more_lingers_without_rights_until_i
     world.pass(Duration::from_secs(700));
     assert!(world.login("dev").is_some() && world.ending.is_empty());
 
-    let effects = world.registry.processes_ended(&login);
-    world.believe(effects);
+    world.processes_ended(&login);
     assert!(world.login("dev").is_none());
     world.end_remains();
     assert!(world.standings.is_empty());

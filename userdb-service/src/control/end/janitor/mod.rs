@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::policy::ids::{Gid, Uid};
@@ -27,6 +28,11 @@ pub(in crate::control) use wipe::wipe;
 
 /// The first argument with which our own binary is run again as a janitor.
 pub const JANITOR_ARGUMENT: &str = "--janitor";
+
+/// How many may be at work. However many users end at once: their janitors are tasks of our unit, whose threads those need who come in
+/// meanwhile (`TasksMax=`).
+const AT_ONCE: usize = 16;
+static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
 
 /// What a janitor can do. Its name is its argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +87,7 @@ impl fmt::Display for JanitorError {
 
 impl std::error::Error for JanitorError {}
 
-/// Runs janitors, each with a limit of its own.
+/// Runs janitors, a few at a time, each with a limit of its own that counts from its turn.
 #[derive(Clone, Debug)]
 pub struct Janitor {
     /// Our own binary, which is a janitor if its first argument is [`JANITOR_ARGUMENT`].
@@ -206,6 +212,8 @@ impl Janitor {
         stdin: Stdio,
         limit: Duration,
     ) -> Result<(), JanitorError> {
+        // Never closed, so it comes: whoever has one gives it back after his limit.
+        let _turn = TURNS.acquire().await;
         let mut child = Command::new(&self.program)
             .arg0("teleport-sessiond-janitor")
             .arg(JANITOR_ARGUMENT)
@@ -236,10 +244,49 @@ impl Janitor {
             Ok((Ok(status), words)) => Err(JanitorError::Failed(format!("{status}: {words}"))),
             Ok((Err(e), _)) => Err(JanitorError::Failed(e.to_string())),
             Err(_) => {
-                // Not only dropped: when this returns, nothing works on the folder any more.
+                // Not only dropped: when this returns, nothing works on the folder any more, but for a child that the kernel
+                // holds up (on a disk that does not answer), for which nobody can wait.
                 let _ = timeout(Duration::from_secs(1), child.kill()).await;
                 Err(JanitorError::TimedOut(limit))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// In the place of a janitor: writes down how many are at work, and takes half a second.
+    const WORK: &str = r#"#!/bin/sh
+cd "${0%/*}" && : > "at-work/$$" && set -- at-work/* && echo $# >> together
+sleep 0.5
+rm "at-work/$$"
+"#;
+
+    #[tokio::test]
+    async fn of_however_many_a_few_work_at_a_time_and_each_has_its_time_from_its_turn() {
+        let folder = std::env::temp_dir().join(format!("janitors-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("at-work")).unwrap();
+        let program = folder.join("janitor");
+        std::fs::write(&program, WORK).unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        let janitor = Janitor { program };
+        let mut working = tokio::task::JoinSet::new();
+        for _ in 0..6 * AT_ONCE {
+            let janitor = janitor.clone();
+            let limit = Duration::from_secs(2);
+            working.spawn(async move { janitor.start(&[], Stdio::null(), limit).await });
+        }
+        for done in working.join_all().await {
+            done.unwrap();
+        }
+        let together = std::fs::read_to_string(folder.join("together")).unwrap();
+        let together: Vec<usize> = together.lines().map(|line| line.parse().unwrap()).collect();
+        assert_eq!(together.len(), 6 * AT_ONCE);
+        let most = *together.iter().max().unwrap();
+        assert!((2..=AT_ONCE).contains(&most), "{most} at a time");
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

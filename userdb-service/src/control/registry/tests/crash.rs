@@ -70,8 +70,7 @@ fn must_end(mut world: World) {
         world.leader_gone(id);
     }
     let dev = Login::try_from("dev").expect("valid");
-    let effects = world.registry.processes_ended(&dev);
-    world.believe(effects);
+    world.processes_ended(&dev);
     world.pass(DELAY);
     world.end_remains();
     assert!(world.written.is_empty() && world.standings.is_empty());

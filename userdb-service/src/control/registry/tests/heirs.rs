@@ -140,8 +140,7 @@ fn after_a_crash_nothing_of_a_login_that_lingered_is_ended_while_a_leader_may_te
     world.open(again);
     world.close(again);
     world.start_after_a_crash(&BTreeSet::new());
-    let effects = world.registry.processes_ended(&dev());
-    world.believe(effects);
+    world.processes_ended(&dev());
     assert!(world.ending.is_empty());
     world.leader_gone(again);
     world.pass(DELAY);

@@ -20,8 +20,7 @@ fn left_by_alice() -> (World, SessionId) {
 
 fn processes_ended(world: &mut World) {
     let dev = Login::try_from("dev").expect("valid");
-    let effects = world.registry.processes_ended(&dev);
-    world.believe(effects);
+    world.processes_ended(&dev);
 }
 
 #[track_caller]
@@ -69,6 +68,23 @@ fn without_processes_it_is_withdrawn_and_left_alone_for_the_delay_only() {
     world.leader_gone(id);
     world.pass(DELAY);
     assert!(!world.ending.is_empty());
+}
+
+/// Who is told late that the last process of an earlier user of the name has ended.
+#[test]
+fn without_processes_of_another_uid_it_lingers_on() {
+    for passes in [Duration::ZERO, DELAY] {
+        let (mut world, id) = left_by_alice();
+        world.leader_gone(id);
+        world.pass(passes);
+        let dev = Login::try_from("dev").expect("valid");
+        let earlier = Uid::try_from(20_001).expect("in range");
+        assert_eq!(world.registry.processes_ended(&dev, earlier), []);
+        is_locked(&world);
+        world.pass(DELAY);
+        is_locked(&world);
+        assert!(world.ending.is_empty());
+    }
 }
 
 #[test]

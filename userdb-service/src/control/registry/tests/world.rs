@@ -156,6 +156,15 @@ impl World {
         self.believe(effects);
     }
 
+    /// The last process of who has the login has ended.
+    pub(super) fn processes_ended(&mut self, login: &Login) {
+        let standing = self.registry.standing(login);
+        if let Some(uid) = standing.map(|standing| standing.uid) {
+            let effects = self.registry.processes_ended(login, uid);
+            self.believe(effects);
+        }
+    }
+
     pub(super) fn end_remains(&mut self) {
         for login in std::mem::take(&mut self.ending) {
             let effects = self.registry.remains_ended(&login);
