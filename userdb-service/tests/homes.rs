@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use userdb_service::control::end::janitor::Janitor;
 use userdb_service::control::homes::{HomeError, Homes, Provided, Tenant};
 use userdb_service::policy::ids::Uid;
@@ -55,9 +56,19 @@ impl Bench {
         }
     }
 
+    async fn provide(&self, user: &str) -> Result<Provided, HomeError> {
+        self.homes().provide(&self.tenant(user), in_time()).await
+    }
+
     async fn provide_lasting(&self, user: &str) -> Result<Provided, HomeError> {
         let program = env!("CARGO_BIN_EXE_teleport-sessiond").into();
-        Homes::provide_lasting(&self.path, Janitor { program }, &self.tenant(user)).await
+        Homes::provide_lasting(
+            &self.path,
+            Janitor { program },
+            &self.tenant(user),
+            in_time(),
+        )
+        .await
     }
 
     fn home(&self) -> PathBuf {
@@ -82,6 +93,11 @@ impl Bench {
     }
 }
 
+/// When a home is to be there: on a loaded machine, too.
+fn in_time() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
 fn mode(path: &Path) -> u32 {
     path.metadata().unwrap().mode() & 0o7777
 }
@@ -89,7 +105,7 @@ fn mode(path: &Path) -> u32 {
 #[tokio::test]
 async fn a_new_home_belongs_to_its_user_alone_and_has_the_skeleton() {
     let bench = Bench::new("fresh");
-    let provided = bench.homes().provide(&bench.tenant("ann")).await.unwrap();
+    let provided = bench.provide("ann").await.unwrap();
     assert_eq!(provided, Provided::Fresh);
     let metadata = bench.home().metadata().unwrap();
     assert_eq!(
@@ -105,22 +121,25 @@ async fn a_new_home_belongs_to_its_user_alone_and_has_the_skeleton() {
     }
     assert_eq!(bench.names(), ["zed"]);
     let homes = bench.homes();
-    let again = homes.provide_again(&bench.tenant("ann")).await;
+    let again = homes.provide_again(&bench.tenant("ann"), in_time()).await;
     assert_eq!(again.unwrap(), Provided::Present);
     // Once there are spares, who comes and goes on leaves nothing to tidy up; who comes anew does.
     homes.keep_spares();
     assert!(!homes.is_untidy());
-    homes.provide(&bench.tenant("ann")).await.unwrap();
+    homes
+        .provide(&bench.tenant("ann"), in_time())
+        .await
+        .unwrap();
     assert!(homes.is_untidy());
 }
 
 #[tokio::test]
 async fn a_home_that_outlived_its_user_is_given_to_nobody_who_comes_anew() {
     let bench = Bench::new("outlived");
-    bench.homes().provide(&bench.tenant("ann")).await.unwrap();
+    bench.provide("ann").await.unwrap();
     std::fs::write(bench.home().join("secret"), "of ann").unwrap();
     // Neither parked nor evicted: the daemon was killed, or the file system was full.
-    let next = bench.homes().provide(&bench.tenant("eve")).await;
+    let next = bench.provide("eve").await;
     assert_eq!(next.unwrap(), Provided::Fresh);
     assert!(!bench.home().join("secret").exists());
 }
@@ -128,7 +147,7 @@ async fn a_home_that_outlived_its_user_is_given_to_nobody_who_comes_anew() {
 #[tokio::test]
 async fn the_same_teleport_user_finds_the_home_again_and_nobody_reaches_it_meanwhile() {
     let bench = Bench::new("kept");
-    bench.homes().provide(&bench.tenant("ann")).await.unwrap();
+    bench.provide("ann").await.unwrap();
     bench.leave("work");
     // Whatever the user made of the mode, the home can be kept.
     std::fs::set_permissions(bench.home(), PermissionsExt::from_mode(0o055)).unwrap();
@@ -138,10 +157,7 @@ async fn the_same_teleport_user_finds_the_home_again_and_nobody_reaches_it_meanw
     assert_eq!((mode(&kept), kept.metadata().unwrap().uid()), (0o700, 0));
     assert_eq!(bench.homes().parked().unwrap()[0].login, bench.login);
     assert!(bench.homes().parked().unwrap()[0].rest > KEEP - Duration::from_secs(60));
-    assert_eq!(
-        bench.homes().provide(&bench.tenant("ann")).await.unwrap(),
-        Provided::Kept
-    );
+    assert_eq!(bench.provide("ann").await.unwrap(), Provided::Kept);
     assert!(bench.home().join("work").exists());
     assert_eq!(bench.home().metadata().unwrap().uid(), 0x7000_0201);
     assert_eq!(bench.names(), ["zed"]);
@@ -150,13 +166,10 @@ async fn the_same_teleport_user_finds_the_home_again_and_nobody_reaches_it_meanw
 #[tokio::test]
 async fn another_teleport_user_gets_a_new_home_and_the_old_one_is_emptied() {
     let bench = Bench::new("other");
-    bench.homes().provide(&bench.tenant("ann")).await.unwrap();
+    bench.provide("ann").await.unwrap();
     bench.leave("secret");
     bench.homes().park(&bench.tenant("ann"), KEEP).unwrap();
-    assert_eq!(
-        bench.homes().provide(&bench.tenant("bea")).await.unwrap(),
-        Provided::Fresh
-    );
+    assert_eq!(bench.provide("bea").await.unwrap(), Provided::Fresh);
     assert!(!bench.home().join("secret").exists());
     assert_eq!(bench.names(), [".trash", "zed"]);
     // They have the same UID: nothing but root's own folder keeps the one from what the other left.
@@ -173,7 +186,7 @@ async fn another_teleport_user_gets_a_new_home_and_the_old_one_is_emptied() {
 #[tokio::test]
 async fn what_root_made_in_a_home_does_not_keep_it_from_being_removed() {
     let bench = Bench::new("roots");
-    bench.homes().provide(&bench.tenant("ann")).await.unwrap();
+    bench.provide("ann").await.unwrap();
     std::fs::create_dir_all(bench.home().join("made/by/sudo")).unwrap();
     bench.homes().park(&bench.tenant("ann"), KEEP).unwrap();
     assert!(bench.homes().discard(&bench.login).unwrap());
@@ -185,9 +198,9 @@ async fn what_root_made_in_a_home_does_not_keep_it_from_being_removed() {
 #[tokio::test]
 async fn a_start_keeps_the_homes_of_the_living_and_the_waiting_and_nothing_half_made() {
     let bench = Bench::new("sweep");
-    bench.homes().provide(&bench.tenant("ann")).await.unwrap();
+    bench.provide("ann").await.unwrap();
     bench.homes().park(&bench.tenant("ann"), KEEP).unwrap();
-    for name in ["live", "dead", ".new-half", ".kept-half"] {
+    for name in ["live", "dead", ".new-half", ".new-zed~7.1", ".kept-half"] {
         std::fs::create_dir(bench.path.join(name)).unwrap();
     }
     // As a daemon that was killed has left it: root's, with what is its tenant's already and what is not.
@@ -245,18 +258,55 @@ async fn a_lasting_home_is_its_teleport_users_for_good() {
 #[tokio::test]
 async fn a_lasting_home_that_was_interrupted_leaves_nothing_once_it_is_there() {
     let bench = Bench::new("interrupted");
-    let begun = bench.path.join(".new-zed");
-    std::fs::create_dir(&begun).unwrap();
-    std::fs::write(begun.join("half a skeleton"), "x").unwrap();
-    chown(&begun, Some(0x7000_0201), None).unwrap();
+    // Whichever daemon began it.
+    let begun = [".new-zed", ".new-zed~7.1"].map(|name| bench.path.join(name));
+    for begun in &begun {
+        std::fs::create_dir(begun).unwrap();
+        std::fs::write(begun.join("half a skeleton"), "x").unwrap();
+        chown(begun, Some(0x7000_0201), None).unwrap();
+    }
     let provided = bench.provide_lasting("ann").await.unwrap();
     assert_eq!(provided, Provided::Fresh);
-    assert!(!begun.exists());
+    assert!(!begun.iter().any(|begun| begun.exists()));
     let trash = bench.path.join(".trash");
     let until = std::time::Instant::now() + Duration::from_secs(10);
     while std::fs::read_dir(&trash).unwrap().next().is_some() {
         assert!(std::time::Instant::now() < until, "the trash stays full");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn what_was_interrupted_is_removed_though_the_event_loop_is_shut_down_meanwhile() {
+    let bench = Bench::new("shut-down");
+    let begun = bench.path.join(".new-zed");
+    std::fs::create_dir(&begun).unwrap();
+    std::fs::write(begun.join("half a skeleton"), "x").unwrap();
+    // So that it is still at work then.
+    let program = bench.path.join("janitor");
+    let script = format!(
+        "#!/bin/sh\nsleep 1; exec {} \"$@\"\n",
+        env!("CARGO_BIN_EXE_teleport-sessiond")
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (tenant, janitor) = (bench.tenant("ann"), Janitor { program });
+        let provided = Homes::provide_lasting(&bench.path, janitor, &tenant, in_time()).await;
+        assert_eq!(provided.unwrap(), Provided::Fresh);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    });
+    runtime.shutdown_background();
+    let trash = bench.path.join(".trash");
+    assert!(std::fs::read_dir(&trash).unwrap().next().is_some());
+    let until = Instant::now() + Duration::from_secs(10);
+    while std::fs::read_dir(&trash).unwrap().next().is_some() {
+        assert!(Instant::now() < until, "who was at it has ended");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -292,10 +342,7 @@ async fn an_ephemeral_home_that_is_a_link_is_thrown_away_and_not_followed() {
     std::fs::create_dir_all(&elsewhere).unwrap();
     std::fs::write(elsewhere.join("precious"), "x").unwrap();
     symlink(&elsewhere, bench.home()).unwrap();
-    assert_eq!(
-        bench.homes().provide(&bench.tenant("ann")).await.unwrap(),
-        Provided::Fresh
-    );
+    assert_eq!(bench.provide("ann").await.unwrap(), Provided::Fresh);
     bench.homes().empty_trash().await.unwrap();
     assert_eq!(bench.names(), ["zed"]);
     assert!(elsewhere.join("precious").exists());
@@ -327,7 +374,7 @@ async fn on_a_full_file_system_there_is_a_home_for_the_next_all_the_same() {
     let no_room = std::fs::create_dir(bench.path.join("x")).is_err()
         || (0..).any(|n| std::fs::create_dir(bench.path.join(format!("x{n}"))).is_err());
     assert!(filled.is_some() && no_room && !homes.has_room());
-    let provided = homes.provide(&bench.tenant("ann")).await;
+    let provided = bench.provide("ann").await;
     let owner = bench.home().metadata().map(|home| home.uid());
     // And it ends, though nothing can be kept. Whoever fills it takes the room of each home that goes; for a long while there
     // is one for the next all the same.
@@ -343,7 +390,7 @@ async fn on_a_full_file_system_there_is_a_home_for_the_next_all_the_same() {
             .is_some_and(|n| std::fs::create_dir(bench.path.join(format!("y{next}-{n}"))).is_ok())
         {
         }
-        nexts.push(homes.provide(&bench.tenant("ann")).await);
+        nexts.push(bench.provide("ann").await);
         let _ = homes.park(&bench.tenant("ann"), Duration::from_secs(1));
         let _ = homes.evict(&bench.login);
     }
@@ -421,7 +468,7 @@ fn run(half: Half, bench: &Bench) {
     runtime.block_on(async {
         match half {
             Half::First => {
-                bench.homes().provide(&bench.tenant("ann")).await.unwrap();
+                bench.provide("ann").await.unwrap();
                 let script = "mkdir -p a/b && echo x > a/b/c && chmod 0 a/b && chmod 0500 .";
                 let as_user = std::process::Command::new("sh")
                     .args(["-c", script])
@@ -430,12 +477,12 @@ fn run(half: Half, bench: &Bench) {
                     .status();
                 assert!(as_user.unwrap().success());
                 bench.homes().park(&bench.tenant("ann"), KEEP).unwrap();
-                let back = bench.homes().provide(&bench.tenant("ann")).await.unwrap();
+                let back = bench.provide("ann").await.unwrap();
                 assert_eq!(back, Provided::Kept);
             }
             Half::Second => {
                 bench.homes().park(&bench.tenant("ann"), KEEP).unwrap();
-                let next = bench.homes().provide(&bench.tenant("bea")).await.unwrap();
+                let next = bench.provide("bea").await.unwrap();
                 assert_eq!(next, Provided::Fresh);
                 bench.homes().empty_trash().await.unwrap();
             }

@@ -273,7 +273,7 @@ fn while_the_skeleton_does_not_answer_homes_go_without_and_neither_logins_nor_a_
  {
     let node = node_alone();
     let journal = Journal::now(&node);
-    // Of the five seconds that PAM waits three are for the skeleton: a loaded machine needs more than the others.
+    // Of the five seconds that PAM waits three are for the home: a loaded machine needs more than the others.
     node.sh("sed -i 's/pam_teleport.so/& timeout=30/' /etc/pam.d/sshd")
         .must();
     let settled = |login: &str| node.login(login).service("sshd").roles("settled");

@@ -81,6 +81,7 @@ impl Daemon {
         leader: Rc<Leader>,
         patience: Duration,
     ) -> Reception {
+        let deadline = Instant::now() + patience;
         let reserved = handle.filter(|id| self.is_held_by(*id, &leader));
         if let Some(id) = reserved
             && let Err(refusal) = self.may_open(id, request)
@@ -102,7 +103,7 @@ impl Daemon {
         let has_waited = reserved.is_none() || begun.is_some();
         if let Some(Begun { plan, effects }) = begun {
             self.carry_out(effects);
-            if let Err(message) = self.provide_home(&plan).await {
+            if let Err(message) = self.provide_home(&plan, deadline).await {
                 self.registry.borrow_mut().without_home(id);
                 messages.push(message);
             }

@@ -9,14 +9,14 @@ use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::spawn_local;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, warn};
 
 use crate::control::daemon::Daemon;
 use crate::control::end::janitor::Janitor;
-use crate::control::homes::{HomeError, Homes, Tenant};
+use crate::control::homes::{HomeError, Homes, Provided, Tenant};
 use crate::control::registry::Standing;
 use crate::policy::Login;
 use crate::policy::config::EPHEMERAL_BASE;
@@ -26,54 +26,74 @@ use crate::policy::plan::{Home, Plan};
 const SOON: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(600);
 
+/// How long a login waits for its home, for all that there is to do together. PAM waits for 5 s in all.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// One task at a time works on the home of a login.
 pub(in crate::control) type Doors = HashMap<Login, Weak<Mutex<()>>>;
 
 impl Daemon {
-    /// Sees to it that the plan's home is there. A sentence for the person if there is none.
-    pub(in crate::control) async fn provide_home(&self, plan: &Plan) -> Result<(), String> {
+    /// Sees to it that the plan's home is there, for a login that is to be answered by `deadline`. A sentence for the
+    /// person if there is none.
+    pub(in crate::control) async fn provide_home(
+        &self,
+        plan: &Plan,
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let by = home_by(Instant::now(), deadline);
         let door = self.door(&plan.login);
-        let _inside = door.lock().await;
+        let provided = match inside(&door, &plan.home, by).await {
+            Ok(_inside) => self.provide_inside(plan, by).await,
+            Err(error) => Err(error),
+        };
+        provided.map_err(|error| {
+            warn!(TELEPORT_LOGIN = %plan.login, "no home: {error}");
+            format!("This session has no home directory ({error}); it starts in /.")
+        })
+    }
+
+    async fn provide_inside(&self, plan: &Plan, by: Instant) -> Result<(), HomeError> {
         let tenant = Tenant {
             login: &plan.login,
             uid: plan.uid,
             gid: plan.gid,
             teleport_user: &plan.teleport_user,
         };
+        match &plan.home {
+            Home::None => {}
+            Home::Ephemeral { .. } => {
+                self.provide_ephemeral(&tenant, by).await?;
+                self.registry.borrow_mut().given_a_home(&plan.login);
+            }
+            Home::Persistent { path } => {
+                let base = path.rsplit_once('/').map_or("/", |(base, _)| base);
+                Homes::provide_lasting(Path::new(base), Janitor::default(), &tenant, by).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn provide_ephemeral(
+        &self,
+        tenant: &Tenant<'_>,
+        by: Instant,
+    ) -> Result<Provided, HomeError> {
         // Asked behind the door: who came before us has either given it a home or not.
         let again = self
             .registry
             .borrow()
-            .standing(&plan.login)
+            .standing(tenant.login)
             .is_some_and(|standing| standing.has_home);
-        let provided = match &plan.home {
-            Home::None => return Ok(()),
-            Home::Ephemeral { .. } => match ephemeral() {
-                Ok(homes) => {
-                    let provided = match again {
-                        true => homes.provide_again(&tenant).await,
-                        false => homes.provide(&tenant).await,
-                    };
-                    // What was kept there for somebody else, whether or not there is another home now.
-                    if homes.is_untidy() {
-                        self.thrown_away.notify_one();
-                    }
-                    provided
-                }
-                Err(error) => Err(error),
-            },
-            Home::Persistent { path } => {
-                let base = path.rsplit_once('/').map_or("/", |(base, _)| base);
-                Homes::provide_lasting(Path::new(base), Janitor::default(), &tenant).await
-            }
+        let homes = ephemeral()?;
+        let provided = match again {
+            true => homes.provide_again(tenant, by).await,
+            false => homes.provide(tenant, by).await,
         };
-        if provided.is_ok() && matches!(plan.home, Home::Ephemeral { .. }) {
-            self.registry.borrow_mut().given_a_home(&plan.login);
+        // What was kept there for somebody else, whether or not there is another home now.
+        if homes.is_untidy() {
+            self.thrown_away.notify_one();
         }
-        provided.map(drop).map_err(|error| {
-            warn!(TELEPORT_LOGIN = %plan.login, "no home: {error}");
-            format!("This session has no home directory ({error}); it starts in /.")
-        })
+        provided
     }
 
     /// Puts the ephemeral home of a login that has ended out of reach, and throws it away when nobody
@@ -92,19 +112,9 @@ impl Daemon {
         let Some(homes) = ephemeral_if_any()? else {
             return Ok(());
         };
-        let mut owners = standing.owners.iter();
-        let parked = match (owners.next(), owners.next()) {
-            // Where there is hardly any, whoever has filled it would go on keeping the others from writing.
-            (Some(teleport_user), None) if homes.has_room() => {
-                let tenant = Tenant {
-                    login,
-                    uid: standing.uid,
-                    gid: standing.gid,
-                    teleport_user,
-                };
-                homes.park(&tenant, standing.terms.home_keep)
-            }
-            // Or it was shared: nobody can say whose it is.
+        // Where there is hardly any room, whoever has filled it would go on keeping the others from writing.
+        let parked = match whose(standing) {
+            Some(tenant) if homes.has_room() => homes.park(&tenant, standing.terms.home_keep),
             _ => Ok(false),
         };
         match parked {
@@ -226,6 +236,37 @@ impl Daemon {
     }
 }
 
+/// When a home is to be there, or to be done without: what comes after it in a login (a sudoers file, nscd) needs time, too.
+fn home_by(now: Instant, deadline: Instant) -> Instant {
+    let left = deadline.saturating_duration_since(now);
+    now + PATIENCE.min(left * 3 / 5)
+}
+
+/// Waits for whoever is at work on the home of this login.
+async fn inside<'d>(
+    door: &'d Mutex<()>,
+    home: &Home,
+    by: Instant,
+) -> Result<MutexGuard<'d, ()>, HomeError> {
+    let inside = timeout_at(by, door.lock()).await;
+    inside.map_err(|_| HomeError::TooSlow(home.path().into()))
+}
+
+/// Whose the home is that an ended login leaves in place. Nobody can say if it was shared; and if it was given none,
+/// what is in place was left by somebody before, who had the same UID.
+fn whose(standing: &Standing) -> Option<Tenant<'_>> {
+    let mut owners = standing.owners.iter();
+    match (owners.next(), owners.next()) {
+        (Some(teleport_user), None) if standing.has_home => Some(Tenant {
+            login: &standing.login,
+            uid: standing.uid,
+            gid: standing.gid,
+            teleport_user,
+        }),
+        _ => None,
+    }
+}
+
 fn ephemeral() -> Result<Homes, HomeError> {
     Homes::open_mounted(EPHEMERAL_BASE, Janitor::default())
 }
@@ -247,4 +288,65 @@ async fn empty_trash() -> Result<(), HomeError> {
     let emptied = homes.empty_trash().await;
     homes.keep_spares();
     emptied
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::registry::{Phase, Terms};
+    use crate::policy::plan::Grants;
+
+    fn standing(owners: &[&str], has_home: bool) -> Standing {
+        let login = Login::try_from("dev").unwrap();
+        let uid = crate::policy::Uid::try_from(0x7000_0206).unwrap();
+        Standing {
+            given: login.to_string(),
+            login,
+            uid,
+            gid: uid.into(),
+            phase: Phase::Terminating,
+            owners: owners.iter().map(|owner| (*owner).to_owned()).collect(),
+            may_have_remains: true,
+            has_home,
+            linger: false,
+            granted: Grants::default(),
+            terms: Terms::default(),
+        }
+    }
+
+    #[test]
+    fn what_is_in_place_is_kept_for_its_sole_owner_and_for_nobody_who_was_given_none() {
+        let kept_for = |owners: &[&str], has_home| {
+            whose(&standing(owners, has_home)).map(|tenant| tenant.teleport_user.to_owned())
+        };
+        assert_eq!(kept_for(&["alice"], true).as_deref(), Some("alice"));
+        // Left of somebody before, since it was mounted upon.
+        assert_eq!(kept_for(&["alice"], false), None);
+        assert_eq!(kept_for(&["alice", "bob"], true), None);
+        assert_eq!(kept_for(&[], true), None);
+    }
+
+    #[test]
+    fn a_home_takes_three_seconds_at_most_and_leaves_time_for_what_comes_after_it() {
+        let now = Instant::now();
+        let takes = |left| home_by(now, now + Duration::from_millis(left)) - now;
+        assert_eq!(takes(30_000), PATIENCE);
+        // What PAM says of its five seconds. Sudo may take 1.5 s after it, and nscd 0.6 s.
+        assert_eq!(takes(4750), Duration::from_millis(2850));
+        assert_eq!(takes(1000), Duration::from_millis(600));
+        assert_eq!(home_by(now + PATIENCE, now), now + PATIENCE);
+    }
+
+    #[tokio::test]
+    async fn whoever_is_at_work_on_a_home_is_waited_for_no_longer_than_the_home_itself() {
+        let (door, path) = (Mutex::new(()), "/home/dev".to_owned());
+        let home = Home::Persistent { path };
+        let enter = || inside(&door, &home, Instant::now() + Duration::from_millis(50));
+        let at_work = enter().await.expect("nobody is");
+        let refused = tokio::time::timeout(Duration::from_secs(30), enter()).await;
+        let refused = refused.expect("it is waited for for ever").unwrap_err();
+        assert_eq!(refused.to_string(), "/home/dev does not answer in time");
+        drop(at_work);
+        assert!(enter().await.is_ok());
+    }
 }

@@ -14,19 +14,19 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::fsync;
+use nix::unistd::{UnlinkatFlags, fsync, unlinkat};
 use serde_derive::{Deserialize, Serialize};
-use tokio::runtime::Handle;
+use tokio::runtime::Builder;
+use tokio::time::Instant;
 
-use super::making::fill;
-use super::{HomeError, Homes, Provided, Tenant, is_home_of};
+use super::making::{NewHome, fill, name_of_attempt};
+use super::{HomeError, Homes, Provided, Tenant, begun_for, is_home_of};
 use crate::control::end::janitor::Janitor;
 use crate::control::host::aside::Aside;
+use crate::policy::names::Login;
 
 /// The folder of the marks.
 const MARKS: &str = ".teleport-userdb";
-/// How long a disk may take for one of the two steps. PAM waits for 5 s in all.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// How long one may take to remove what others have begun, until it counts among those that do not answer.
 const LONGEST: Duration = Duration::from_secs(60);
 /// When all wait for a disk that does not answer, nobody is sent after them.
@@ -39,15 +39,21 @@ struct Mark {
     teleport_user: String,
 }
 
+/// A mark that is being written, in a file of this attempt's own: one whose thread wakes late writes into no other's.
+struct NewMark {
+    name: String,
+    file: File,
+}
+
 /// What was found on the first visit.
 enum Found {
     Present,
     /// A home without a name yet, for the skeleton.
-    New(Homes, OwnedFd),
+    New(Homes, NewHome),
 }
 
 impl Homes {
-    /// Gives a tenant a lasting home in `base`. One that belongs to somebody else is left alone.
+    /// Gives a tenant a lasting home in `base`, `by` then. One that belongs to somebody else is left alone.
     ///
     /// # Errors
     /// There is none, it is somebody else's, or the disk does not answer in time.
@@ -55,8 +61,9 @@ impl Homes {
         base: &Path,
         janitor: Janitor,
         tenant: &Tenant<'_>,
+        by: Instant,
     ) -> Result<Provided, HomeError> {
-        let found = aside(base, tenant, {
+        let found = aside(base, tenant, by, {
             let base = base.to_owned();
             move |tenant, wanted| Homes::open(base, janitor)?.find_lasting(tenant, wanted)
         })
@@ -64,22 +71,18 @@ impl Homes {
         let Found::New(homes, home) = found else {
             return Ok(Provided::Present);
         };
-        let home = fill(&COPYING, tenant, home).await;
-        let homes = aside(base, tenant, {
-            let base = base.to_owned();
-            move |tenant, wanted| {
-                let home = match home {
-                    Some(home) => home,
-                    None => homes.begin_if_wanted(tenant, wanted)?,
-                };
-                homes.mark(tenant, wanted)?;
-                // By now somebody else may be making it.
-                if !wanted() || !homes.is_begun(tenant, &home) {
-                    return Err(HomeError::TooSlow(base));
+        let home = fill(&COPYING, tenant, home, by).await;
+        let homes = aside(base, tenant, by, move |tenant, wanted| {
+            let home = match home {
+                Some(home) => home,
+                None => {
+                    homes.forget_attempts(tenant.login, wanted)?;
+                    homes.begin(tenant, name_of_attempt(tenant.login))?
                 }
-                homes.finish(tenant, home)?;
-                Ok(homes)
-            }
+            };
+            homes.mark(tenant, wanted)?;
+            homes.finish(tenant, home)?;
+            Ok(homes)
         })
         .await?;
         homes.remove_interrupted();
@@ -88,9 +91,14 @@ impl Homes {
 
     /// Removes what attempts that were interrupted have left in the trash. Nobody waits for it.
     fn remove_interrupted(self) {
-        let runtime = Handle::current();
         tokio::spawn(THREADS.run(LONGEST, move |_| {
-            if let Err(error) = runtime.block_on(self.empty_trash()) {
+            // On an event loop of its own: the daemon's may be shut down meanwhile, and who waits by its timers panics then.
+            let runtime = Builder::new_current_thread().enable_all().build();
+            let emptied = match runtime {
+                Ok(runtime) => runtime.block_on(self.empty_trash()),
+                Err(error) => Err(self.io("waiting for a janitor in", ".", error)),
+            };
+            if let Err(error) = emptied {
                 tracing::error!("cannot remove what was begun of a home: {error}");
             }
         }));
@@ -101,18 +109,33 @@ impl Homes {
         tenant: &Tenant<'_>,
         wanted: &dyn Fn() -> bool,
     ) -> Result<Found, HomeError> {
+        if self.has_lasting(tenant, wanted)? {
+            return Ok(Found::Present);
+        }
+        self.forget_attempts(tenant.login, wanted)?;
+        // One that nobody waited for may have named its home before that.
+        if self.has_lasting(tenant, wanted)? {
+            return Ok(Found::Present);
+        }
+        let home = self.begin(tenant, name_of_attempt(tenant.login))?;
+        Ok(Found::New(self, home))
+    }
+
+    /// Whether the tenant has a home, which has its mark then.
+    fn has_lasting(
+        &self,
+        tenant: &Tenant<'_>,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<bool, HomeError> {
         let name: &str = tenant.login.as_ref();
         match self.stat(name)? {
+            None => return Ok(false),
             Some(seen) if is_home_of(&seen, tenant.uid) => {}
             Some(seen) => {
                 return Err(HomeError::NotTheirs {
                     path: self.path.join(name),
                     owner: seen.uid,
                 });
-            }
-            None => {
-                let home = self.begin_if_wanted(tenant, wanted)?;
-                return Ok(Found::New(self, home));
             }
         }
         match self.marked(name)? {
@@ -121,19 +144,21 @@ impl Homes {
             // It was there before us: whose it is says its owner, from now on with a name.
             None => self.mark(tenant, wanted)?,
         }
-        Ok(Found::Present)
+        Ok(true)
     }
 
-    /// Who comes late must not throw away what somebody has begun since.
-    fn begin_if_wanted(
-        &self,
-        tenant: &Tenant<'_>,
-        wanted: &dyn Fn() -> bool,
-    ) -> Result<OwnedFd, HomeError> {
-        match wanted() {
-            true => self.begin(tenant),
-            false => Err(HomeError::TooSlow(self.path.clone())),
+    /// Throws away what earlier attempts have begun for `login`: a crash has left it, or nobody waits for it any more. Who is late
+    /// himself must not throw away what somebody has begun since.
+    fn forget_attempts(&self, login: &Login, wanted: &dyn Fn() -> bool) -> Result<(), HomeError> {
+        for name in self.names()? {
+            if !wanted() {
+                return Err(HomeError::TooSlow(self.path.clone()));
+            }
+            if begun_for(&name) == Some(login.as_ref()) {
+                self.throw_away(&name)?;
+            }
         }
+        Ok(())
     }
 
     /// Whose the home of `name` is. One whose mark cannot be read is nobody's.
@@ -159,36 +184,15 @@ impl Homes {
     /// Says whose it is, before it has its name: on disk before anything else, or after a power cut it would be
     /// whoever's comes first.
     fn mark(&self, tenant: &Tenant<'_>, wanted: &dyn Fn() -> bool) -> Result<(), HomeError> {
-        let name: &str = tenant.login.as_ref();
         let marks = self.marks()?;
-        let new = format!(".new-{name}");
-        let written = (|| {
-            let flags = OFlag::O_WRONLY
-                | OFlag::O_CREAT
-                | OFlag::O_TRUNC
-                | OFlag::O_NOFOLLOW
-                | OFlag::O_CLOEXEC;
-            let file = openat(
-                &marks.folder,
-                new.as_str(),
-                flags,
-                Mode::S_IRUSR | Mode::S_IWUSR,
-            )?;
-            let mut file = File::from(file);
-            let mark = Mark {
-                teleport_user: tenant.teleport_user.to_owned(),
-            };
-            file.write_all(&serde_json::to_vec(&mark)?)?;
-            file.sync_all()?;
-            if !wanted() {
-                // Nobody waits for it any more, and meanwhile it may have been made for another.
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            renameat(&marks.folder, new.as_str(), &marks.folder, name)?;
-            fsync(&marks.folder)?;
-            Ok::<(), io::Error>(())
-        })();
-        written.map_err(|e| self.io("marking", name, e))
+        marks.forget_attempts(tenant.login, wanted)?;
+        let failed = |e: io::Error| self.io("marking", tenant.login.as_ref(), e);
+        let new = NewMark::begin(&marks.folder, tenant.login).map_err(failed)?;
+        let mark = Mark {
+            teleport_user: tenant.teleport_user.to_owned(),
+        };
+        new.finish(&marks.folder, tenant.login, &mark, wanted)
+            .map_err(failed)
     }
 
     fn marks(&self) -> Result<Homes, HomeError> {
@@ -209,15 +213,54 @@ impl Homes {
     }
 }
 
+impl NewMark {
+    fn begin(marks: &OwnedFd, login: &Login) -> io::Result<NewMark> {
+        let name = name_of_attempt(login);
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = openat(marks, name.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        let file = File::from(file);
+        Ok(NewMark { name, file })
+    }
+
+    fn finish(
+        mut self,
+        marks: &OwnedFd,
+        login: &Login,
+        mark: &Mark,
+        wanted: &dyn Fn() -> bool,
+    ) -> io::Result<()> {
+        let named = self.write(mark).and_then(|()| {
+            if !wanted() {
+                // Meanwhile the home may have been made for another.
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            Ok(renameat(marks, self.name.as_str(), marks, login.as_ref())?)
+        });
+        if let Err(error) = named {
+            let _ = unlinkat(marks, self.name.as_str(), UnlinkatFlags::NoRemoveDir);
+            return Err(error);
+        }
+        Ok(fsync(marks)?)
+    }
+
+    fn write(&mut self, mark: &Mark) -> io::Result<()> {
+        self.file.write_all(&serde_json::to_vec(mark)?)?;
+        self.file.sync_all()
+    }
+}
+
 /// Does a piece of work that may wait for a disk, for a while.
 async fn aside<T: Send + 'static>(
     base: &Path,
     tenant: &Tenant<'_>,
+    by: Instant,
     work: impl FnOnce(&Tenant<'_>, &dyn Fn() -> bool) -> Result<T, HomeError> + Send + 'static,
 ) -> Result<T, HomeError> {
     let (login, uid, gid) = (tenant.login.clone(), tenant.uid, tenant.gid);
     let teleport_user = tenant.teleport_user.to_owned();
-    let done = THREADS.run(PATIENCE, move |wanted| {
+    let left = by.saturating_duration_since(Instant::now());
+    let done = THREADS.run(left, move |wanted| {
         let tenant = Tenant {
             login: &login,
             uid,
@@ -234,28 +277,157 @@ async fn aside<T: Send + 'static>(
 mod tests {
     use super::*;
     use crate::policy::ids::Uid;
-    use crate::policy::names::Login;
+    use std::path::PathBuf;
+
+    /// An empty folder of homes.
+    struct Bench(PathBuf);
+
+    impl Bench {
+        fn new(name: &str) -> Bench {
+            let base = std::env::temp_dir().join(format!("lasting-{name}-{}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&base);
+            std::fs::create_dir_all(&base).unwrap();
+            Bench(base)
+        }
+
+        fn homes(&self) -> Homes {
+            Homes::open(&self.0, Janitor::default()).expect("this test needs root")
+        }
+
+        async fn provide(&self, within: Duration) -> Result<Provided, HomeError> {
+            let (login, by) = (zed(), Instant::now() + within);
+            let tenant = tenant(&login, "ann");
+            let provided = Homes::provide_lasting(&self.0, Janitor::default(), &tenant, by).await;
+            assert!(Instant::now() < by + MORE, "it was waited for for longer");
+            provided
+        }
+
+        fn marks(&self) -> Vec<String> {
+            let mut names = self.homes().marks().unwrap().names().unwrap();
+            names.retain(|name| name != "." && name != "..");
+            names
+        }
+    }
+
+    impl Drop for Bench {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// What a loaded machine may add.
+    const MORE: Duration = Duration::from_millis(900);
+
+    fn zed() -> Login {
+        Login::try_from("zed").unwrap()
+    }
+
+    fn tenant<'a>(login: &'a Login, teleport_user: &'a str) -> Tenant<'a> {
+        let uid = Uid::try_from(0x7000_0205).unwrap();
+        Tenant {
+            login,
+            uid,
+            gid: uid.into(),
+            teleport_user,
+        }
+    }
 
     #[test]
     fn who_comes_late_neither_takes_away_what_was_begun_since_nor_names_what_is_not_its_own() {
-        let base = std::env::temp_dir().join(format!("lasting-{}", std::process::id()));
-        std::fs::create_dir_all(&base).unwrap();
-        let homes = || Homes::open(&base, Janitor::default()).expect("this test needs root");
-        let (login, uid) = (Login::try_from("zed"), Uid::try_from(0x7000_0205));
-        let (login, uid) = (login.unwrap(), uid.unwrap());
-        let tenant = Tenant {
-            login: &login,
-            uid,
-            gid: uid.into(),
-            teleport_user: "ann",
+        let bench = Bench::new("late");
+        let (homes, login) = (bench.homes(), zed());
+        let (ann, bea) = (tenant(&login, "ann"), tenant(&login, "bea"));
+        let begin = |tenant: &Tenant<'_>, wanted: bool| match bench
+            .homes()
+            .find_lasting(tenant, &|| wanted)
+        {
+            Ok(Found::New(_, home)) => Ok(home),
+            Ok(Found::Present) => panic!("there is no home"),
+            Err(error) => Err(error),
         };
-        let begun = homes().begin(&tenant).unwrap();
-        let late = homes().find_lasting(&tenant, &|| false);
-        assert!(matches!(late, Err(HomeError::TooSlow(_))));
-        assert!(homes().is_begun(&tenant, &begun));
-        // It was late before it could see that it is.
-        homes().begin(&tenant).unwrap();
-        assert!(!homes().is_begun(&tenant, &begun));
-        std::fs::remove_dir_all(&base).unwrap();
+        // As somebody who is given up, and wakes right before the last step.
+        let late = begin(&ann, true).unwrap();
+        let begun = begin(&bea, true).unwrap();
+        assert!(matches!(begin(&ann, false), Err(HomeError::TooSlow(_))));
+        assert!(homes.finish(&ann, late).is_err());
+        assert_eq!(homes.stat("zed").unwrap(), None);
+        homes.mark(&bea, &|| true).unwrap();
+        homes.finish(&bea, begun).unwrap();
+        assert!(homes.has_lasting(&bea, &|| true).unwrap());
+    }
+
+    #[test]
+    fn a_home_that_a_late_one_has_named_is_found() {
+        let bench = Bench::new("named");
+        let (homes, login) = (bench.homes(), zed());
+        let ann = tenant(&login, "ann");
+        let Ok(Found::New(_, home)) = bench.homes().find_lasting(&ann, &|| true) else {
+            panic!("there is no home");
+        };
+        homes.mark(&ann, &|| true).unwrap();
+        // It was not there at the first look.
+        let home = Cell::new(Some(home));
+        let late = || {
+            home.take()
+                .is_none_or(|home| homes.finish(&ann, home).is_ok())
+        };
+        let found = bench.homes().find_lasting(&ann, &late);
+        assert!(matches!(found, Ok(Found::Present)));
+    }
+
+    #[test]
+    fn each_attempt_at_a_mark_writes_into_a_file_of_its_own_and_leaves_none() {
+        let bench = Bench::new("marks");
+        let (homes, login) = (bench.homes(), zed());
+        let mark = |user: &str| Mark {
+            teleport_user: user.to_owned(),
+        };
+        let marked = || homes.marked("zed").unwrap().unwrap().teleport_user;
+        let marks = homes.marks().unwrap();
+        let begin = || NewMark::begin(&marks.folder, &login).unwrap();
+        let finish = |new: NewMark, user: &str, wanted: bool| {
+            new.finish(&marks.folder, &login, &mark(user), &|| wanted)
+        };
+        // One is given up when it has been opened, one when it is about to get its name; then comes the next.
+        let (mut opened, written) = (begin(), begin());
+        marks.forget_attempts(&login, &|| true).unwrap();
+        let begun = begin();
+        let late = finish(written, "ann", true);
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::NotFound);
+        finish(begun, "bea", true).unwrap();
+        opened.write(&mark("ann")).unwrap();
+        assert_eq!(marked(), "bea");
+        // One that is late and after which nobody has come takes its own away.
+        assert!(finish(begin(), "ann", false).is_err());
+        assert_eq!(
+            (marked().as_str(), bench.marks()),
+            ("bea", vec!["zed".to_owned()])
+        );
+        // What a crash has left, of this daemon's attempts and of one that had a single name for all.
+        drop(begin());
+        for name in [".new-zed", ".new-zeda~1.1"] {
+            std::fs::write(bench.0.join(MARKS).join(name), "{").unwrap();
+        }
+        homes.mark(&tenant(&login, "cid"), &|| true).unwrap();
+        assert_eq!(marked(), "cid");
+        let mut left = bench.marks();
+        left.sort();
+        assert_eq!(left, [".new-zeda~1.1", "zed"]);
+    }
+
+    #[tokio::test]
+    async fn all_steps_of_a_home_share_the_time_there_is() {
+        let bench = Bench::new("time");
+        let hung = COPYING.hang().await;
+        // The skeleton does not answer, and there is time to make one without.
+        let provided = bench.provide(Duration::from_secs(2)).await;
+        assert_eq!(provided.unwrap(), Provided::Fresh);
+        assert_eq!(std::fs::read_dir(bench.0.join("zed")).unwrap().count(), 0);
+        drop(hung);
+        std::fs::remove_dir_all(bench.0.join("zed")).unwrap();
+        let hung = THREADS.hang().await;
+        let refused = bench.provide(Duration::from_millis(200)).await;
+        assert!(matches!(refused, Err(HomeError::TooSlow(_))));
+        drop(hung);
     }
 }

@@ -5,7 +5,7 @@
 //! Everything is relative to the held folder and follows no link. Besides homes, which are named like
 //! logins, the folder holds, each behind a dot and so in nobody's way:
 //!
-//! * `.new-LOGIN`: a home that is being made,
+//! * `.new-LOGIN`: a home that is being made, of a lasting one `.new-LOGIN~ATTEMPT`,
 //! * `.kept-LOGIN/`: root's, with the home of somebody who may come back, `home`, and whose it is, `owner`,
 //! * `.spare-N`: empty, for when the file system is full,
 //! * `.trash/`: root's, with what nobody will see again.
@@ -34,16 +34,17 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat, renameat2};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fchownat, unlinkat};
+use tokio::time::Instant;
 
+pub(super) use self::making::begun_for;
 use self::owner_file::OwnerFile;
 use crate::control::end::janitor::Janitor;
+use crate::control::host::clock::Boottime;
 use crate::control::host::descriptors::{magic_link, mount_id};
 use crate::control::host::look::{Seen, look, look_at};
 use crate::policy::ids::{Gid, Uid};
 use crate::policy::names::Login;
 
-/// Before the login whose home is being made.
-pub(super) const NEW: &str = ".new-";
 const KEPT: &str = ".kept-";
 
 /// Why there is no home. The login goes on with `/` and the person is told.
@@ -201,17 +202,17 @@ impl Homes {
         Ok(homes)
     }
 
-    /// Gives a tenant who was not on an ephemeral home: the one that was kept, or a new one. One that is
+    /// Gives a tenant who was not on an ephemeral home: the one that was kept, or a new one, `by` then. One that is
     /// in place has outlived somebody's end, and nothing says whose it was: it is thrown away.
     ///
     /// # Errors
     /// There is none. What was there before is unreachable or as it was.
-    pub async fn provide(&self, tenant: &Tenant<'_>) -> Result<Provided, HomeError> {
+    pub async fn provide(&self, tenant: &Tenant<'_>, by: Instant) -> Result<Provided, HomeError> {
         self.evict(tenant.login)?;
         if self.unpark(tenant)? {
             return Ok(Provided::Kept);
         }
-        self.make(tenant).await
+        self.make(tenant, by).await
     }
 
     /// Gives a tenant who has been on without a break the ephemeral home that is in place, or one as by
@@ -219,10 +220,14 @@ impl Homes {
     ///
     /// # Errors
     /// There is none. What was there before is unreachable or as it was.
-    pub async fn provide_again(&self, tenant: &Tenant<'_>) -> Result<Provided, HomeError> {
+    pub async fn provide_again(
+        &self,
+        tenant: &Tenant<'_>,
+        by: Instant,
+    ) -> Result<Provided, HomeError> {
         match self.stat(tenant.login.as_ref())? {
             Some(seen) if !seen.is_mount && is_home_of(&seen, tenant.uid) => Ok(Provided::Present),
-            _ => self.provide(tenant).await,
+            _ => self.provide(tenant, by).await,
         }
     }
 
@@ -260,7 +265,7 @@ impl Homes {
             teleport_user: tenant.teleport_user.to_owned(),
             uid: tenant.uid,
             gid: tenant.gid,
-            parked_usec: owner_file::boot_usec(),
+            parked_usec: Boottime::now(),
             keep,
         };
         owner
@@ -350,7 +355,7 @@ impl Homes {
                     (Ok(login), None) => self.discard(&login).map(drop),
                     _ => Ok(()),
                 }
-            } else if name.starts_with(NEW)
+            } else if begun_for(&name).is_some()
                 || Login::try_from(name.as_str()).is_ok_and(|login| !live.contains(&login))
             {
                 self.throw_away(&name)

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
-use nix::time::{ClockId, clock_gettime};
 use serde_derive::{Deserialize, Serialize};
 
+use crate::control::host::clock::Boottime;
 use crate::policy::Config;
 use crate::policy::ids::{Gid, Uid};
 
@@ -21,8 +21,8 @@ pub(super) struct OwnerFile {
     pub(super) teleport_user: String,
     pub(super) uid: Uid,
     pub(super) gid: Gid,
-    /// CLOCK_BOOTTIME, so that time asleep counts and the wall clock does not.
-    pub(super) parked_usec: u64,
+    /// Time asleep counts and the wall clock does not.
+    pub(super) parked_usec: Boottime,
     /// How long it is kept: what its user came under, whatever is configured by now. A daemon of before
     /// wrote nothing down.
     #[serde(default = "default_keep")]
@@ -52,17 +52,31 @@ impl OwnerFile {
 
     /// How long it is kept from now on.
     pub(super) fn rest(&self) -> Duration {
-        let waited = Duration::from_micros(boot_usec().saturating_sub(self.parked_usec));
+        let waited = Boottime::now().since(self.parked_usec);
         self.keep.saturating_sub(waited)
     }
 }
 
-pub(super) fn boot_usec() -> u64 {
-    // The clock exists on every kernel that we run on.
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| {
-        Duration::from(time)
-            .as_micros()
-            .try_into()
-            .unwrap_or(u64::MAX)
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_daemon_of_before_has_written_is_read_and_written_the_same_way() {
+        let text = r#"{"teleport_user":"ann","uid":1879048705,"gid":1879048705,"parked_usec":0,"keep":{"secs":600,"nanos":0}}"#;
+        let owner: OwnerFile = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&owner).unwrap(), text);
+        let waited = Boottime::now().since(Boottime::from_usec(0));
+        assert!(owner.rest() <= owner.keep.saturating_sub(waited));
+        let parked_usec = Boottime::now();
+        let rest = OwnerFile {
+            parked_usec,
+            ..owner
+        }
+        .rest();
+        assert!(rest > Duration::from_secs(590), "{rest:?}");
+        let older = text.replace(r#","keep":{"secs":600,"nanos":0}"#, "");
+        let older: OwnerFile = serde_json::from_str(&older).unwrap();
+        assert_eq!(older.keep, default_keep());
+    }
 }

@@ -96,6 +96,34 @@ impl Aside {
     }
 }
 
+/// Keeps threads waiting until it is dropped.
+#[cfg(test)]
+#[derive(Debug)]
+pub(in crate::control) struct Hung {
+    _disks: Vec<std::sync::mpsc::Sender<()>>,
+}
+
+#[cfg(test)]
+impl Aside {
+    /// Has all threads wait for a disk that does not answer.
+    pub(in crate::control) async fn hang(&'static self) -> Hung {
+        let hang = |_| {
+            let (disk, read) = std::sync::mpsc::channel();
+            let limit = Duration::from_secs(600);
+            tokio::spawn(self.run(limit, move |_| read.recv().is_ok()));
+            disk
+        };
+        let hung = Hung {
+            _disks: (0..self.most).map(hang).collect(),
+        };
+        // Until all have had their turn.
+        while self.turns.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        hung
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
         if *self.is_late.get_mut() {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::stamp::Stamp;
-use crate::control::homes::NEW;
+use crate::control::homes::begun_for;
 
 /// How long a listing of `home.base` is believed while the folder itself has not changed: a chown of
 /// an entry leaves no trace on the folder.
@@ -150,7 +150,7 @@ fn list(base: &Path) -> io::Result<BTreeMap<String, u32>> {
         match entry.metadata() {
             Ok(metadata) => {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                match name.strip_prefix(NEW) {
+                match begun_for(&name) {
                     // Begun, and interrupted: no other's entry than that of whom it was begun for.
                     Some(whose) => {
                         owners.entry(whose.to_owned()).or_insert(metadata.uid());
@@ -236,6 +236,8 @@ mod tests {
             asked(&mut homes, &["fay"], &[70_005]),
             BTreeMap::from([("eve".to_owned(), 70_005)])
         );
+        std::fs::rename(base.join(".new-eve"), base.join(".new-eve~7.1")).unwrap();
+        assert!(asked(&mut homes, &["eve"], &[70_005]).is_empty());
         std::fs::remove_dir_all(&base).unwrap();
         assert!(asked(&mut homes, &["ada"], &[70_001]).is_empty());
     }
