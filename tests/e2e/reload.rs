@@ -241,6 +241,90 @@ fn the_shell_says_the_same_as_the_journal() {
 }
 
 #[test]
+fn what_could_not_be_read_at_a_reload_is_read_as_soon_as_it_can_be() {
+    let node = node_alone();
+    let gecos = || {
+        let login = node.login("rudolf").command("getent passwd rudolf").run();
+        login.must_write()
+    };
+    let before = gecos();
+    let pid = node.run(&["systemctl", "show", "-P", "MainPID", SESSIOND]);
+    node.run(&["ln", "-s", "/no/such/file", FILE]).must();
+    let journal = Journal::now(&node);
+    node.run(&["kill", "-HUP", pid.must()]).must();
+    node.within(Duration::from_secs(20), "it is told", |_| {
+        let lines = journal.lines(&["-u", SESSIOND]).join("\n");
+        lines.contains("the configuration stays as it was until the new one can be read")
+    });
+    assert_eq!(gecos(), before);
+    node.run(&["rm", FILE]).must();
+    node.write(FILE, "gecos = \"as soon as it could be\"\n");
+    node.within(
+        Duration::from_secs(60),
+        "it is read without a reload",
+        |_| gecos().contains("as soon as it could be"),
+    );
+    node.run(&["rm", FILE]).must();
+    node.run(&["systemctl", "reload", SESSIOND]).must();
+}
+
+#[test]
+fn a_configuration_that_hangs_keeps_no_daemon_from_starting_and_no_reload_from_its_end() {
+    let node = node_alone();
+    let mut live = node.login("rosa").hold("open").start();
+    live.reach("open");
+    let mut server = rig::hang(&node, "/etc/teleport-userdb/config.d", "0");
+    let reload = node.run(&["systemctl", "reload", SESSIOND]);
+    assert!(
+        !reload.succeeded() && reload.elapsed < Duration::from_secs(40),
+        "{reload}"
+    );
+    let check = node.run(&["teleport-userdbctl", "check"]);
+    assert!(
+        check
+            .stdout
+            .contains("/etc/teleport-userdb: not read within"),
+        "{check}"
+    );
+    let restart = node.run(&["systemctl", "restart", SESSIOND]);
+    assert!(
+        restart.succeeded() && restart.elapsed < Duration::from_secs(40),
+        "{restart}"
+    );
+    node.run(&["getent", "passwd", "rosa"]).must();
+    node.run(&["umount", "-l", "/etc/teleport-userdb/config.d"])
+        .must();
+    node.within(Duration::from_secs(60), "it is read by itself", |node| {
+        node.login("rosalie").command("true").run().ran.succeeded()
+    });
+    let _ = node.run(&["pkill", "-KILL", "-f", "teleport-chil[d] hang"]);
+    let _ = server.wait();
+    live.finish().ran.must();
+}
+
+#[test]
+fn a_daemon_that_is_told_to_stop_while_it_starts_does_not_run_afterwards() {
+    let node = node_alone();
+    node.sh("mv /usr/sbin/visudo /usr/sbin/visudo.away; printf '#!/bin/sh\\nsleep 2; exec /usr/sbin/visudo.away \"$@\"\\n' >/usr/sbin/visudo; chmod 755 /usr/sbin/visudo")
+        .must();
+    node.write(
+        FILE,
+        "[[role]]\nmatch = \"dev\"\nsudoers = [\"ALL=(root) NOPASSWD: /usr/bin/id\"]\n",
+    );
+    node.run(&["systemctl", "stop", SESSIOND]).must();
+    node.run(&["systemctl", "start", "--no-block", SESSIOND])
+        .must();
+    std::thread::sleep(Duration::from_secs(1));
+    let stopped = node.run(&["systemctl", "stop", SESSIOND]);
+    let is = node.run(&["systemctl", "is-active", SESSIOND]);
+    node.sh("mv /usr/sbin/visudo.away /usr/sbin/visudo").must();
+    node.run(&["rm", FILE]).must();
+    node.run(&["systemctl", "start", SESSIOND]).must();
+    stopped.must();
+    assert_eq!(is.stdout.trim(), "inactive", "{is}");
+}
+
+#[test]
 fn a_configuration_that_hangs_keeps_nobody_waiting_and_the_one_before_holds() {
     let node = node_alone();
     let mut live = node.login("rena").hold("open").start();

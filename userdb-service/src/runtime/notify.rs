@@ -67,6 +67,9 @@ pub(super) fn tell_last() {
 /// and only after `question` (a varlink call) has been answered on the socket at `path`. So a loop
 /// that hangs, accepts no more or no longer answers is replaced after `WatchdogSec=`.
 ///
+/// The first question comes a third of that time after the start. Trap: until systemd has heard that the service is ready it listens on
+/// the socket itself, and a connection to it is a wish to have the service started, which takes back a wish to have it stopped.
+///
 /// Never returns; drop it to end it.
 pub async fn watchdog(path: &Path, question: &Value) {
     let Some(limit) = sd_notify::watchdog_enabled() else {
@@ -75,12 +78,12 @@ pub async fn watchdog(path: &Path, question: &Value) {
     let pause = limit / 3;
     let question = format!("{question}\0");
     loop {
+        sleep(pause).await;
         match timeout(pause, ask(path, &question)).await {
             Ok(Ok(())) => tell(Kind::Watchdog, &[NotifyState::Watchdog]),
             Ok(Err(error)) => tracing::error!(%error, "no answer on our own socket"),
             Err(_) => tracing::error!(waited = ?pause, "no answer on our own socket"),
         }
-        sleep(pause).await;
     }
 }
 

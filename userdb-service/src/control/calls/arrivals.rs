@@ -19,7 +19,7 @@ use crate::control::registry::{Arrival, Begun, Joinable, SessionId, State};
 use crate::policy::config::Role;
 use crate::policy::decide::{MAX_ROUNDS, Reason};
 use crate::policy::glob::Glob;
-use crate::policy::{self, Config, Decision, Facts, Login, LoginRequest, Plan, Refusal};
+use crate::policy::{self, Config, Decision, Facts, LoginRequest, Plan, Refusal};
 
 /// What the caller is told.
 #[derive(Debug)]
@@ -176,12 +176,10 @@ impl Daemon {
         patience: Duration,
     ) -> Reception {
         let deadline = Instant::now() + patience;
-        // Whether it was looked for a sudoers file that nobody knows of.
-        let mut looked = false;
-        self.reload.is_over().await;
-        if let Ok(login) = Login::try_from(&*request.login) {
-            self.sudoers.look_at(&login);
-        }
+        // Whether there is a sudoers file that nobody knows of, once it was looked for.
+        let mut stray = None;
+        self.reload.is_over(patience / 2).await;
+        self.look_ahead(&request.login);
         loop {
             // Anew in each round: who has waited is decided on by what holds now.
             let current = self.config.borrow().clone();
@@ -215,11 +213,21 @@ impl Daemon {
                     if let Some(known) = self.made_before(handle, request, &leader) {
                         return known;
                     }
-                    if !self.has_old_rights(&plan.login, looked) {
+                    let known = stray.or_else(|| self.sudoers.is_known_to_be_taken(&plan.login));
+                    let Some(is_taken) = known else {
+                        drop(hold);
+                        let left = deadline.saturating_duration_since(Instant::now());
+                        stray = self.sudoers.is_taken(&plan.login, left).await;
+                        if stray.is_none() {
+                            return Reception::Refused(policy::old_rights(&plan.login));
+                        }
+                        continue;
+                    };
+                    if !self.has_old_rights(&plan.login, is_taken) {
                         return self.register(handle, *plan, request, leader, hold).await;
                     }
                     drop(hold);
-                    looked = true;
+                    stray = Some(false);
                     if !self.is_rid_of_old_rights(&plan.login, deadline).await {
                         return Reception::Refused(policy::old_rights(&plan.login));
                     }

@@ -5,6 +5,9 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
 
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
@@ -20,6 +23,11 @@ const FILES: [&str; 2] = [
 const DROP_INS: &str = "/etc/teleport-userdb/config.d";
 /// The folders that these are in; one that is not there is not missed either.
 const FOLDERS: [&str; 3] = ["/usr/lib/teleport-userdb", "/etc/teleport-userdb", DROP_INS];
+
+/// Where an administrator's files are.
+const FOLDER: &str = "/etc/teleport-userdb";
+/// How long the files may take. Part of it may be on a disk that does not answer, and nobody who lives waits for that.
+pub(in crate::control) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The largest file that is read, in bytes: hundreds of times what a node needs.
 const LARGEST: u64 = 4 << 20;
@@ -39,7 +47,7 @@ impl std::fmt::Display for LoadError {
             Self::Unreadable(path, error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 write!(
                     f,
-                    "{}: {error}; it has to be root's and readable for its owner, teleport-sessiond may read nothing else",
+                    "{}: {error}; it has to be root's, readable for its owner, and not in /root: teleport-sessiond may read nothing else",
                     path.display()
                 )
             }
@@ -50,6 +58,18 @@ impl std::fmt::Display for LoadError {
 }
 
 impl LoadError {
+    /// Nothing can be said of any file in particular.
+    pub(in crate::control) fn of_all(error: io::Error) -> Self {
+        Self::Unreadable(FOLDER.into(), error)
+    }
+
+    /// They were not read in time.
+    pub(in crate::control) fn late() -> Self {
+        Self::of_all(io::Error::other(format!(
+            "not read within {PATIENCE:?}; the disk or the server it is on does not answer"
+        )))
+    }
+
     /// A file cannot be read, which says nothing of what it says.
     pub(in crate::control) fn is_unreadable(&self) -> bool {
         matches!(self, Self::Unreadable(..))
@@ -96,20 +116,26 @@ pub fn load(root: &Path) -> Result<Config, LoadError> {
     Config::parse(&files).map_err(LoadError::Wrong)
 }
 
-/// The same by the rights that teleport-sessiond has: it may not read what is another's, or closed to its owner.
+/// The same by the rights that teleport-sessiond has, which may not read what is another's, or closed to its owner, and in the time that
+/// it takes. For programs that end soon after: what hangs is left to itself.
 pub fn load_as_the_daemon(root: &Path) -> Result<Config, LoadError> {
+    let root = root.to_owned();
+    let (answer, answered) = sync_channel(1);
     // Rights are a thread's own.
-    let read = || {
+    let read = move || {
         let past_modes = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
         if let Ok(mut has) = capabilities(None) {
             has.effective.remove(past_modes);
             // Who cannot give them away has none.
             let _ = set_capabilities(None, has);
         }
-        load(root)
+        let _ = answer.send(load(&root));
     };
-    let read = std::thread::scope(|scope| scope.spawn(read).join());
-    read.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    let started = thread::Builder::new().name("configuration".to_owned());
+    started.spawn(read).map_err(LoadError::of_all)?;
+    answered
+        .recv_timeout(PATIENCE)
+        .unwrap_or_else(|_| Err(LoadError::late()))
 }
 
 /// What was seen at `path`, `None` where nothing is. A link whose target is missing is not the same as nothing: what it says

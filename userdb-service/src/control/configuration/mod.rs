@@ -26,36 +26,43 @@ use crate::runtime::notify;
 /// How long a visudo that did not answer is left alone, and files that cannot be read.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Where an administrator's files are.
-const FOLDER: &str = "/etc/teleport-userdb";
-/// How long the files may take. Part of it may be on a disk that does not answer, and nobody who lives waits for that.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How many readings that hang are left to themselves: another one begins by itself only while there are fewer, so that whoever
+/// tells the daemon to reload finds one that can.
+const LEFT_ALONE: usize = 2;
+/// Where the files are read. One that hangs on what is not even mounted there any more must not keep the next from reading.
+static READING: Aside = Aside::new(4);
 
 /// How long somebody who comes during a reload waits for it. `systemctl reload` does not: who logs in after it is to find what it has
 /// brought.
 const RELOADED: Duration = Duration::from_secs(1);
 
-/// Whether a reload is under way.
+/// Whether a reload is under way, and whether one is owed.
 #[derive(Debug, Default)]
 pub(in crate::control) struct Reload {
     is_under_way: Cell<bool>,
     over: Notify,
+    /// How many have begun.
+    begun: Cell<u64>,
+    /// The last one could not read the files. Nobody has told the administrator to try again.
+    is_owed: Cell<bool>,
 }
 
 impl Reload {
-    /// Waits until none is under way, but not for long: it may hang.
-    pub(in crate::control) async fn is_over(&self) {
+    /// Waits until none is under way, but not for longer than this, nor for long: it may hang.
+    pub(in crate::control) async fn is_over(&self, patience: Duration) {
         let none = async {
             // One may have been asked for while another was under way, and follows it at once.
             while self.is_under_way.get() {
                 self.over.notified().await;
             }
         };
-        let _ = timeout(RELOADED, none).await;
+        let _ = timeout(RELOADED.min(patience), none).await;
     }
 
     fn begins(&self) {
         self.is_under_way.set(true);
+        self.begun.set(self.begun.get() + 1);
+        self.is_owed.set(false);
     }
 
     fn ends(&self) {
@@ -95,17 +102,21 @@ fn tell(error: &LoadError) {
 }
 
 async fn read(sudoers: &SudoersCheck) -> Result<(Rc<Config>, bool), LoadError> {
-    // One that hangs on what is not even mounted there any more must not keep the next from reading.
-    static READING: Aside = Aside::new(4);
-    let read = READING.try_to_run(PATIENCE, |_| config_files::load(Path::new("/")));
+    let (late, most) = READING.late();
+    if late == most {
+        return Err(LoadError::of_all(io::Error::other(format!(
+            "not read: {late} readings before this one still wait for a disk or a server that does not answer; \
+             `systemctl restart teleport-sessiond` lets go of them"
+        ))));
+    }
+    let read = READING.try_to_run(config_files::PATIENCE, |_| {
+        config_files::load(Path::new("/"))
+    });
     let mut config = read.await.unwrap_or_else(|undone| {
-        let why = match undone {
-            Undone::NoThread(error) => error,
-            Undone::Late => io::Error::other(format!(
-                "not read within {PATIENCE:?}; the disk or the server it is on does not answer"
-            )),
-        };
-        Err(LoadError::Unreadable(FOLDER.into(), why))
+        Err(match undone {
+            Undone::NoThread(error) => LoadError::of_all(error),
+            Undone::Late => LoadError::late(),
+        })
     })?;
     let withheld = sudoers.withhold_refused(&mut config).await;
     for withheld in &withheld {
@@ -115,7 +126,8 @@ async fn read(sudoers: &SudoersCheck) -> Result<(Rc<Config>, bool), LoadError> {
 }
 
 fn is_silent(withheld: &[Withheld]) -> bool {
-    let unanswered = |one: &Withheld| matches!(one, Withheld::Unanswered(_));
+    let unanswered =
+        |one: &Withheld| matches!(one, Withheld::Unanswered(_) | Withheld::AsBefore(_));
     withheld.iter().any(unanswered)
 }
 
@@ -131,6 +143,9 @@ impl Daemon {
     /// What `systemctl status` says.
     pub(in crate::control) fn status(&self) -> &'static str {
         match *self.config.borrow() {
+            Ok(_) if self.reload.is_owed.get() => {
+                "Sessions are kept and their users published, by the configuration of before: the new one cannot be read yet."
+            }
             Ok(_) => "Sessions are kept and their users published.",
             Err(_) => {
                 "Sessions are kept, and nobody new is let in: the configuration is wrong (teleport-userdbctl check)."
@@ -144,19 +159,20 @@ impl Daemon {
         self.sudoers_check.ask_anew();
         match read(&self.sudoers_check).await {
             Ok((config, is_silent)) => self.take(config, is_silent),
-            Err(error) if error.is_shortage() => {
-                error!("the configuration cannot be read now, and stays as it was: {error}");
-                let has_one = self.config.borrow().is_ok();
-                if !has_one {
-                    self.lacks_for(&error);
-                }
-            }
             Err(error) => {
-                tell(&error);
+                match error.is_shortage() {
+                    true => error!("the configuration cannot be read now: {error}"),
+                    false => tell(&error),
+                }
                 let has_one = self.config.borrow().is_ok();
-                match has_one {
-                    true => warn!("the configuration stays as it was"),
-                    false => {
+                match (has_one, error.is_unreadable()) {
+                    (true, true) => {
+                        warn!("the configuration stays as it was until the new one can be read");
+                        self.reload.is_owed.set(true);
+                        self.ask_again.notify_one();
+                    }
+                    (true, false) => warn!("the configuration stays as it was"),
+                    (false, _) => {
                         warn!("there is still no configuration: nobody new is let in");
                         self.lacks_for(&error);
                     }
@@ -169,21 +185,24 @@ impl Daemon {
     fn take(&self, config: Rc<Config>, is_silent: bool) {
         self.registry.borrow_mut().configure(Terms::from(&*config));
         *self.config.borrow_mut() = Ok(config);
+        self.reload.is_owed.set(false);
         info!("the configuration was read anew");
         if is_silent {
             self.ask_again.notify_one();
         }
     }
 
-    /// A visudo that gave no answer (the disk of a node that boots is busy) is asked again, and files that could not be read at
-    /// the start are read: nobody would tell the administrator to reload. What is wrong in files is for him. Never returns.
+    /// A visudo that gave no answer (the disk of a node that boots is busy) is asked again, and files that could not be read are
+    /// read: nobody would tell the administrator to reload. What is wrong in files is for him. Never returns.
     pub(in crate::control) async fn ask_again_in_time(self: Rc<Self>) {
         loop {
             self.ask_again.notified().await;
             sleep(SILENCE).await;
             let current = self.config.borrow().clone();
             match current {
-                Ok(config) => self.ask_visudo_again(&config).await,
+                Ok(config) if !self.reload.is_owed.get() => self.ask_visudo_again(&config).await,
+                _ if READING.late().0 >= LEFT_ALONE => self.ask_again.notify_one(),
+                Ok(_) => self.read_what_is_owed().await,
                 Err(why) => self.read_again(&why).await,
             }
         }
@@ -209,13 +228,33 @@ impl Daemon {
         }
     }
 
+    /// What is read now, unless it was told to reload meanwhile: what that has found is newer.
+    async fn read_unless_told(&self) -> Option<Result<(Rc<Config>, bool), LoadError>> {
+        let begun = self.reload.begun.get();
+        let read = read(&self.sudoers_check).await;
+        (self.reload.begun.get() == begun).then_some(read)
+    }
+
+    /// There is one, and a newer one could not be read.
+    async fn read_what_is_owed(&self) {
+        match self.read_unless_told().await {
+            None => return,
+            Some(Ok((config, is_silent))) => self.take(config, is_silent),
+            Some(Err(error)) if error.is_unreadable() => return self.ask_again.notify_one(),
+            Some(Err(error)) => {
+                tell(&error);
+                warn!("the configuration stays as it was");
+                self.reload.is_owed.set(false);
+            }
+        }
+        notify::status(self.status());
+    }
+
     /// There is none yet, for this reason.
     async fn read_again(&self, why: &str) {
-        let read = read(&self.sudoers_check).await;
-        // It was told to reload meanwhile.
-        if self.config.borrow().is_ok() {
+        let Some(read) = self.read_unless_told().await else {
             return;
-        }
+        };
         match read {
             Ok((config, is_silent)) => self.take(config, is_silent),
             Err(error) => {
@@ -250,10 +289,10 @@ mod tests {
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
             let reload = Rc::new(Reload::default());
-            reload.is_over().await;
+            reload.is_over(RELOADED).await;
             reload.begins();
             let of_him = Rc::clone(&reload);
-            let comes = spawn_local(async move { of_him.is_over().await });
+            let comes = spawn_local(async move { of_him.is_over(RELOADED).await });
             yield_now().await;
             reload.ends();
             reload.begins();
@@ -273,8 +312,10 @@ mod tests {
         runtime.block_on(async {
             let reload = Reload::default();
             reload.begins();
-            let waited = timeout(RELOADED * 10, reload.is_over()).await;
+            let waited = timeout(RELOADED * 10, reload.is_over(RELOADED * 20)).await;
             assert!(waited.is_ok());
+            let waited = timeout(RELOADED / 2, reload.is_over(Duration::from_millis(1))).await;
+            assert!(waited.is_ok(), "who has less time waits less");
         });
     }
 }

@@ -44,6 +44,11 @@ impl Aside {
         }
     }
 
+    /// How many threads are at work that nobody waits for any more, of how many.
+    pub(in crate::control) fn late(&self) -> (usize, usize) {
+        (self.late.load(Ordering::Relaxed), self.most)
+    }
+
     /// Does `work`; `None` if it is not done within `limit`, or never will be. Late work goes on until it asks what it is
     /// given: whether its outcome is still waited for. An outcome that is not is dropped on its thread.
     ///

@@ -23,7 +23,10 @@ const IDS: [&str; 2] = ["user.userdb.uid", "user.userdb.gid"];
 /// Marks the socket by the configuration and the table as they are. Run with full rights before sessiond starts and before
 /// it reads its configuration anew; nothing depends on its success.
 pub(in crate::control) fn run() -> ExitCode {
-    let ids = match (config_files::load(Path::new("/")), published()) {
+    let ids = match (
+        config_files::load_as_the_daemon(Path::new("/")),
+        published(),
+    ) {
         (Ok(config), Some(published)) => Some(ranges(&config, published)),
         _ => None,
     };
@@ -31,7 +34,11 @@ pub(in crate::control) fn run() -> ExitCode {
         Ok(()) => {}
         // Not here: no such kernel, file system or socket.
         Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOENT | Errno::NODATA) => {}
-        Err(error) => eprintln!("{SOCKET} cannot be marked: {error}"),
+        Err(error) => {
+            eprintln!("{SOCKET} cannot be marked: {error}");
+            // Those of before may be too narrow.
+            let _ = mark(Path::new(SOCKET), None);
+        }
     }
     ExitCode::SUCCESS
 }

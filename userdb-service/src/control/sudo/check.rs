@@ -62,6 +62,8 @@ pub enum Withheld {
     Wrong(String),
     /// visudo gave no answer. It may the next time.
     Unanswered(String),
+    /// The same, and nothing is withheld: it took this before.
+    AsBefore(String),
     /// There is no visudo, and so no sudo to speak of.
     NoVisudo(String),
 }
@@ -69,9 +71,10 @@ pub enum Withheld {
 impl std::fmt::Display for Withheld {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Wrong(sentence) | Self::Unanswered(sentence) | Self::NoVisudo(sentence) => {
-                f.write_str(sentence)
-            }
+            Self::Wrong(sentence)
+            | Self::Unanswered(sentence)
+            | Self::AsBefore(sentence)
+            | Self::NoVisudo(sentence) => f.write_str(sentence),
         }
     }
 }
@@ -146,11 +149,29 @@ impl SudoersCheck {
                         }
                     },
                 };
-                let answer = answer.or_else(|| self.said_before(&spec));
                 let said =
                     |why: &str| format!("sudoers \"{}\": {why}", spec.as_str().escape_debug());
-                match answer {
-                    Some(Ok(())) => continue,
+                let now = unanswered.as_deref().unwrap_or_default();
+                let before = match answer {
+                    Some(_) => None,
+                    None => self.said_before(&spec),
+                };
+                match answer.or(before.clone()) {
+                    Some(Ok(())) => {
+                        if before.is_some() {
+                            let place = &role.place;
+                            withheld.push(Withheld::AsBefore(format!(
+                                "{place}: role \"{role_name}\" gives sudo as before: {}",
+                                said(now)
+                            )));
+                        }
+                        continue;
+                    }
+                    Some(Err(why)) if before.is_some() => {
+                        let why = said(&format!("{now}; when it was asked before, {why}"));
+                        withheld.push(Withheld::Unanswered(format!("{no_sudo}: {why}")));
+                        role.sudo_withheld = Some(why);
+                    }
                     Some(Err(why)) => {
                         let why = said(&why);
                         withheld.push(Withheld::Wrong(format!(
@@ -159,7 +180,7 @@ impl SudoersCheck {
                         role.sudo_withheld = Some(why);
                     }
                     None => {
-                        let why = said(unanswered.as_deref().unwrap_or_default());
+                        let why = said(now);
                         withheld.push(Withheld::Unanswered(format!("{no_sudo}: {why}")));
                         role.sudo_withheld = Some(why);
                     }

@@ -137,12 +137,34 @@ fn what_visudo_has_said_holds_until_it_is_asked_anew_and_answers() {
     // It says nothing any more: what was said before holds, and nothing is known of what it was never asked.
     program("changes", "kill -KILL $$");
     check.ask_anew();
-    assert!(withheld(&check, &mut config).is_empty());
+    let kept = withheld(&check, &mut config);
+    assert!(matches!(kept[..], [Withheld::AsBefore(_)]), "{kept:?}");
+    assert!(kept[0].to_string().contains("cannot be asked"), "{kept:?}");
+    assert_eq!(config.roles[0].specs().count(), 1);
     let mut other = self::config(&[("other", &["ALL=(ALL) NOPASSWD: ALL"])]);
     let silent = withheld(&check, &mut other);
     assert!(
         matches!(silent[..], [Withheld::Unanswered(_)]),
         "{silent:?}"
     );
+    // What it refused before stays withheld, and it is to be asked again.
+    program("changes", "cat >/dev/null; exit 1");
+    check.ask_anew();
+    assert!(matches!(
+        withheld(&check, &mut config)[..],
+        [Withheld::Wrong(_)]
+    ));
+    program("changes", "kill -KILL $$");
+    check.ask_anew();
+    let refused = withheld(&check, &mut config);
+    assert!(
+        matches!(refused[..], [Withheld::Unanswered(_)]),
+        "{refused:?}"
+    );
+    assert!(
+        refused[0].to_string().contains("before, visudo refuses it"),
+        "{refused:?}"
+    );
+    assert_eq!(config.roles[0].specs().count(), 0);
     std::fs::remove_file(visudo).expect("removed");
 }

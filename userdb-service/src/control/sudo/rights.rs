@@ -309,19 +309,33 @@ impl Daemon {
         }
     }
 
-    /// Whether rights on disk stand in the way of a login that comes in: of an earlier session, or, where
-    /// none is known (`known` says so), in a file that came there by itself, such as from a backup.
-    pub(in crate::control) fn has_old_rights(self: &Rc<Self>, login: &Login, known: bool) -> bool {
+    /// Whether rights on disk stand in the way of a login that comes in: of an earlier session, or in a file that came there by itself,
+    /// such as from a backup. `is_taken` says whether there is a file, where none is known.
+    pub(in crate::control) fn has_old_rights(
+        self: &Rc<Self>,
+        login: &Login,
+        is_taken: bool,
+    ) -> bool {
         if self.rights.borrow().stale.contains_key(login) {
             return true;
         }
-        let stray = !known
-            && !self.rights.borrow().on_disk.contains(login)
-            && self.sudoers.may_be_taken(login);
+        let stray = is_taken && !self.rights.borrow().on_disk.contains(login);
         if stray {
             self.see_to_removal(login, true);
         }
         stray
+    }
+
+    /// Has the kernel know whether the login has a file by the time that somebody comes in under it: from then on that is known without
+    /// the disk. Nobody waits for this.
+    pub(in crate::control) fn look_ahead(self: &Rc<Self>, login: &str) {
+        let Ok(login) = Login::try_from(login) else {
+            return;
+        };
+        if self.sudoers.is_known_to_be_taken(&login).is_none() {
+            let daemon = self.clone();
+            spawn_local(async move { daemon.sudoers.is_taken(&login, GRANT).await });
+        }
     }
 
     /// Waits until no rights of earlier sessions are left on disk. False: not before the deadline. A daemon that

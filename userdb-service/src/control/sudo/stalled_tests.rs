@@ -37,23 +37,21 @@ fn nobody_who_gives_orders_waits_for_a_disk_that_holds_the_thread_up_with_its_fo
     let (asked, answered) = std::sync::mpsc::channel();
     // Beside this thread, which thaws the disk whatever comes of it.
     let asks = thread::spawn(move || {
-        thread.look_at(&yan);
-        let unknown = thread.may_be_taken(&yan);
+        let known = thread.is_known_to_be_taken(&yan);
         let beside = thread.read_by_sudo_beside([]);
-        let _ = asked.send((unknown, beside));
-        (thread, yan)
+        let _ = asked.send((known, beside));
+        thread
     });
     let answered = answered.recv_timeout(Duration::from_secs(10));
     disk.thaw();
-    // What is not known without the disk may be; the folder is as it was seen last.
-    assert_eq!(answered, Ok((true, 1)));
-    let (thread, yan) = asks.join().unwrap();
+    // What is not known without the disk is not known; the folder is as it was seen last.
+    assert_eq!(answered, Ok((None, 1)));
+    let thread = asks.join().unwrap();
     assert_eq!(
         runtime.block_on(removed.come()).unwrap().unwrap(),
         Removal::Removed
     );
     commit.join().unwrap().unwrap();
-    wait_until("the look at a name", || !thread.may_be_taken(&yan));
     let desk = Arc::downgrade(&thread.desk);
     drop(thread);
     wait_until("the end of the thread", || desk.strong_count() == 0);

@@ -19,6 +19,7 @@ use tracing::warn;
 use super::ahead::Ahead;
 use super::answer::{Answer, MOMENT, Reply};
 use super::files::{Folder, FolderId, Removal, SudoersError, SudoersFiles, Swept};
+use crate::control::host::aside::Aside;
 use crate::control::host::descriptors::magic_link;
 use crate::policy::sudoers::file_name;
 use crate::policy::{Login, SudoersSpec};
@@ -32,7 +33,6 @@ const SLOW: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
 enum Order {
-    Look(Login),
     Prepare(Login, Vec<SudoersSpec>),
     Remove(Login, Reply<Removal>),
     Other(Work),
@@ -47,7 +47,6 @@ enum Work {
 /// Orders that have not been carried out.
 #[derive(Debug, Default)]
 struct Waiting {
-    looks: Vec<Login>,
     removals: Vec<(Login, Reply<Removal>)>,
     works: Vec<Work>,
     ahead: Ahead,
@@ -138,13 +137,6 @@ impl SudoersThread {
         })
     }
 
-    /// Has it known by the time of [`Self::may_be_taken`] whether the name of the login's file is taken.
-    pub(in crate::control) fn look_at(&self, login: &Login) {
-        if self.look.is_known_to_be_taken(login).is_none() {
-            self.give(Order::Look(login.clone()));
-        }
-    }
-
     /// Finishes the file that would grant `specs`, for when that is ordered. Nobody is told what comes of it.
     pub(in crate::control) fn prepare(&self, login: Login, specs: Vec<SudoersSpec>) {
         self.give(Order::Prepare(login, specs));
@@ -174,9 +166,20 @@ impl SudoersThread {
         answer
     }
 
-    /// Whether something may have the name of the login's file. Does not wait: what only the disk knows may be.
-    pub(in crate::control) fn may_be_taken(&self, login: &Login) -> bool {
-        self.look.is_known_to_be_taken(login).unwrap_or(true)
+    /// Whether something has the name of the login's file, as far as that is known without waiting for whoever works in the folder.
+    pub(in crate::control) fn is_known_to_be_taken(&self, login: &Login) -> Option<bool> {
+        self.look.is_known_to_be_taken(login)
+    }
+
+    /// The same by a look, beside this thread: that may be at a sync, which locks no folder. `None`: it takes longer than this.
+    pub(in crate::control) async fn is_taken(
+        &self,
+        login: &Login,
+        limit: Duration,
+    ) -> Option<bool> {
+        static LOOKS: Aside = Aside::new(4);
+        let (files, login) = (SudoersFiles::new(self.look.as_ref()), login.clone());
+        LOOKS.run(limit, move |_| files.is_taken(&login)).await
     }
 
     /// Number of the files that sudo reads, but for those of the logins in `ours`, whether they are there yet or not. A folder that
@@ -272,10 +275,6 @@ fn work(files: &SudoersFiles, Seat(desk): &Seat, bell: &Notify) {
             }
             bell.notify_one();
         }
-        // So that it is known without the disk from now on.
-        for login in waiting.looks.drain(..) {
-            files.is_taken(&login);
-        }
         let other = || SudoersError::Replaced(files.as_ref().to_owned());
         for (login, reply) in waiting.removals.drain(..) {
             let removed = match replaced {
@@ -327,7 +326,6 @@ impl Waiting {
     /// A grant that waits and that this removal undoes is not made: it is answered as if it had been.
     fn add(&mut self, order: Order) {
         match order {
-            Order::Look(login) => self.looks.push(login),
             Order::Prepare(login, specs) => self.ahead.want(login, specs),
             Order::Other(work) => self.works.push(work),
             Order::Remove(login, reply) => {
