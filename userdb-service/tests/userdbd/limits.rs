@@ -97,6 +97,32 @@ fn where_all_are_taken_root_keeps_its_own_and_others_give_way() {
 }
 
 #[test]
+fn where_all_are_taken_who_does_not_read_gives_way_before_who_idles() {
+    let limits = Limits {
+        total: 8,
+        ..Limits::default()
+    };
+    let server = Server::start(limits, || Echo);
+    let (path, other_path) = (server.path.clone(), server.path.clone());
+    let mut idle = as_uid(23456, move || {
+        let mut idle = Client::connect(&other_path);
+        echo(&mut idle, "and then nothing");
+        idle
+    });
+    as_uid(12345, move || {
+        let many = json!({"method": "org.example.Echo.Many", "parameters": {"count": 100_000}, "more": true});
+        let mut deaf: Vec<Client> = (0..7).map(|_| Client::connect(&path)).collect();
+        deaf.iter_mut().for_each(|client| client.send(&many));
+        std::thread::sleep(Duration::from_millis(500));
+        let mut newcomers: Vec<Client> = (0..3).map(|_| Client::connect(&path)).collect();
+        for client in &mut newcomers {
+            echo(client, "let in");
+        }
+    });
+    echo(&mut idle, "still here");
+}
+
+#[test]
 fn half_a_message_is_waited_for_only_so_long_however_often_more_comes() {
     let server = Server::start(limits(), || Echo);
     let mut client = server.connect();

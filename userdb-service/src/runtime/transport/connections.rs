@@ -8,6 +8,8 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use nix::unistd::geteuid;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{Shutdown, shutdown};
 use tokio::io::Interest;
 use tokio::sync::Notify;
@@ -33,6 +35,11 @@ pub(super) enum Activity {
     /// The service is at work.
     Busy,
 }
+
+/// How long a reader may take for a piece of a reply before its place is the first to be given to somebody else.
+const UNREAD: Duration = Duration::from_millis(100);
+/// Bytes of replies that the kernel holds for one of many, about; twice as much memory.
+const CROWDED_BUFFER: usize = 8 << 10;
 
 /// The socket of a connection and what it is doing since when.
 #[derive(Debug)]
@@ -90,6 +97,15 @@ impl Connection {
         watched.map_err(dropped)
     }
 
+    /// Its place among those that may be given up. Who has not read for a while comes first: a list that nobody reads is what is held most
+    /// cheaply, and costs most.
+    fn rank(&self) -> Option<Activity> {
+        match self.activity.get() {
+            Activity::Writing if self.since.get().elapsed() >= UNREAD => None,
+            activity => Some(activity.max(Activity::Idle)),
+        }
+    }
+
     pub(super) fn activity(&self) -> Activity {
         self.activity.get()
     }
@@ -114,6 +130,10 @@ impl Asker<'_> {
     pub fn peer(&self) -> Result<&Rc<Peer>, Disconnect> {
         self.0.peer()
     }
+}
+
+fn known_uid(peer: &OnceCell<Rc<Peer>>) -> Option<u32> {
+    peer.get().map(|peer| peer.uid)
 }
 
 fn dropped(error: io::Error) -> Disconnect {
@@ -191,6 +211,10 @@ impl Connections {
         if self.len() >= limits.total && !self.close_longest_idle() {
             return Ok(None);
         }
+        if crowded && known_uid(&peer) != Some(0) {
+            // Replies that nobody reads lie in the kernel's memory, and are counted as ours.
+            let _ = set_socket_send_buffer_size(&socket, CROWDED_BUFFER);
+        }
         let connection = Rc::new(Connection {
             socket: Lazy::new(socket),
             peer,
@@ -239,9 +263,12 @@ impl Connections {
         }
     }
 
-    /// Closes the connection idle for longest; root's only if there is no other.
+    /// Closes the connection that has let us wait or been idle for longest; root's, and our own by which the watchdog is told, only if
+    /// there is no other.
     pub(super) fn close_longest_idle(&self) -> bool {
-        self.give_up(|c| c.uid() != Some(0)) || self.give_up(|_| true)
+        let own = geteuid().as_raw();
+        let spared = |c: &Connection| matches!(c.uid(), Some(uid) if uid == 0 || uid == own);
+        self.give_up(|c| !spared(c)) || self.give_up(|_| true)
     }
 
     fn give_up(&self, among: impl Fn(&Connection) -> bool) -> bool {
@@ -250,7 +277,7 @@ impl Connections {
             .borrow()
             .iter()
             .filter(|(_, c)| c.activity.get() != Activity::Busy && among(c))
-            .min_by_key(|(_, c)| (c.activity.get().max(Activity::Idle), c.since.get()))
+            .min_by_key(|(_, c)| (c.rank(), c.since.get()))
             .map(|(id, _)| *id);
         match longest {
             Some(id) => {
