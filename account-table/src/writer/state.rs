@@ -169,6 +169,14 @@ impl State {
         Ok(place)
     }
 
+    /// Gives the block of a record that no head points to any more back, empty: who reads the file itself does not find who was here.
+    fn free_record(&mut self, place: Place) {
+        if let Some((first, count)) = self.geometry().words_of(place) {
+            self.map.fill(first, &vec![0; count]);
+        }
+        self.heap.give_back(place);
+    }
+
     pub(crate) fn set_user_head(&self, slot: u32, head: u64) {
         if let Some(at) = self.geometry().user_head(slot) {
             self.map.store(at, head);
@@ -255,7 +263,7 @@ impl State {
                     .collect(),
             };
             self.release(slot, &dropped);
-            self.heap.give_back(old.place);
+            self.free_record(old.place);
         }
         self.remember(slot, LiveUser { keys, place });
         Ok(())
@@ -355,7 +363,7 @@ impl State {
                     groups: user.keys.groups,
                 },
             );
-            self.heap.give_back(user.place);
+            self.free_record(user.place);
         }
         self.user_slots.give_back(slot);
         true

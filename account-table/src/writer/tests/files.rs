@@ -104,3 +104,21 @@ fn files_that_others_could_have_written_are_not_believed() {
         "a folder"
     );
 }
+
+#[test]
+fn nothing_of_a_withdrawn_record_is_left_in_the_file() {
+    let scratch = Scratch::new();
+    let mut writer = scratch.small_writer(4);
+    let mut subject = spec("subject", 1000, 1);
+    subject.gecos = "roles of before".into();
+    writer.publish(&subject).unwrap();
+    subject.gecos = "roles of now".into();
+    writer.publish(&subject).unwrap();
+    let holds = |text: &str| {
+        let file = std::fs::read(scratch.path()).unwrap();
+        file.windows(text.len()).any(|at| at == text.as_bytes())
+    };
+    assert!(holds("roles of now") && !holds("roles of before"));
+    writer.withdraw("subject").unwrap();
+    assert!(!holds("roles of now") && !holds("subject"));
+}
