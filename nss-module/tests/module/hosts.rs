@@ -74,7 +74,7 @@ fn a_process_short_of_address_space_gets_an_answer_or_is_told_to_try_again() {
         alice();
         use_only(c"teleport");
         let (module, mut buffer) = (Module::load(), [0; 1024]);
-        // The table has 640 KiB: with less than that to spare it cannot be mapped, with more it can.
+        // The table has 1.2 MiB: with less than that to spare it cannot be mapped, with more it can.
         assert!(in_fork(|| {
             limit(libc::RLIMIT_AS, address_space() + 64 * 1024);
             module.user("alice", &mut buffer).status == crate::rig::TRY_AGAIN

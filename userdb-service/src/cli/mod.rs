@@ -25,7 +25,6 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use self::explain::ExplainArgs;
 use self::output::{Json, Output, plain};
-use crate::control::lookup;
 
 /// Everything is as it should be.
 pub const GOOD: u8 = 0;
@@ -84,13 +83,6 @@ pub fn definition() -> clap::Command {
 
 /// Runs what the process's arguments ask for.
 pub fn main() -> ExitCode {
-    // `explain` asks other providers in a process of its own, like the daemon does.
-    if std::env::args_os().nth(1).as_deref() == Some(lookup::WORKER_ARGUMENT.as_ref()) {
-        return match lookup::worker::run() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error.to_string(), WRONG),
-        };
-    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
