@@ -33,6 +33,8 @@ pub const JANITOR_ARGUMENT: &str = "--janitor";
 /// meanwhile (`TasksMax=`).
 const AT_ONCE: usize = 16;
 static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
+/// Those that empty folders take as long as there is something in them, and keep nobody's processes from being ended.
+static TURNS_AT_FOLDERS: Semaphore = Semaphore::const_new(AT_ONCE);
 
 /// What a janitor can do. Its name is its argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +143,8 @@ impl Janitor {
     /// Some may be left.
     pub async fn remove_leftovers(&self, login: &Login, uid: Uid) -> Result<(), JanitorError> {
         self.start(
-            &[Task::Leftovers.name(), &uid.to_string(), login.as_ref()],
+            Task::Leftovers,
+            &[&uid.to_string(), login.as_ref()],
             Stdio::null(),
             Duration::from_secs(5),
         )
@@ -202,21 +205,26 @@ impl Janitor {
             ),
             None => Stdio::null(),
         };
-        let arguments = [task.name(), &uid.to_string(), &gid.to_string()];
-        self.start(&arguments, stdin, limit).await
+        let arguments = [&*uid.to_string(), &gid.to_string()];
+        self.start(task, &arguments, stdin, limit).await
     }
 
     async fn start(
         &self,
+        task: Task,
         arguments: &[&str],
         stdin: Stdio,
         limit: Duration,
     ) -> Result<(), JanitorError> {
+        let turns = match task {
+            Task::Wipe | Task::WipeAsRoot => &TURNS_AT_FOLDERS,
+            Task::Kill | Task::Ipc | Task::Leftovers => &TURNS,
+        };
         // Never closed, so it comes: whoever has one gives it back after his limit.
-        let _turn = TURNS.acquire().await;
+        let _turn = turns.acquire().await;
         let mut child = Command::new(&self.program)
             .arg0("teleport-sessiond-janitor")
-            .arg(JANITOR_ARGUMENT)
+            .args([JANITOR_ARGUMENT, task.name()])
             .args(arguments)
             .current_dir("/")
             .env_clear()
@@ -273,20 +281,24 @@ rm "at-work/$$"
         std::fs::write(&program, WORK).unwrap();
         std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
         let janitor = Janitor { program };
-        let mut working = tokio::task::JoinSet::new();
-        for _ in 0..6 * AT_ONCE {
-            let janitor = janitor.clone();
-            let limit = Duration::from_secs(2);
-            working.spawn(async move { janitor.start(&[], Stdio::null(), limit).await });
+        let together = folder.join("together");
+        for task in [Task::Kill, Task::Wipe] {
+            let mut working = tokio::task::JoinSet::new();
+            for _ in 0..4 * AT_ONCE {
+                let janitor = janitor.clone();
+                let limit = Duration::from_millis(1700);
+                working.spawn(async move { janitor.start(task, &[], Stdio::null(), limit).await });
+            }
+            for done in working.join_all().await {
+                done.unwrap();
+            }
+            let counts = std::fs::read_to_string(&together).unwrap();
+            let counts: Vec<usize> = counts.lines().map(|line| line.parse().unwrap()).collect();
+            assert_eq!(counts.len(), 4 * AT_ONCE);
+            let most = *counts.iter().max().unwrap();
+            assert!((2..=AT_ONCE).contains(&most), "{most} at a time");
+            std::fs::remove_file(&together).unwrap();
         }
-        for done in working.join_all().await {
-            done.unwrap();
-        }
-        let together = std::fs::read_to_string(folder.join("together")).unwrap();
-        let together: Vec<usize> = together.lines().map(|line| line.parse().unwrap()).collect();
-        assert_eq!(together.len(), 6 * AT_ONCE);
-        let most = *together.iter().max().unwrap();
-        assert!((2..=AT_ONCE).contains(&most), "{most} at a time");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }
