@@ -231,18 +231,15 @@ fn no_right_outlasts_a_daemon_whose_sandbox_cannot_be_made() {
         "mkdir -p {drop_in}; printf '[Service]\\nReadWritePaths=/no/such/folder\\n' >{drop_in}/homes.conf; systemctl daemon-reload"
     ))
     .must();
-    node.run(&[
-        "systemctl",
-        "kill",
-        "-s",
-        "KILL",
-        "teleport-sessiond.service",
-    ])
-    .must();
+    // (systemd 252 comes to OnFailure= only once it does not start the unit again.)
+    let daemon = ["teleport-sessiond.socket", "teleport-sessiond.service"];
+    node.run(&[&["systemctl", "stop"], &daemon[..]].concat());
     node.within(Duration::from_secs(20), "the right goes", |node| {
         !node.run(&["test", "-e", file]).succeeded()
     });
     node.sh(&format!("rm -r {drop_in}; systemctl daemon-reload"))
+        .must();
+    node.run(&[&["systemctl", "start"], &daemon[..]].concat())
         .must();
     node.within(Duration::from_secs(20), "it comes back", |node| {
         node.run(&["test", "-e", file]).succeeded()

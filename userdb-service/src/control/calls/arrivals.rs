@@ -19,7 +19,7 @@ use crate::control::registry::{Arrival, Begun, Joinable, SessionId, State};
 use crate::policy::config::Role;
 use crate::policy::decide::{MAX_ROUNDS, Reason};
 use crate::policy::glob::Glob;
-use crate::policy::{self, Config, Decision, Facts, LoginRequest, Plan, Refusal};
+use crate::policy::{self, Config, Decision, Facts, Login, LoginRequest, Plan, Refusal};
 
 /// What the caller is told.
 #[derive(Debug)]
@@ -176,10 +176,12 @@ impl Daemon {
         patience: Duration,
     ) -> Reception {
         let deadline = Instant::now() + patience;
-        // Whether there is a sudoers file that nobody knows of, once it was looked for.
-        let mut stray = None;
         self.reload.is_over(patience / 2).await;
-        self.look_ahead(&request.login);
+        // Whether there is a sudoers file that nobody knows of is looked for while others are asked.
+        let named = Login::try_from(&*request.login).ok();
+        let mut look = named.map(|login| self.look_for_a_file(&login, patience));
+        // Whether that has been seen to.
+        let mut looked = false;
         loop {
             // Anew in each round: who has waited is decided on by what holds now.
             let current = self.config.borrow().clone();
@@ -213,21 +215,31 @@ impl Daemon {
                     if let Some(known) = self.made_before(handle, request, &leader) {
                         return known;
                     }
-                    let known = stray.or_else(|| self.sudoers.is_known_to_be_taken(&plan.login));
-                    let Some(is_taken) = known else {
-                        drop(hold);
-                        let left = deadline.saturating_duration_since(Instant::now());
-                        stray = self.sudoers.is_taken(&plan.login, left).await;
-                        if stray.is_none() {
-                            return Reception::Refused(policy::old_rights(&plan.login));
-                        }
-                        continue;
+                    let seen = match look.take() {
+                        Some(look) if look.is_for(&plan.login) => look,
+                        // It has another name than it came under.
+                        _ => self.look_for_a_file(&plan.login, patience),
                     };
-                    if !self.has_old_rights(&plan.login, is_taken) {
-                        return self.register(handle, *plan, request, leader, hold).await;
+                    look = Some(seen.clone());
+                    let outcome = match self.rights.borrow().on_disk.contains(&plan.login) {
+                        true => Some(Some(false)),
+                        false => seen.outcome(),
+                    };
+                    match outcome {
+                        None => {
+                            drop(hold);
+                            seen.is_over().await;
+                            continue;
+                        }
+                        Some(None) => return Reception::Refused(policy::old_rights(&plan.login)),
+                        Some(Some(is_taken)) => {
+                            if !self.has_old_rights(&plan.login, is_taken && !looked) {
+                                return self.register(handle, *plan, request, leader, hold).await;
+                            }
+                        }
                     }
                     drop(hold);
-                    stray = Some(false);
+                    looked = true;
                     if !self.is_rid_of_old_rights(&plan.login, deadline).await {
                         return Reception::Refused(policy::old_rights(&plan.login));
                     }

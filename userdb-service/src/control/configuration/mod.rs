@@ -45,9 +45,18 @@ pub(in crate::control) struct Reload {
     begun: Cell<u64>,
     /// The last one could not read the files. Nobody has told the administrator to try again.
     is_owed: Cell<bool>,
+    /// visudo gave no answer for the configuration that holds.
+    visudo_is_silent: Cell<bool>,
 }
 
 impl Reload {
+    pub(in crate::control) fn at_start(visudo_is_silent: bool) -> Reload {
+        Reload {
+            visudo_is_silent: Cell::new(visudo_is_silent),
+            ..Reload::default()
+        }
+    }
+
     /// Waits until none is under way, but not for longer than this, nor for long: it may hang.
     pub(in crate::control) async fn is_over(&self, patience: Duration) {
         let none = async {
@@ -153,7 +162,7 @@ impl Daemon {
         }
     }
 
-    /// A good new configuration holds for new sessions; a wrong one changes nothing.
+    /// A good new configuration holds for new sessions; a wrong one changes nothing, and what is still to be asked about that before is asked.
     async fn reload(&self) {
         notify::reloading();
         self.sudoers_check.ask_anew();
@@ -186,7 +195,13 @@ impl Daemon {
         self.registry.borrow_mut().configure(Terms::from(&*config));
         *self.config.borrow_mut() = Ok(config);
         self.reload.is_owed.set(false);
+        self.wait_for_visudo(is_silent);
         info!("the configuration was read anew");
+    }
+
+    /// Notes whether visudo is to be asked again about the configuration that holds from now on.
+    pub(in crate::control) fn wait_for_visudo(&self, is_silent: bool) {
+        self.reload.visudo_is_silent.set(is_silent);
         if is_silent {
             self.ask_again.notify_one();
         }
@@ -200,7 +215,11 @@ impl Daemon {
             sleep(SILENCE).await;
             let current = self.config.borrow().clone();
             match current {
-                Ok(config) if !self.reload.is_owed.get() => self.ask_visudo_again(&config).await,
+                Ok(config) if !self.reload.is_owed.get() => {
+                    if self.reload.visudo_is_silent.get() {
+                        self.ask_visudo_again(&config).await;
+                    }
+                }
                 _ if READING.late().0 >= LEFT_ALONE => self.ask_again.notify_one(),
                 Ok(_) => self.read_what_is_owed().await,
                 Err(why) => self.read_again(&why).await,
@@ -217,13 +236,12 @@ impl Daemon {
             return;
         }
         *self.config.borrow_mut() = Ok(Rc::new(asked));
-        match is_silent(&withheld) {
-            true => self.ask_again.notify_one(),
-            false => {
-                info!("visudo answers now: what it takes is given");
-                for withheld in &withheld {
-                    error!("{withheld}");
-                }
+        let is_silent = is_silent(&withheld);
+        self.wait_for_visudo(is_silent);
+        if !is_silent {
+            info!("visudo answers now: what it takes is given");
+            for withheld in &withheld {
+                error!("{withheld}");
             }
         }
     }
@@ -238,13 +256,15 @@ impl Daemon {
     /// There is one, and a newer one could not be read.
     async fn read_what_is_owed(&self) {
         match self.read_unless_told().await {
-            None => return,
+            // By now it may have what that has found, or go on as it was.
+            None => return self.wait_for_visudo(self.reload.visudo_is_silent.get()),
             Some(Ok((config, is_silent))) => self.take(config, is_silent),
             Some(Err(error)) if error.is_unreadable() => return self.ask_again.notify_one(),
             Some(Err(error)) => {
                 tell(&error);
                 warn!("the configuration stays as it was");
                 self.reload.is_owed.set(false);
+                self.wait_for_visudo(self.reload.visudo_is_silent.get());
             }
         }
         notify::status(self.status());

@@ -57,11 +57,14 @@ fn is_locked_by_us(file: &File) -> io::Result<bool> {
 
 /// The lock, if nobody who lives has it.
 fn take(folder: File) -> io::Result<Option<File>> {
-    let lock = match at(&folder, OFlags::CREATE) {
+    let lock = match at(&folder, OFlags::empty()) {
         Ok(lock) => lock,
-        // Nobody has it if it is not there, and where none can be made (a full /run) the folder's does as well.
-        Err(_) if at(&folder, OFlags::empty()).is_err() => return Ok(Some(folder)),
-        Err(error) => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(_) => match at(&folder, OFlags::CREATE) {
+            Ok(lock) => lock,
+            // Nobody has it, and where none can be made (a full /run) the folder's does as well.
+            Err(_) => return Ok(Some(folder)),
+        },
     };
     if is_locked_by_us(&lock)? {
         return Ok(Some(lock));

@@ -199,6 +199,7 @@ impl Daemon {
         if is_to_be_asked {
             ask_again.notify_one();
         }
+        let reload = configuration::Reload::at_start(config.is_ok() && is_to_be_asked);
         // While it is wrong nobody comes; who is there keeps what they came under.
         let terms = config
             .as_ref()
@@ -227,7 +228,7 @@ impl Daemon {
             room: Notify::new(),
             sudoers_check,
             ask_again,
-            reload: configuration::Reload::default(),
+            reload,
             lookups: Lookups::new(lookup::Settings::default()),
             logind: Logind::default(),
             janitor: Janitor::default(),

@@ -3,8 +3,11 @@
 //! The helpers are this same binary, so that they are of the same version as the daemon that asks them.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use account_table::{Trust, Writer};
@@ -68,13 +71,22 @@ pub fn main() -> ExitCode {
         }
         ["--check"] => check(),
         ["--sweep"] => sweep(),
-        ["--sweep-unless-running"] => match alone(Path::new(state::FOLDER), Duration::ZERO) {
+        ["--sweep-unless-running"] => match alone(Path::new(state::FOLDER), MOMENT) {
             Ok(None) => {
                 println!("the daemon runs and looks after its files");
                 ExitCode::SUCCESS
             }
-            // It has not run in this boot, or is kept from starting until this is done.
-            Err(_) | Ok(Some(_)) => sweep(),
+            // It is kept from starting until this is done.
+            Ok(Some(_alone)) => sweep(),
+            // It has not run in this boot.
+            Err(error) if error.kind() == ErrorKind::NotFound => sweep(),
+            Err(error) => {
+                eprintln!(
+                    "it cannot be seen whether the daemon runs: {}: {error}",
+                    state::FOLDER
+                );
+                ExitCode::FAILURE
+            }
         },
         ["--mark-socket"] => socket_mark::run(),
         ["--retire"] => retire(),
@@ -123,8 +135,37 @@ fn check() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// How long others may take to look whether the daemon runs.
+const MOMENT: Duration = Duration::from_millis(200);
+/// How long a sweep may wait for the disk.
+const SWEEP: Duration = Duration::from_secs(5);
+
 /// At boot and after the daemon has been stopped: whatever it granted, it grants no more.
+///
+/// On a thread, since whose main thread waits for a disk that stalls cannot be ended, and keeps the next daemon from working, see
+/// [`alone`]. What the thread has begun is done once the disk answers.
 fn sweep() -> ExitCode {
+    let (done, is_done) = mpsc::channel();
+    let swept = thread::Builder::new()
+        .name("sweep".to_owned())
+        .spawn(move || done.send(sweep_now()));
+    match swept.map(|_| is_done.recv_timeout(SWEEP)) {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => {
+            eprintln!(
+                "{}: no answer within {SWEEP:?}; its disk stalls",
+                daemon::SUDOERS
+            );
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("no thread to work in {} with: {error}", daemon::SUDOERS);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn sweep_now() -> ExitCode {
     match SudoersFiles::new(daemon::SUDOERS).sweep(&BTreeSet::new()) {
         Ok(swept) => {
             for name in swept.removed {

@@ -6,6 +6,8 @@ use std::fs::ReadDir;
 use std::io;
 use std::path::Path;
 
+use nix::errno::Errno;
+
 use crate::control::host::proc_files;
 
 /// A walk that has come so far.
@@ -46,8 +48,21 @@ impl Walk {
 
     fn pass(&mut self, process: &Path) {
         let status = process.join("status");
-        let status = status.to_str().map(proc_files::read);
-        let Some((uid, is_zombie)) = status.and_then(Result::ok).as_deref().and_then(whose) else {
+        let Some(status) = status.to_str().map(proc_files::read) else {
+            return;
+        };
+        let status = match status {
+            Ok(status) => status,
+            Err(error) => {
+                let raw = error.raw_os_error().map(Errno::from_raw);
+                // It has ended, or is no process.
+                if !matches!(raw, Some(Errno::ENOENT | Errno::ESRCH | Errno::ENOTDIR)) {
+                    self.sought.clear();
+                }
+                return;
+            }
+        };
+        let Some((uid, is_zombie)) = whose(&status) else {
             return;
         };
         if !is_zombie {

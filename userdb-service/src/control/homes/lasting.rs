@@ -91,7 +91,9 @@ impl Homes {
 
     /// Removes what attempts that were interrupted have left in the trash. Nobody waits for it.
     fn remove_interrupted(self) {
-        tokio::spawn(THREADS.run(LONGEST, move |_| {
+        /// However slowly homes are emptied, others are made.
+        static EMPTYING: Aside = Aside::new(1);
+        tokio::spawn(EMPTYING.run(LONGEST, move |_| {
             // On an event loop of its own: the daemon's may be shut down meanwhile, and who waits by its timers panics then.
             let runtime = Builder::new_current_thread().enable_all().build();
             let emptied = match runtime {

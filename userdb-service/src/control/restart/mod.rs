@@ -106,8 +106,7 @@ impl Daemon {
             self.set_aside(of_sessions);
         }
         let swept = self.sweep();
-        let granted = self.grant_again(grants);
-        let on_disk = async { (swept.await, granted.await) };
+        let on_disk = self.grant_again(swept, grants);
         if timeout_at(disk, on_disk).await.is_err() {
             warn!("{SUDOERS} does not answer; sudo rights are taken away and given when it does");
         }
@@ -168,13 +167,16 @@ impl Daemon {
     }
 
     /// Removes what nobody who lives was granted.
-    fn sweep(&self) -> JoinHandle<()> {
+    fn sweep(self: &Rc<Self>) -> JoinHandle<()> {
         let swept = self
             .sudoers
             .sweep(self.registry.borrow().sudoers().cloned().collect());
-        spawn_local(async {
+        let daemon = self.clone();
+        spawn_local(async move {
             match swept.come().await {
                 Some(Ok(swept)) => {
+                    let mut rights = daemon.rights.borrow_mut();
+                    rights.in_place.extend(swept.kept);
                     for doubt in swept.doubtful {
                         error!(MESSAGE_ID = messages::SUDO_LEFT, "{doubt}");
                     }
@@ -185,10 +187,16 @@ impl Daemon {
         })
     }
 
-    /// Gives living sessions what they had, one after the other, so that each has its time on a slow disk.
-    fn grant_again(self: &Rc<Self>, grants: BTreeMap<Login, Vec<SudoersSpec>>) -> JoinHandle<()> {
+    /// Gives living sessions what they had, one after the other, so that each has its time on a slow disk; after the sweep, which says
+    /// who has a file still.
+    fn grant_again(
+        self: &Rc<Self>,
+        swept: JoinHandle<()>,
+        grants: BTreeMap<Login, Vec<SudoersSpec>>,
+    ) -> JoinHandle<()> {
         let daemon = self.clone();
         spawn_local(async move {
+            let _ = swept.await;
             for (login, specs) in grants {
                 // By its turn it may have ended, or have been told something else.
                 let holds = daemon.registry.borrow().specs(&login) == Some(&specs);

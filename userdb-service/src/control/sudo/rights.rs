@@ -2,10 +2,12 @@
 //! how long they are waited for, and what becomes of a login whose rights cannot be taken away.
 //! What is granted is decided by the registry; how files are written, by `files`.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{error, warn};
@@ -31,6 +33,8 @@ const LONGEST_PAUSE_OF_A_GRANT: Duration = Duration::from_secs(300);
 pub(in crate::control) struct SudoRights {
     /// Logins that may have a file.
     pub(in crate::control) on_disk: BTreeSet<Login>,
+    /// Logins that have one, as far as we know.
+    pub(in crate::control) in_place: BTreeSet<Login>,
     /// Logins whose file grants what they do not have any more, with how many removals are under way.
     stale: BTreeMap<Login, u32>,
     /// Logins that were granted a file for which there was no room.
@@ -65,6 +69,32 @@ pub(in crate::control) struct Settled {
     pub(in crate::control) too_much: Option<String>,
 }
 
+/// A look whether a login has a file.
+#[derive(Debug)]
+pub(in crate::control) struct Look {
+    login: Login,
+    /// Once it is over: whether there is one, if that could be seen.
+    outcome: Cell<Option<Option<bool>>>,
+    over: Notify,
+}
+
+impl Look {
+    pub(in crate::control) fn is_for(&self, login: &Login) -> bool {
+        self.login == *login
+    }
+
+    /// What has come of it; `None` while it is not over.
+    pub(in crate::control) fn outcome(&self) -> Option<Option<bool>> {
+        self.outcome.get()
+    }
+
+    pub(in crate::control) async fn is_over(&self) {
+        if self.outcome.get().is_none() {
+            self.over.notified().await;
+        }
+    }
+}
+
 impl SudoRights {
     /// After a restart: any of them may have a file.
     pub(in crate::control) fn may_have_files(&mut self, logins: impl Iterator<Item = Login>) {
@@ -94,7 +124,10 @@ impl Daemon {
     ) -> Ordered {
         self.rights.borrow_mut().waiting.remove(&login);
         if specs.is_empty() {
-            self.rights.borrow_mut().now_stale(&login);
+            let mut rights = self.rights.borrow_mut();
+            rights.now_stale(&login);
+            rights.in_place.remove(&login);
+            drop(rights);
             // Ordered here and now: what is ordered next comes after it.
             let answer = self.sudoers.remove(&login);
             return Ordered::Removal { login, answer };
@@ -128,8 +161,9 @@ impl Daemon {
         mut ordered: Ordered,
     ) -> Result<Settled, Ordered> {
         match &mut ordered {
-            Ordered::Grant { answer, .. } => {
+            Ordered::Grant { login, answer, .. } => {
                 if let Some(Ok(())) = self.sudoers.soon(answer) {
+                    self.granted(login);
                     return Ok(Settled::default());
                 }
             }
@@ -179,7 +213,10 @@ impl Daemon {
                 older,
             } => {
                 let error = match timeout(GRANT, answer.come()).await {
-                    Ok(Some(Ok(()))) => return settled,
+                    Ok(Some(Ok(()))) => {
+                        self.granted(&login);
+                        return settled;
+                    }
                     Ok(Some(Err(error @ SudoersError::Replaced(_)))) => {
                         // The daemon ends now; the next one writes what living sessions have.
                         settled.message = Some(format!(
@@ -243,6 +280,7 @@ impl Daemon {
     /// Removes the login's file, as soon as the file system allows it, unless the login has been granted
     /// something again meanwhile. While a `stale` one stands, nobody comes in under the login.
     fn see_to_removal(self: &Rc<Self>, login: &Login, stale: bool) {
+        self.rights.borrow_mut().in_place.remove(login);
         if stale {
             self.rights.borrow_mut().now_stale(login);
         }
@@ -290,6 +328,13 @@ impl Daemon {
         });
     }
 
+    fn granted(&self, login: &Login) {
+        // Not where the grant has been undone meanwhile.
+        if self.registry.borrow().has_sudoers(login) {
+            self.rights.borrow_mut().in_place.insert(login.clone());
+        }
+    }
+
     fn removed(&self, login: &Login) {
         let mut rights = self.rights.borrow_mut();
         // What has been granted meanwhile is written after it.
@@ -326,16 +371,24 @@ impl Daemon {
         stray
     }
 
-    /// Has the kernel know whether the login has a file by the time that somebody comes in under it: from then on that is known without
-    /// the disk. Nobody waits for this.
-    pub(in crate::control) fn look_ahead(self: &Rc<Self>, login: &str) {
-        let Ok(login) = Login::try_from(login) else {
-            return;
-        };
-        if self.sudoers.is_known_to_be_taken(&login).is_none() {
-            let daemon = self.clone();
-            spawn_local(async move { daemon.sudoers.is_taken(&login, GRANT).await });
-        }
+    /// Begins to look whether there is a file of the login that nobody knows of. Takes as long as the disk, and at most this.
+    pub(in crate::control) fn look_for_a_file(
+        self: &Rc<Self>,
+        login: &Login,
+        limit: Duration,
+    ) -> Rc<Look> {
+        let look = Rc::new(Look {
+            login: login.clone(),
+            outcome: Cell::new(None),
+            over: Notify::new(),
+        });
+        let (daemon, looks) = (self.clone(), look.clone());
+        spawn_local(async move {
+            let is_taken = daemon.sudoers.is_taken(&looks.login, limit).await;
+            looks.outcome.set(Some(is_taken));
+            looks.over.notify_waiters();
+        });
+        look
     }
 
     /// Waits until no rights of earlier sessions are left on disk. False: not before the deadline. A daemon that

@@ -24,9 +24,7 @@ impl Daemon {
     /// May the login have a file, if it has none yet? What is in place may be changed at any time.
     pub(in crate::control) fn has_room_for(&self, login: &Login) -> Result<(), NoRoom> {
         // Whose the file is, is found out when it is written.
-        if self.rights.borrow().on_disk.contains(login)
-            && self.sudoers.is_known_to_be_taken(login) != Some(false)
-        {
+        if self.rights.borrow().in_place.contains(login) {
             return Ok(());
         }
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

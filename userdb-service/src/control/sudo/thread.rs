@@ -166,12 +166,8 @@ impl SudoersThread {
         answer
     }
 
-    /// Whether something has the name of the login's file, as far as that is known without waiting for whoever works in the folder.
-    pub(in crate::control) fn is_known_to_be_taken(&self, login: &Login) -> Option<bool> {
-        self.look.is_known_to_be_taken(login)
-    }
-
-    /// The same by a look, beside this thread: that may be at a sync, which locks no folder. `None`: it takes longer than this.
+    /// Whether something has the name of the login's file: by a look on a thread of its own, since whoever removes a name holds the
+    /// folder locked for as long as the disk takes. `None`: it takes longer than this.
     pub(in crate::control) async fn is_taken(
         &self,
         login: &Login,
@@ -225,7 +221,9 @@ impl SudoersThread {
     }
 
     fn give(&self, order: Order) {
-        self.is_quick.set(self.desk.rests.load(Ordering::Relaxed));
+        // From here on it has something to do, whether or not it has been woken yet.
+        self.is_quick
+            .set(self.desk.rests.swap(false, Ordering::Relaxed));
         // Without a thread the order goes here, and with it the reply, which says so.
         if let Some(orders) = &mut *self.desk.orders() {
             orders.push(order);

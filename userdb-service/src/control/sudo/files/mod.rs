@@ -26,7 +26,6 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat, renameat2};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
-use rustix::fs::{CWD, OFlags, ResolveFlags, openat2};
 
 pub use self::error::SudoersError;
 pub use self::prepared::Prepared;
@@ -50,6 +49,8 @@ pub struct Swept {
     pub removed: Vec<String>,
     /// Files that may be ours and were left alone, each with what to do about it.
     pub doubtful: Vec<SudoersError>,
+    /// Logins that were to keep their file and have one.
+    pub kept: BTreeSet<Login>,
 }
 
 /// A sudoers.d folder.
@@ -105,25 +106,6 @@ impl SudoersFiles {
     /// Whether something has the name of the login's file. Looks at the name alone.
     pub fn is_taken(&self, login: &Login) -> bool {
         std::fs::symlink_metadata(self.path.join(file_name(login))).is_ok()
-    }
-
-    /// The same as far as the kernel has it in memory; `None`: to know it, the disk would have to be asked, and whoever works in the
-    /// folder is waited for.
-    pub fn is_known_to_be_taken(&self, login: &Login) -> Option<bool> {
-        let path = self.path.join(file_name(login));
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // A kernel before 5.12 says that it does not know this flag, and so nothing of the name.
-        match openat2(
-            CWD,
-            &path,
-            flags,
-            rustix::fs::Mode::empty(),
-            ResolveFlags::CACHED,
-        ) {
-            Ok(_) => Some(true),
-            Err(rustix::io::Errno::NOENT) => Some(false),
-            Err(_) => None,
-        }
     }
 
     /// Grants `specs` to `login`, in place of what it was granted before.
@@ -214,6 +196,8 @@ impl SudoersFiles {
         let Some(folder) = self.open_if_present()? else {
             return Ok(swept);
         };
+        let kept = keep.iter().filter(|login| self.is_taken(login));
+        swept.kept.extend(kept.cloned());
         let keep: BTreeSet<String> = keep.iter().map(file_name).collect();
         let mut first_error = None;
         for name in self.names(&folder)? {

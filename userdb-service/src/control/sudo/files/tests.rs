@@ -311,18 +311,6 @@ fn what_sudo_skips_is_not_among_the_files_that_it_reads() {
 }
 
 #[test]
-fn whether_a_name_is_taken_is_known_once_it_was_looked_at() {
-    let bench = Bench::new("known");
-    let [zed, yan] = ["zed", "yan"].map(login);
-    bench.files.write(&zed, &id_only()).unwrap();
-    assert!(!bench.files.is_taken(&yan));
-    assert_eq!(bench.files.is_known_to_be_taken(&zed), Some(true));
-    assert_eq!(bench.files.is_known_to_be_taken(&yan), Some(false));
-    std::os::unix::fs::symlink("/no/such/file", bench.path.join("teleport-yan")).unwrap();
-    assert_eq!(bench.files.is_known_to_be_taken(&yan), Some(true));
-}
-
-#[test]
 fn a_prepared_file_grants_nothing_until_it_is_named_which_takes_no_other() {
     let bench = Bench::new("prepared");
     let zed = login("zed");
