@@ -179,7 +179,8 @@ impl Daemon {
         self.reload.is_over(patience / 2).await;
         // Whether there is a sudoers file that nobody knows of is looked for while others are asked.
         let named = Login::try_from(&*request.login).ok();
-        let mut look = named.map(|login| self.look_for_a_file(&login, patience));
+        let seen_by = patience * 3 / 4;
+        let mut look = named.map(|login| self.look_for_a_file(&login, seen_by));
         // Whether that has been seen to.
         let mut looked = false;
         loop {
@@ -218,7 +219,7 @@ impl Daemon {
                     let seen = match look.take() {
                         Some(look) if look.is_for(&plan.login) => look,
                         // It has another name than it came under.
-                        _ => self.look_for_a_file(&plan.login, patience),
+                        _ => self.look_for_a_file(&plan.login, seen_by),
                     };
                     look = Some(seen.clone());
                     let outcome = match self.rights.borrow().on_disk.contains(&plan.login) {

@@ -45,6 +45,8 @@ pub(in crate::control) struct Reload {
     begun: Cell<u64>,
     /// The last one could not read the files. Nobody has told the administrator to try again.
     is_owed: Cell<bool>,
+    /// It was told that nothing is read by itself any more.
+    has_given_up: Cell<bool>,
     /// visudo gave no answer for the configuration that holds.
     visudo_is_silent: Cell<bool>,
 }
@@ -72,6 +74,7 @@ impl Reload {
         self.is_under_way.set(true);
         self.begun.set(self.begun.get() + 1);
         self.is_owed.set(false);
+        self.has_given_up.set(false);
     }
 
     fn ends(&self) {
@@ -220,11 +223,22 @@ impl Daemon {
                         self.ask_visudo_again(&config).await;
                     }
                 }
-                _ if READING.late().0 >= LEFT_ALONE => self.ask_again.notify_one(),
+                _ if READING.late().0 >= LEFT_ALONE => self.give_up_reading(),
                 Ok(_) => self.read_what_is_owed().await,
                 Err(why) => self.read_again(&why).await,
             }
         }
+    }
+
+    /// Until one of those that hang has ended.
+    fn give_up_reading(&self) {
+        if !self.reload.has_given_up.replace(true) {
+            warn!(
+                "{LEFT_ALONE} readings of the configuration still wait for a disk or a server that does not answer, and no other begins by \
+                 itself; `systemctl reload teleport-sessiond` begins one"
+            );
+        }
+        self.ask_again.notify_one();
     }
 
     async fn ask_visudo_again(&self, config: &Rc<Config>) {

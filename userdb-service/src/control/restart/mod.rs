@@ -175,6 +175,7 @@ impl Daemon {
         spawn_local(async move {
             match swept.come().await {
                 Some(Ok(swept)) => {
+                    daemon.sudoers.has_seen(swept.read);
                     let mut rights = daemon.rights.borrow_mut();
                     rights.in_place.extend(swept.kept);
                     for doubt in swept.doubtful {

@@ -17,7 +17,9 @@ fn nobody_who_gives_orders_waits_for_a_disk_that_holds_the_thread_up_with_its_fo
         .unwrap();
     let written = thread.write(&zed, &[SudoersSpec::full()]);
     runtime.block_on(written.come()).unwrap().unwrap();
-    assert_eq!(thread.read_by_sudo_beside([]), 1);
+    wait_until("a look once the thread rests", || {
+        thread.read_by_sudo_beside([]) == 1
+    });
 
     disk.freeze();
     // Somebody else's file, on its way to the disk together with the folder.

@@ -180,19 +180,24 @@ impl SudoersThread {
 
     /// Number of the files that sudo reads, but for those of the logins in `ours`, whether they are there yet or not. A folder that
     /// cannot be read counts as full. While the thread is at work in it, which locks a folder for as long as the disk takes, it is as
-    /// it was seen last.
+    /// it was seen last, and full if it never was.
     pub(in crate::control) fn read_by_sudo_beside<'l>(
         &self,
         ours: impl IntoIterator<Item = &'l Login>,
     ) -> usize {
         let mut seen = self.seen.borrow_mut();
-        if seen.is_none() || self.desk.rests.load(Ordering::Relaxed) {
+        if self.desk.rests.load(Ordering::Relaxed) {
             *seen = self.look.read_by_sudo().ok();
         }
         let ours: BTreeSet<String> = ours.into_iter().map(file_name).collect();
         seen.as_ref().map_or(usize::MAX, |names| {
             names.iter().filter(|name| !ours.contains(*name)).count()
         })
+    }
+
+    /// Takes note of what the thread has seen.
+    pub(in crate::control) fn has_seen(&self, read: Option<Vec<String>>) {
+        *self.seen.borrow_mut() = read;
     }
 
     /// Rings once the folder has become another one than at the start.

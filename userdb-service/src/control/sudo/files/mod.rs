@@ -51,6 +51,8 @@ pub struct Swept {
     pub doubtful: Vec<SudoersError>,
     /// Logins that were to keep their file and have one.
     pub kept: BTreeSet<Login>,
+    /// Names of the files that sudo reads by now, if that can be seen.
+    pub read: Option<Vec<String>>,
 }
 
 /// A sudoers.d folder.
@@ -194,6 +196,7 @@ impl SudoersFiles {
     pub fn sweep(&self, keep: &BTreeSet<Login>) -> Result<Swept, SudoersError> {
         let mut swept = Swept::default();
         let Some(folder) = self.open_if_present()? else {
+            swept.read = Some(Vec::new());
             return Ok(swept);
         };
         let kept = keep.iter().filter(|login| self.is_taken(login));
@@ -221,6 +224,7 @@ impl SudoersFiles {
         if !swept.removed.is_empty() {
             self.sync(&folder)?;
         }
+        swept.read = self.read_by_sudo().ok();
         first_error.map_or(Ok(swept), Err)
     }
 
