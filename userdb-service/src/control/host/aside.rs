@@ -1,14 +1,18 @@
 //! Work that may wait for a disk, on threads beside the daemon's only one: a few at a time, waited for only so long.
 //! What the work is, and what becomes of what a late one has begun, is for who gives it to say.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
+
+/// How long a thread waits for more work: to start one takes ten times as long as a look at a file.
+const REST: Duration = Duration::from_secs(60);
 
 /// Threads for one disk, or for what is on one: those that wait for it must not keep the work on others waiting.
 #[derive(Debug)]
@@ -16,6 +20,17 @@ pub(in crate::control) struct Aside {
     turns: Semaphore,
     most: usize,
     late: AtomicUsize,
+    handover: Mutex<Handover>,
+    given: Condvar,
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// Work on its way to threads that have nothing to do.
+struct Handover {
+    works: VecDeque<Work>,
+    /// Threads that rest and have not been given any of it.
+    resting: usize,
 }
 
 /// One of the threads, for as long as the work or who has asked for it is there.
@@ -41,6 +56,11 @@ impl Aside {
             turns: Semaphore::const_new(most),
             most,
             late: AtomicUsize::new(0),
+            handover: Mutex::new(Handover {
+                works: VecDeque::new(),
+                resting: 0,
+            }),
+            given: Condvar::new(),
         }
     }
 
@@ -52,7 +72,7 @@ impl Aside {
     /// Does `work`; `None` if it is not done within `limit`, or never will be. Late work goes on until it asks what it is
     /// given: whether its outcome is still waited for. An outcome that is not is dropped on its thread.
     ///
-    /// A thread for each piece of work, not one of tokio's: tokio panics if it can start none.
+    /// Not on one of tokio's threads: tokio panics if it can start none.
     pub(in crate::control) async fn run<T: Send + 'static>(
         &'static self,
         limit: Duration,
@@ -83,21 +103,75 @@ impl Aside {
         });
         let (answer, answered) = oneshot::channel();
         let of_the_thread = turn.clone();
-        let started = std::thread::Builder::new()
-            .name("aside".to_owned())
-            .spawn(move || {
-                // Until what nobody waits for is dropped: to close a file may take a disk, too.
-                let _turn = of_the_thread;
-                let outcome = work(&|| !answer.is_closed());
-                let _ = answer.send(outcome);
-            });
-        started.map_err(Undone::NoThread)?;
+        let given = self.give(Box::new(move || {
+            // Until what nobody waits for is dropped: to close a file may take a disk, too.
+            let _turn = of_the_thread;
+            let outcome = work(&|| !answer.is_closed());
+            let _ = answer.send(outcome);
+        }));
+        given.map_err(Undone::NoThread)?;
         let outcome = timeout_at(deadline, answered).await;
         if outcome.is_err() {
             turn.is_late.store(true, Ordering::Relaxed);
             self.late.fetch_add(1, Ordering::Relaxed);
         }
         outcome.ok().and_then(Result::ok).ok_or(Undone::Late)
+    }
+
+    /// Gives work to a thread that rests, or to a new one.
+    fn give(&'static self, work: Work) -> io::Result<()> {
+        let mut handover = self.handover();
+        if handover.resting > 0 {
+            handover.resting -= 1;
+            handover.works.push_back(work);
+            drop(handover);
+            self.given.notify_one();
+            return Ok(());
+        }
+        drop(handover);
+        std::thread::Builder::new()
+            .name("aside".to_owned())
+            .spawn(move || self.do_all(work))
+            .map(drop)
+    }
+
+    /// What one of the threads does: `first`, and whatever it is given until it has rested for long.
+    fn do_all(&self, first: Work) {
+        let mut work = first;
+        loop {
+            // If this panics the thread ends, and holds nothing that others need.
+            work();
+            let mut handover = self.handover();
+            handover.resting += 1;
+            work = loop {
+                if let Some(work) = handover.works.pop_front() {
+                    break work;
+                }
+                let rested;
+                (handover, rested) = self
+                    .given
+                    .wait_timeout(handover, REST)
+                    .unwrap_or_else(PoisonError::into_inner);
+                if rested.timed_out() && handover.works.is_empty() {
+                    handover.resting -= 1;
+                    return;
+                }
+            };
+        }
+    }
+
+    /// Whole after each statement, whoever panics.
+    fn handover(&self) -> MutexGuard<'_, Handover> {
+        self.handover.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Handover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handover")
+            .field("works", &self.works.len())
+            .field("resting", &self.resting)
+            .finish()
     }
 }
 
@@ -164,6 +238,29 @@ mod tests {
         disk.send(()).unwrap();
         assert_eq!(first.await.unwrap(), Some(()));
         assert_eq!(second.await.unwrap(), Some("done"));
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_has_done_its_work_is_given_the_next_and_one_that_has_not_is_not() {
+        static ASIDE: Aside = Aside::new(2);
+        let id = |_: &dyn Fn() -> bool| std::thread::current().id();
+        let first = ASIDE.run(LONG, id).await;
+        let until = Instant::now() + LONG;
+        while ASIDE.handover().resting == 0 {
+            assert!(Instant::now() < until, "it never rests");
+            tokio::task::yield_now().await;
+        }
+        let (disk, read) = channel();
+        let busy = tokio::spawn(ASIDE.run(LONG, move |wanted| {
+            let _ = read.recv();
+            id(wanted)
+        }));
+        tokio::task::yield_now().await;
+        assert_eq!(ASIDE.handover().resting, 0);
+        let second = ASIDE.run(LONG, id).await;
+        assert!(second.is_some() && second != first);
+        disk.send(()).unwrap();
+        assert_eq!(busy.await.unwrap(), first);
     }
 
     #[tokio::test]
