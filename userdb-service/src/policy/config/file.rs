@@ -52,11 +52,13 @@ impl Config {
     pub fn parse<P: AsRef<Path>, T: AsRef<str>>(files: &[(P, T)]) -> Result<Config, ConfigError> {
         let mut config = Config::default();
         for (path, text) in files {
+            let text = text.as_ref();
+            let line_ends: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
             let file = File {
                 path: path.as_ref(),
-                text: text.as_ref(),
+                line_ends: &line_ends,
             };
-            let table = DeTable::parse(file.text).map_err(|error| {
+            let table = DeTable::parse(text).map_err(|error| {
                 file.error(
                     error.span().unwrap_or_default(),
                     "",
