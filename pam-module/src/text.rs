@@ -3,14 +3,16 @@
 
 use std::fmt::Write;
 
+use session_protocol::invisible::is_invisible;
+
 /// Longest text a conversation has to take (PAM_MAX_MSG_SIZE, less its NUL), in bytes.
 const CONVERSATION: usize = 511;
 
-/// The text with control and direction-changing characters written out as `\u{1b}`.
+/// The text with what cannot be seen of it written out as `\u{1b}`.
 pub(crate) fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() || turns_the_line(c) {
+        if is_invisible(c) {
             // Writing to a String does not fail.
             let _ = write!(printable, "{}", c.escape_unicode());
         } else {
@@ -34,22 +36,18 @@ pub(crate) fn sayable(text: &str) -> String {
     text
 }
 
-/// Line separators, and the marks that make a terminal show text in another order than it has.
-fn turns_the_line(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::{CONVERSATION, printable, sayable};
 
     #[test]
-    fn control_characters_are_written_out_and_letters_stay() {
+    fn what_cannot_be_seen_is_written_out_and_letters_stay() {
         assert_eq!(printable("Zoë \"ok\"\\"), "Zoë \"ok\"\\");
         assert_eq!(
             printable("a\x1b[2J\nb\0\u{9b}c\u{202e}"),
             r"a\u{1b}[2J\u{a}b\u{0}\u{9b}c\u{202e}"
         );
+        assert_eq!(printable("al\u{200b}ice"), r"al\u{200b}ice");
     }
 
     #[test]

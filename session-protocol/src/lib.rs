@@ -1,7 +1,8 @@
-//! The varlink interface `com.goteleport.Sessions`: its IDL, the types generated from it, a blocking client.
-//! No policy, no server, and nothing that outlives a call.
+//! The varlink interface `com.goteleport.Sessions`: its IDL, the types generated from it, a blocking client, and which
+//! characters of a text are not shown as they are. No policy, no server, and nothing that outlives a call.
 
 pub mod client;
+pub mod invisible;
 mod message;
 mod stream;
 

@@ -2,12 +2,13 @@
 //!
 //! One folder per subject: the [`policy`] decides and does no I/O, the [`control`] plane owns
 //! sessions and carries decisions out, the [`data`] plane answers userdb queries from the published
-//! table alone, [`runtime`] is what both daemons share with systemd, [`cli`] is the command line. `invisible` is
-//! what all of them mean by text fit to be shown.
+//! table alone, [`runtime`] is what both daemons share with systemd, [`cli`] is the command line.
 
 pub mod cli;
 pub mod control;
 pub mod data;
-mod invisible;
 pub mod policy;
 pub mod runtime;
+
+// What all of them mean by text fit to be shown: the same as pam_teleport.
+use session_protocol::invisible;

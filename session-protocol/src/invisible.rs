@@ -3,7 +3,7 @@
 
 /// Control and format characters, fillers and variation selectors: what a terminal or a log acts upon
 /// instead of showing it, or shows as nothing at all.
-pub(crate) fn is_invisible(c: char) -> bool {
+pub fn is_invisible(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
     }
