@@ -213,7 +213,7 @@ const ROOMS: [&str; 12] = [
     "lookup",
     "publication",
     "registry",
-    "restart",
+    "state",
     "sudo",
 ];
 

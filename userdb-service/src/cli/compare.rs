@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::node::{Seen, TableSeen};
-use crate::control::restart::state::StateDir;
+use crate::control::state::StateDir;
 use crate::policy::Login;
 use crate::policy::sudoers::file_name;
 

@@ -12,7 +12,7 @@ use crate::control::configuration::config_files;
 use crate::control::host::clock::Boottime;
 use crate::control::lookup::{Lookups, Settings};
 use crate::control::registry::{Joinable, Registry, State, Terms};
-use crate::control::restart::state::{self, Loaded, StateDir};
+use crate::control::state::{self, Loaded, StateDir};
 use crate::control::sudo::check::SudoersCheck;
 use crate::control::sudo::files::SudoersFiles;
 use crate::control::sudo::sudo_rs;

@@ -20,7 +20,7 @@ use super::units::{self, Unit};
 use super::{homes, pam};
 use crate::control::configuration::config_files::{self, LoadError};
 use crate::control::lookup::nsswitch::{self, Services};
-use crate::control::restart::state;
+use crate::control::state;
 use crate::control::sudo::check::{SudoersCheck, Withheld};
 use crate::control::sudo::files::SudoersFiles;
 use crate::control::sudo::sudo_rs;

@@ -15,7 +15,7 @@ pub mod leader;
 pub mod lookup;
 mod publication;
 pub mod registry;
-pub mod restart;
+pub mod state;
 pub mod sudo;
 
 pub use daemon::start::main;

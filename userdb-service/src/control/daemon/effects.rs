@@ -17,7 +17,7 @@ use crate::control::daemon::Daemon;
 use crate::control::daemon::messages;
 use crate::control::publication::publish;
 use crate::control::registry::{Effect, Published, Session, SessionId, State};
-use crate::control::restart::written::Note;
+use crate::control::state::notes::Note;
 use crate::control::sudo::rights::{Ordered, Settled};
 use crate::policy::Login;
 use crate::runtime::memory;

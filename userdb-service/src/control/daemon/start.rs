@@ -19,7 +19,7 @@ use crate::control::daemon::alone::alone;
 use crate::control::end::mounts;
 use crate::control::homes::home_mount;
 use crate::control::publication::socket_mark;
-use crate::control::restart::state;
+use crate::control::state;
 use crate::control::sudo::check::{SudoersCheck, Withheld};
 use crate::control::sudo::files::SudoersFiles;
 use crate::runtime::journal;

@@ -1,10 +1,6 @@
 //! What a daemon takes up from the one before it: sessions, their users, their rights.
 //! It waits for a disk a few seconds at most: nothing that lives may hang on one.
 
-pub mod state;
-pub(super) mod stranded;
-pub(super) mod written;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
@@ -20,8 +16,8 @@ use crate::control::daemon::{Daemon, SUDOERS, StartError};
 use crate::control::host::clock::Boottime;
 use crate::control::leader::{Leader, LeaderError};
 use crate::control::registry::{Effect, Session, Standing};
-use crate::control::restart::state::Loaded;
-use crate::control::restart::written::Note;
+use crate::control::state::notes::Note;
+use crate::control::state::{self, Loaded, stranded};
 use crate::control::sudo::rights::WITHDRAWAL;
 use crate::policy::{Login, SudoersSpec};
 use crate::runtime::shortage::is_shortage;

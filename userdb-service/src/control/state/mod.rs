@@ -1,0 +1,9 @@
+//! What is written down of sessions, users and used IDs, in a `folder` of files that a restart takes up again. `notes` keeps it true
+//! to the registry; who is in the table and not in it is `stranded`.
+
+mod folder;
+pub(super) mod notes;
+mod stranded;
+mod taken_up;
+
+pub use folder::{FOLDER, Loaded, StateDir};
