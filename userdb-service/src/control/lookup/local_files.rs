@@ -53,7 +53,7 @@ impl LocalFiles {
         LocalFiles::at(PASSWD, GROUP)
     }
 
-    fn at(passwd: impl Into<PathBuf>, group: impl Into<PathBuf>) -> LocalFiles {
+    pub(super) fn at(passwd: impl Into<PathBuf>, group: impl Into<PathBuf>) -> LocalFiles {
         LocalFiles {
             passwd: Kept::new(passwd, users),
             group: Kept::new(group, groups),
@@ -70,10 +70,11 @@ impl LocalFiles {
         if !questions.iter().all(is_of_users) {
             self.group.read();
         }
-        questions.iter().map(|one| self.answer(one)).collect()
+        questions.iter().map(|one| self.remembered(one)).collect()
     }
 
-    fn answer(&self, question: &Question) -> Option<Reply> {
+    /// The same by what was read last, which may have changed.
+    pub(super) fn remembered(&self, question: &Question) -> Option<Reply> {
         let found = match question {
             Question::User(name) => {
                 let users = self.passwd.content.as_ref()?;

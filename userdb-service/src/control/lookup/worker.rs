@@ -154,6 +154,8 @@ impl Worker {
         progress: &mut dyn FnMut(&Reply) -> io::Result<()>,
     ) -> io::Result<Results> {
         let Worker { asker, host, first } = self;
+        // First of all, for it puts the question whose answer is waited for.
+        let begun = asker.begin(&request.questions);
         // What the daemon takes for granted need not be said: each line wakes it.
         let mut expected = first.take();
         let mut asked_first = None;
@@ -175,7 +177,7 @@ impl Worker {
         let mut local = None;
         // Who was asked before may be asked again, and hang only then.
         let mut blamed = String::new();
-        let answers = match asker.read_services() {
+        let answers = match begun {
             Ok(()) => {
                 let heard = asker.ask(
                     &request.questions,

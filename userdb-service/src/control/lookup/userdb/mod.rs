@@ -5,30 +5,30 @@
 //! "nobody" is told; whatever else is said is left to it.
 
 mod drop_ins;
+mod manager;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) mod world;
 
 use std::fs::DirEntry;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
 use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, socket_with,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use serde_json::json;
 use varlink::{Reply, Request};
 
 use super::OWN_SERVICE;
 use crate::policy::decide::Question;
-use crate::policy::ids::OF_SERVICES;
 use drop_ins::Folder;
+use manager::{Kept, MANAGER, for_manager};
 
-pub(super) const SERVICES: &str = "/run/systemd/userdb";
+const SERVICES: &str = "/run/systemd/userdb";
 /// Where records and memberships are dropped in as files.
 const FOLDERS: [&str; 5] = [
     "/etc/userdb",
@@ -49,9 +49,6 @@ const DROP_INS: &str = "io.systemd.DropIn";
 /// Services of systemd's own take many questions on one connection. Of others it is not known; its clients have a
 /// connection for each.
 const SYSTEMD: &str = "io.systemd.";
-/// PID 1, which never ends: the connection to it is kept from one login to the next. Others may want to end when nobody is
-/// connected.
-const MANAGER: &str = "io.systemd.DynamicUser";
 
 /// Errors that mean "nobody", be it because the service has nobody of this kind.
 const NOBODY: [&str; 8] = [
@@ -82,16 +79,8 @@ const MADE_UP_IDS: [u32; 2] = [0, 65534];
 pub(super) struct UserDatabase {
     services: PathBuf,
     folders: Vec<Folder>,
-    /// To [`MANAGER`].
+    /// The connection to [`MANAGER`].
     kept: Option<Kept>,
-}
-
-/// A connection on which everything that was asked has been answered.
-#[derive(Debug)]
-struct Kept {
-    stream: UnixStream,
-    /// Inode of the socket that it was made to.
-    socket: u64,
 }
 
 /// A connection on which some of the questions were put.
@@ -129,6 +118,34 @@ impl UserDatabase {
                 .map(|path| Folder::new(path.into()))
                 .collect(),
             kept: None,
+        }
+    }
+
+    /// First of all for a login: puts to PID 1, where a connection was kept, what it is expected to be asked, so that it answers while
+    /// everything else is looked at. The answer counts if that leads to these very questions to this very socket, and for
+    /// this login only.
+    pub(super) fn ask_ahead(&mut self, questions: &[&Question]) {
+        let Some(kept) = self.kept.take() else {
+            return;
+        };
+        let open: Vec<usize> = (0..questions.len())
+            .filter(|at| !is_made_up(questions[*at]))
+            .collect();
+        let to_put = for_manager(questions, &open);
+        self.kept = kept.ask_ahead(&at_places(questions, &to_put));
+    }
+
+    /// Leaves unheard what was put ahead, and asks anew from now on.
+    pub(super) fn hang_up(&mut self) {
+        self.kept = None;
+    }
+
+    /// Whether somebody besides us offers users over varlink. Where that cannot be seen somebody may, and is asked.
+    pub(super) fn has_others(&self) -> bool {
+        let repeats = |entry: DirEntry| REPEATERS.iter().any(|name| entry.file_name() == **name);
+        match std::fs::read_dir(&self.services) {
+            Ok(mut entries) => entries.any(|entry| !entry.is_ok_and(repeats)),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
         }
     }
 
@@ -214,29 +231,21 @@ impl UserDatabase {
     }
 
     fn put(&mut self, to: &Service, questions: &[&Question], some: &[Places]) -> io::Result<Put> {
-        let mut text = Vec::new();
-        for Places(place, _) in some {
-            serde_json::to_writer(&mut text, &call(&to.name, questions[*place]))?;
-            text.push(0);
-        }
+        let to_put = at_places(questions, some);
         let put = |stream, is_new| Put {
             to: to.clone(),
             stream,
             is_new,
             questions: some.to_vec(),
         };
-        let kept = match to.name == MANAGER {
-            true => self.kept.take().filter(|kept| kept.socket == to.inode),
-            false => None,
-        };
-        if let Some(Kept { mut stream, .. }) = kept
-            && is_silent(&stream)
-            && stream.write_all(&text).is_ok()
+        if to.name == MANAGER
+            && let Some(kept) = self.kept.take()
+            && let Some(stream) = kept.asked(&to_put, to.inode)
         {
             return Ok(put(stream, false));
         }
         let mut stream = connected(&self.services.join(&to.name))?;
-        stream.write_all(&text)?;
+        stream.write_all(&calls(&to.name, &to_put)?)?;
         Ok(put(stream, true))
     }
 
@@ -251,10 +260,7 @@ impl UserDatabase {
             Err(error) => return Err(error),
         };
         if is_at_end && put.to.name == MANAGER {
-            self.kept = Some(Kept {
-                stream: put.stream,
-                socket: put.to.inode,
-            });
+            self.kept = Some(Kept::new(put.stream, put.to.inode));
         }
         Ok(())
     }
@@ -285,29 +291,6 @@ impl Put {
         }
         Ok(replies.buffer().is_empty())
     }
-}
-
-/// What PID 1 need be asked of these: it takes 15 µs for each answer, and a login waits for it. Its users and groups are those of
-/// `DynamicUser=` (systemd.exec(5)). They come in pairs of one name and one number, so whoever is no user of its is no group
-/// either; their numbers are of one range; and they are members of nothing: its GetMemberships has no record of anybody, from
-/// systemd 245 to 262.
-fn for_manager(questions: &[&Question], places: &[usize]) -> Vec<Places> {
-    let place_of = |question| places.iter().find(|place| *questions[**place] == question);
-    let is_asked = |question| place_of(question).is_some();
-    let places = places.iter().filter_map(|place| match questions[*place] {
-        Question::User(name) => Some(Places(
-            *place,
-            place_of(Question::Group(name.clone())).copied(),
-        )),
-        Question::Group(name) if is_asked(Question::User(name.clone())) => None,
-        Question::Group(_) => Some(Places(*place, None)),
-        Question::UserId(id) | Question::GroupId(id) if !OF_SERVICES.contains(id) => None,
-        Question::UserId(id) => Some(Places(*place, place_of(Question::GroupId(*id)).copied())),
-        Question::GroupId(id) if is_asked(Question::UserId(*id)) => None,
-        Question::GroupId(_) => Some(Places(*place, None)),
-        Question::GroupsOf(_) => None,
-    });
-    places.collect()
 }
 
 /// Those of a folder that are worth asking.
@@ -342,6 +325,21 @@ fn is_made_up(question: &Question) -> bool {
     }
 }
 
+fn at_places<'q>(questions: &[&'q Question], places: &[Places]) -> Vec<&'q Question> {
+    let at = |Places(place, _): &Places| questions[*place];
+    places.iter().map(at).collect()
+}
+
+/// Questions to a service as they go over a connection.
+fn calls(service: &str, questions: &[&Question]) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    for question in questions {
+        serde_json::to_writer(&mut text, &call(service, question))?;
+        text.push(0);
+    }
+    Ok(text)
+}
+
 fn call(service: &str, question: &Question) -> Request<'static> {
     let (method, key, value) = match question {
         Question::User(name) => ("GetUserRecord", "userName", json!(name)),
@@ -367,13 +365,6 @@ fn connected(path: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// Whether it is there and has said nothing that was not asked for: replies name no question, so that one too many would
-/// be taken for the next one's, and each after it for another's.
-fn is_silent(stream: &UnixStream) -> bool {
-    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    matches!(recv(stream, &mut [0; 1], flags), Err(Errno::AGAIN))
-}
-
 fn is_full(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
@@ -383,13 +374,4 @@ fn is_gone(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
     )
-}
-
-/// Whether somebody besides us offers users over varlink. Where that cannot be seen somebody may, and is asked.
-pub(super) fn has_others(folder: &Path) -> bool {
-    let repeats = |entry: DirEntry| REPEATERS.iter().any(|name| entry.file_name() == **name);
-    match std::fs::read_dir(folder) {
-        Ok(mut entries) => entries.any(|entry| !entry.is_ok_and(repeats)),
-        Err(error) => error.kind() != ErrorKind::NotFound,
-    }
 }

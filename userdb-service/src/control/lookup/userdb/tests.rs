@@ -1,78 +1,11 @@
-//! Services that answer, and those that do not, on sockets in a folder of the test's own.
+//! Who is nobody, where services answer and where they do not.
+//! Services are those of `world.rs`.
 
-use std::collections::VecDeque;
 use std::os::unix::net::UnixListener;
-use std::sync::{Arc, Mutex};
 
+use super::world::{Manager, NO, World, YES, asked, say};
 use super::*;
 use crate::control::lookup::stamp::TICK;
-
-const NO: &str = r#"{"error":"io.systemd.UserDatabase.NoRecordFound","parameters":{}}"#;
-const YES: &str = r#"{"parameters":{"record":{"userName":"ann"},"incomplete":false}}"#;
-
-struct World {
-    root: PathBuf,
-    /// How many calls came on each connection.
-    heard: Arc<Mutex<Vec<usize>>>,
-}
-
-impl World {
-    fn new(name: &str) -> World {
-        let root = std::env::temp_dir().join(format!("userdb-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&root);
-        for folder in ["services", "etc"] {
-            std::fs::create_dir_all(root.join(folder)).unwrap();
-        }
-        World {
-            root,
-            heard: Arc::default(),
-        }
-    }
-
-    fn database(&self) -> UserDatabase {
-        let folders = ["etc", "not-there"].map(|name| self.root.join(name));
-        UserDatabase::at(self.root.join("services"), folders)
-    }
-
-    /// Says `replies`, one after the other on each connection, the last of them for ever; `""` hangs up.
-    fn serves<const N: usize>(&self, service: &str, replies: [&'static str; N]) {
-        let path = self.root.join("services").join(service);
-        let listener = UnixListener::bind(path).unwrap();
-        let heard = self.heard.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut calls = BufReader::new(stream.try_clone().unwrap());
-                let mut replies = VecDeque::from(replies);
-                let mut count = 0;
-                let mut call = Vec::new();
-                while calls.read_until(0, &mut call).unwrap_or(0) > 0 {
-                    assert_eq!(call.pop(), Some(0));
-                    let call: serde_json::Value =
-                        serde_json::from_slice(&std::mem::take(&mut call)).unwrap();
-                    assert!(call["parameters"]["service"].is_string(), "{call}");
-                    count += 1;
-                    let reply = match replies.len() {
-                        1 => replies[0],
-                        _ => replies.pop_front().unwrap(),
-                    };
-                    if reply.is_empty() {
-                        break;
-                    }
-                    // Who hangs up in the middle has heard enough.
-                    let _ = stream.write_all(format!("{reply}\0").as_bytes());
-                }
-                heard.lock().unwrap().push(count);
-            }
-        });
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.root);
-    }
-}
 
 fn three() -> [Question; 3] {
     [
@@ -152,6 +85,166 @@ fn what_was_said_between_two_logins_is_no_answer_to_the_second() {
     heard.send(()).unwrap();
     all_said.recv().unwrap();
     assert_eq!(nobody(&mut database), [false, true, true]);
+}
+
+fn ask_ahead(database: &mut UserDatabase) {
+    database.ask_ahead(&three().iter().collect::<Vec<_>>());
+}
+
+/// The same as `nobody`, with what PID 1 does once everybody has been asked.
+fn nobody_while(database: &mut UserDatabase, mut meanwhile: impl FnMut()) -> Vec<bool> {
+    let questions = three();
+    database.has_nobody(&questions.iter().collect::<Vec<_>>(), &mut meanwhile)
+}
+
+/// A login after which a connection is kept, and PID 1's end of it.
+fn kept(manager: &Manager, database: &mut UserDatabase) -> UnixStream {
+    let mut kept = None;
+    let first = nobody_while(database, || kept = Some(manager.let_in(&[NO, NO])));
+    assert_eq!(first, [true; 3]);
+    let kept = kept.unwrap();
+    assert_eq!(asked(&kept).unwrap().len(), 2);
+    kept
+}
+
+#[test]
+fn pid_1_is_asked_before_anything_is_looked_at_and_not_again() {
+    let world = World::new("ahead");
+    let manager = Manager::of(&world);
+    let mut database = world.database();
+    // Without a connection nothing is put ahead.
+    ask_ahead(&mut database);
+    assert!(manager.has_nobody_new());
+    let kept = kept(&manager, &mut database);
+    for (replies, expected) in [
+        ([NO, NO], [true; 3]),
+        ([YES, NO], [false, true, true]),
+        ([NO, YES], [true, false, true]),
+    ] {
+        let [services, away] = ["services", "away"].map(|name| world.root.join(name));
+        std::fs::rename(&services, &away).unwrap();
+        ask_ahead(&mut database);
+        let questions = asked(&kept).unwrap();
+        assert!(
+            questions[0].contains("\"ann\"") && questions[1].contains("61200"),
+            "{questions:?}"
+        );
+        assert_eq!(questions.len(), 2);
+        std::fs::rename(&away, &services).unwrap();
+        say(&kept, &replies);
+        assert_eq!(nobody(&mut database), expected);
+        assert_eq!(asked(&kept), Some(Vec::new()), "nothing more");
+        assert!(manager.has_nobody_new());
+    }
+    // What it is not asked is not put ahead either, and keeps the connection.
+    let others = [
+        Question::UserId(70_000),
+        Question::GroupId(61_183),
+        Question::User("root".to_owned()),
+        Question::GroupsOf("ann".to_owned()),
+    ];
+    database.ask_ahead(&others.iter().collect::<Vec<_>>());
+    assert_eq!(asked(&kept), Some(Vec::new()));
+    assert_eq!(
+        nobody_while(&mut database, || say(&kept, &[NO, NO])),
+        [true; 3]
+    );
+    // Without services to look at an answer is none.
+    ask_ahead(&mut database);
+    say(&kept, &[NO, NO]);
+    std::fs::remove_dir_all(world.root.join("services")).unwrap();
+    assert_eq!(nobody(&mut database), [false; 3]);
+}
+
+#[test]
+fn what_was_asked_ahead_of_another_socket_is_not_believed() {
+    for is_replaced_first in [true, false] {
+        let world = World::new(&format!("ahead-replaced-{is_replaced_first}"));
+        let manager = Manager::of(&world);
+        let mut database = world.database();
+        let kept = kept(&manager, &mut database);
+        let mut another = is_replaced_first.then(|| Manager::of(&world));
+        ask_ahead(&mut database);
+        assert_eq!(asked(&kept).unwrap().len(), 2);
+        say(&kept, &[NO, NO]);
+        let another = another.get_or_insert_with(|| Manager::of(&world));
+        let mut new = None;
+        let found = nobody_while(&mut database, || new = Some(another.let_in(&[YES, NO])));
+        assert_eq!(found, [false, true, true]);
+        assert_eq!(asked(&kept), None);
+        // It is the new one that is kept.
+        ask_ahead(&mut database);
+        assert_eq!(asked(&new.unwrap()).unwrap().len(), 4);
+    }
+}
+
+#[test]
+fn whoever_has_come_since_is_asked_beside_pid_1() {
+    let world = World::new("ahead-another");
+    let manager = Manager::of(&world);
+    let mut database = world.database();
+    let kept = kept(&manager, &mut database);
+    ask_ahead(&mut database);
+    say(&kept, &[NO, NO]);
+    world.serves("io.systemd.Home", [NO, YES, NO]);
+    assert_eq!(nobody(&mut database), [true, false, true]);
+    assert!(manager.has_nobody_new());
+    // And in folders.
+    ask_ahead(&mut database);
+    say(&kept, &[NO, NO]);
+    std::fs::write(world.root.join("etc/ann.user"), "{}").unwrap();
+    assert_eq!(nobody(&mut database), [false, false, true]);
+}
+
+#[test]
+fn what_was_asked_ahead_is_an_answer_to_these_questions_and_this_login_only() {
+    let world = World::new("ahead-others");
+    let manager = Manager::of(&world);
+    let mut database = world.database();
+    // Of other questions,
+    let first = kept(&manager, &mut database);
+    let others = [Question::User("bea".to_owned()), Question::GroupId(61_200)];
+    database.ask_ahead(&others.iter().collect::<Vec<_>>());
+    say(&first, &[NO, NO]);
+    let mut second = None;
+    let found = nobody_while(&mut database, || {
+        second = Some(manager.let_in(&[YES, NO]));
+    });
+    assert_eq!((found, asked(&first)), (vec![false, true, true], None));
+    // of a login for which nobody wanted it,
+    ask_ahead(&mut database);
+    let second = second.unwrap();
+    say(&second, &[NO, NO]);
+    ask_ahead(&mut database);
+    assert_eq!(asked(&second), None);
+    let mut third = None;
+    let found = nobody_while(&mut database, || {
+        third = Some(manager.let_in(&[YES, NO]));
+    });
+    assert_eq!(found, [false, true, true]);
+    // and before it was asked.
+    let third = third.unwrap();
+    say(&third, &[NO]);
+    ask_ahead(&mut database);
+    assert_eq!(asked(&third), None);
+    let found = nobody_while(&mut database, || drop(manager.let_in(&[YES, NO])));
+    assert_eq!(found, [false, true, true]);
+}
+
+#[test]
+fn a_pid_1_that_hangs_up_on_what_was_asked_ahead_is_asked_again() {
+    let world = World::new("ahead-hangs-up");
+    let manager = Manager::of(&world);
+    let mut database = world.database();
+    let kept = kept(&manager, &mut database);
+    ask_ahead(&mut database);
+    // It has read what was put, so that this is an end and no error.
+    assert_eq!(asked(&kept).unwrap().len(), 2);
+    say(&kept, &[NO]);
+    drop(kept);
+    let another = std::thread::spawn(move || manager.wait_for(&[YES, NO]));
+    assert_eq!(nobody(&mut database), [false, true, true]);
+    assert_eq!(asked(&another.join().unwrap()).unwrap().len(), 2);
 }
 
 #[test]
@@ -351,13 +444,14 @@ fn who_is_made_up_by_nss_systemd_is_left_to_it() {
 fn only_other_providers_make_userdb_worth_asking() {
     let world = World::new("others");
     let folder = world.root.join("services");
-    assert!(!has_others(&world.root.join("not-there")));
+    let has_others = |folder: PathBuf| UserDatabase::at(folder, [""; 0]).has_others();
+    assert!(!has_others(world.root.join("not-there")));
     for name in REPEATERS {
         std::fs::write(folder.join(name), "").unwrap();
     }
-    assert!(!has_others(&folder));
+    assert!(!has_others(folder.clone()));
     std::fs::write(folder.join("io.systemd.DynamicUser"), "").unwrap();
-    assert!(has_others(&folder));
+    assert!(has_others(folder.clone()));
     // Not to be read is not empty.
-    assert!(has_others(&folder.join("io.systemd.DynamicUser")));
+    assert!(has_others(folder.join("io.systemd.DynamicUser")));
 }

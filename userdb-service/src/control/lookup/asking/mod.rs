@@ -1,9 +1,14 @@
 //! Asks the services of nsswitch.conf: each by itself, in the order of its line, and several questions at a time.
 //! Whom to ask and what was heard; what the host itself knows is not of this place.
 
+mod pending;
+#[cfg(test)]
+mod tests;
+
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,10 +17,9 @@ use super::local_files::LocalFiles;
 use super::nsswitch::{self, Services};
 use super::stamp::Stamp;
 use super::twins;
-use super::userdb::{self, UserDatabase};
-use crate::policy::decide::{
-    Answer, FoundGroup, FoundMembership, FoundUser, HostFailure, Question,
-};
+use super::userdb::UserDatabase;
+use crate::policy::decide::{Answer, HostFailure, Question};
+use pending::Pending;
 
 /// How long the absence of a library is believed.
 const PRESENCE_FRESH: Duration = Duration::from_secs(10);
@@ -36,6 +40,7 @@ pub(super) type Meanwhile<'a> = &'a mut dyn FnMut();
 /// Whom there is to ask.
 #[derive(Debug)]
 pub(super) struct Asker {
+    nsswitch: PathBuf,
     services: Services,
     seen: Option<Stamp>,
     presence: BTreeMap<String, (Instant, Presence)>,
@@ -58,45 +63,80 @@ pub(super) struct Heard {
     pub(super) case_twins: BTreeMap<String, String>,
 }
 
-/// A question on its way from service to service.
-struct Pending<'q> {
-    question: &'q Question,
-    /// Who has not been asked yet.
-    services: VecDeque<String>,
-    found: Option<Answer>,
-    failed: Option<Answer>,
-    memberships: Vec<FoundMembership>,
-}
-
 impl Asker {
     pub(super) fn new() -> Asker {
+        Asker::at(NSSWITCH, LocalFiles::new(), UserDatabase::new())
+    }
+
+    fn at(nsswitch: impl Into<PathBuf>, files: LocalFiles, userdb: UserDatabase) -> Asker {
         Asker {
+            nsswitch: nsswitch.into(),
             services: nsswitch::parse(""),
             seen: None,
             presence: BTreeMap::new(),
-            files: LocalFiles::new(),
-            userdb: UserDatabase::new(),
+            files,
+            userdb,
             next: Vec::new(),
             nobodys: BTreeSet::new(),
         }
     }
 
-    /// Reads whom to ask, if that has changed.
+    /// Begins a batch: reads whom to ask, if that has changed. PID 1 has its questions before that, so that it has answered when
+    /// everybody else has.
     ///
     /// # Errors
     /// `/etc/nsswitch.conf` is there and cannot be read.
-    pub(super) fn read_services(&mut self) -> io::Result<()> {
-        let stamp = Stamp::of(Path::new(NSSWITCH));
+    pub(super) fn begin(&mut self, questions: &[Question]) -> io::Result<()> {
+        let expected = self.expected_in_userdb(questions);
+        self.userdb.ask_ahead(&expected);
+        let stamp = Stamp::of(&self.nsswitch);
         if self.seen != Some(stamp) {
             let seen = stamp.settled();
-            self.services = match std::fs::read(NSSWITCH) {
+            let services = match std::fs::read(&self.nsswitch) {
                 Ok(text) => nsswitch::parse(&String::from_utf8_lossy(&text)),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => nsswitch::parse(""),
                 Err(e) => return Err(e),
             };
+            // Others may come first now, and an answer may be old when theirs are there.
+            if services != self.services {
+                self.userdb.hang_up();
+            }
+            self.services = services;
             self.seen = seen;
         }
         Ok(())
+    }
+
+    /// The questions that will come to systemd's user database if all is as it was for the last batch; none where that depends
+    /// on somebody else's answer.
+    fn expected_in_userdb<'q>(&self, questions: &'q [Question]) -> Vec<&'q Question> {
+        let mut expected = Vec::new();
+        for question in questions {
+            match self.will_come_to_userdb(question) {
+                Some(true) => expected.push(question),
+                Some(false) => {}
+                None => return Vec::new(),
+            }
+        }
+        expected
+    }
+
+    fn will_come_to_userdb(&self, question: &Question) -> Option<bool> {
+        // They come later than all others, and PID 1 is not asked.
+        if matches!(question, Question::GroupsOf(_)) {
+            return Some(false);
+        }
+        let services = self.services_for(question);
+        // Behind all of them, if it is not listed.
+        for service in services.iter().take_while(|service| *service != SYSTEMD) {
+            if service != "files" {
+                return None;
+            }
+            if self.files.remembered(question)? != Reply::NotFound {
+                return Some(false);
+            }
+        }
+        Some(true)
     }
 
     /// Asks everybody everything.
@@ -152,12 +192,10 @@ impl Asker {
         meanwhile: Meanwhile<'_>,
         not_installed: &mut BTreeSet<String>,
     ) -> io::Result<BTreeMap<&'q Question, Answer>> {
-        let pending = |question: &&'q Question| Pending {
-            question,
-            services: self.who_may_know(question),
-            found: None,
-            failed: None,
-            memberships: Vec::new(),
+        // Whether there are users in systemd's user database, looked at once, and where it matters only.
+        let is_userdb = OnceCell::new();
+        let pending = |question: &&'q Question| {
+            Pending::new(question, self.who_may_know(question, &is_userdb))
         };
         let mut pending: Vec<Pending<'q>> = questions.iter().map(pending).collect();
         // Whoever is next for one is asked for all for whom he is.
@@ -173,12 +211,13 @@ impl Asker {
                     due.push(one);
                 }
             }
-            // Its users are some, whether or not glibc can be asked for them.
-            let is_userdb = service == SYSTEMD && userdb::has_others(Path::new(userdb::SERVICES));
             let presence = self.presence(&service);
             match presence {
                 Presence::Usable => {}
-                Presence::NotInstalled if is_userdb => {}
+                // Its users are some, whether or not glibc can be asked for them.
+                Presence::NotInstalled
+                    if service == SYSTEMD
+                        && *is_userdb.get_or_init(|| self.userdb.has_others()) => {}
                 Presence::NotInstalled => {
                     not_installed.insert(service);
                     continue;
@@ -275,19 +314,25 @@ impl Asker {
         questions.iter().map(answer).collect()
     }
 
-    fn who_may_know(&self, question: &Question) -> VecDeque<String> {
+    fn who_may_know(&self, question: &Question, is_userdb: &OnceCell<bool>) -> VecDeque<String> {
+        let mut services = self.services_for(question);
+        // Users of other userdb providers are users, whether or not nsswitch.conf shows them.
+        let listed = services.iter().any(|service| service == SYSTEMD);
+        if !listed && *is_userdb.get_or_init(|| self.userdb.has_others()) {
+            services.push(SYSTEMD.to_owned());
+        }
+        services.into()
+    }
+
+    /// Those of nsswitch.conf, but for us.
+    fn services_for(&self, question: &Question) -> Vec<String> {
         let mut services = match question {
             Question::User(_) | Question::UserId(_) => self.services.passwd.clone(),
             Question::Group(_) | Question::GroupId(_) => self.services.group.clone(),
             Question::GroupsOf(_) => self.services.of_members(),
         };
-        // Users of other userdb providers are users, whether or not nsswitch.conf shows them.
-        let listed = services.iter().any(|service| service == SYSTEMD);
-        if !listed && userdb::has_others(Path::new(userdb::SERVICES)) {
-            services.push(SYSTEMD.to_owned());
-        }
         services.retain(|service| service != "teleport");
-        services.into()
+        services
     }
 
     fn presence(&mut self, service: &str) -> Presence {
@@ -371,46 +416,6 @@ impl Asker {
             }
         }
         Ok(members)
-    }
-}
-
-impl Pending<'_> {
-    fn hears(&mut self, service: &str, reply: Reply) {
-        let source = service.to_owned();
-        let found = match reply {
-            Reply::NotFound => return,
-            Reply::User { name, uid, gid } => Answer::User(Some(FoundUser {
-                name,
-                uid,
-                gid,
-                source,
-            })),
-            Reply::Group { name, gid } => Answer::Group(Some(FoundGroup { name, gid, source })),
-            // Here the first is not all: one service adds to another.
-            Reply::Groups(gids) => {
-                let found = |gid| FoundMembership {
-                    gid,
-                    source: source.clone(),
-                };
-                self.memberships.extend(gids.into_iter().map(found));
-                return;
-            }
-            Reply::Failed(why) => {
-                self.failed.get_or_insert(Answer::Failed { source, why });
-                return;
-            }
-        };
-        self.found = Some(found);
-        self.services.clear();
-    }
-
-    fn answer(self) -> Answer {
-        let said = match self.question {
-            Question::User(_) | Question::UserId(_) => Answer::User(None),
-            Question::Group(_) | Question::GroupId(_) => Answer::Group(None),
-            Question::GroupsOf(_) => Answer::Groups(self.memberships),
-        };
-        self.found.or(self.failed).unwrap_or(said)
     }
 }
 
