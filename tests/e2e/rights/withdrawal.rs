@@ -377,6 +377,44 @@ fn a_file_of_ours_that_has_lost_its_header_keeps_everybody_out_until_it_is_gone(
 }
 
 #[test]
+fn a_file_that_was_put_in_the_place_of_ours_is_left_alone_and_told_of() {
+    let node = node();
+    let journal = Journal::now(&node);
+    let file = "/etc/sudoers.d/teleport-w-replaced";
+    let mut login = node.login("w-replaced").roles("admin").hold("open").start();
+    login.reach("open");
+    node.run(&["sed", "-i", "1d", file]).must();
+    login.finish().ran.must();
+    node.run(&["test", "-s", file]).must();
+    let lines = journal.lines(&["-u", "teleport-sessiond"]);
+    let told = |line: &String| line.contains("another file") && line.contains(file);
+    assert!(lines.iter().any(told), "{lines:#?}");
+    node.run(&["rm", file]).must();
+}
+
+#[test]
+fn a_file_that_somebody_removes_while_its_session_lives_is_written_again() {
+    let node = node();
+    let journal = Journal::now(&node);
+    let file = "/etc/sudoers.d/teleport-w-lost";
+    let mut login = node.login("w-lost").roles("admin").hold("open").start();
+    login.reach("open");
+    node.run(&["rm", file]).must();
+    node.within(Duration::from_secs(30), "it is written again", |node| {
+        node.run(&["test", "-s", file]).succeeded()
+    });
+    let lines = journal.lines(&["-u", "teleport-sessiond"]);
+    let told = |line: &String| line.contains("has removed the sudoers file of w-lost");
+    assert_eq!(
+        lines.iter().filter(|line| told(line)).count(),
+        1,
+        "{lines:#?}"
+    );
+    login.finish().ran.must();
+    assert!(!node.run(&["test", "-e", file]).succeeded());
+}
+
+#[test]
 fn a_file_of_ours_that_came_back_by_itself_gives_nobody_its_right() {
     let node = node();
     let file = "/etc/sudoers.d/teleport-w-stray";

@@ -149,6 +149,7 @@ async fn serve() -> Result<(), StartError> {
     daemon.take_up_where_it_was_left().await?;
     spawn_local(daemon.clone().keep_time());
     spawn_local(daemon.clone().give_room_as_it_comes());
+    spawn_local(daemon.clone().put_back_what_is_lost());
     spawn_local(daemon.clone().keep_trash_empty());
     spawn_local(daemon.clone().throw_away_in_time());
     spawn_local(daemon.clone().give_back_in_time());

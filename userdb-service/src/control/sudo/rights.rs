@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::answer::Answer;
 use super::files::{Removal, SudoersError};
 use crate::control::daemon::messages;
 use crate::control::daemon::{Daemon, SUDOERS};
+use crate::policy::sudoers::file_name;
 use crate::policy::{Login, Plan, SudoersSpec};
 
 /// How long who is given sudo waits for its file. Later it is a session without sudo.
@@ -168,8 +170,8 @@ impl Daemon {
                 }
             }
             Ordered::Removal { login, answer } => {
-                if let Some(Ok(_)) = self.sudoers.soon(answer) {
-                    self.removed(login);
+                if let Some(Ok(removal)) = self.sudoers.soon(answer) {
+                    self.removed(login, *removal);
                     self.not_stale_any_more(login, &mut true);
                     if !self.rights.borrow().stale.contains_key(login) {
                         return Ok(Settled::default());
@@ -277,6 +279,22 @@ impl Daemon {
         });
     }
 
+    /// Gives living sessions back what somebody else has taken away from sudoers.d.
+    pub(in crate::control) async fn put_back_what_is_lost(self: Rc<Self>) {
+        loop {
+            for login in self.sudoers.lost().await {
+                self.rights.borrow_mut().in_place.remove(&login);
+                if self.registry.borrow().has_sudoers(&login) {
+                    warn!(
+                        TELEPORT_LOGIN = %login,
+                        "somebody has removed the sudoers file of {login}, which has sessions; it is written again (a right ends with the sessions that have it)"
+                    );
+                    self.grant_in_time(login);
+                }
+            }
+        }
+    }
+
     /// Removes the login's file, as soon as the file system allows it, unless the login has been granted
     /// something again meanwhile. While a `stale` one stands, nobody comes in under the login.
     fn see_to_removal(self: &Rc<Self>, login: &Login, stale: bool) {
@@ -295,8 +313,8 @@ impl Daemon {
             let (mut stale, mut pause, mut said) = (stale, PAUSE, String::new());
             loop {
                 match answer.come().await {
-                    Some(Ok(_)) => {
-                        daemon.removed(&login);
+                    Some(Ok(removal)) => {
+                        daemon.removed(&login, removal);
                         break;
                     }
                     Some(Err(error)) => {
@@ -335,8 +353,17 @@ impl Daemon {
         }
     }
 
-    fn removed(&self, login: &Login) {
+    fn removed(&self, login: &Login, removal: Removal) {
         let mut rights = self.rights.borrow_mut();
+        if removal == Removal::NotOurs && rights.on_disk.contains(login) {
+            let path = Path::new(SUDOERS).join(file_name(login));
+            let path = path.display();
+            error!(
+                MESSAGE_ID = messages::SUDO_LEFT,
+                TELEPORT_LOGIN = %login,
+                "{path} is another file than the one that was written there, and is left alone: who is made as {login} again has what it grants; remove it (rm {path}) unless it is meant to stay"
+            );
+        }
         // What has been granted meanwhile is written after it.
         if !self.registry.borrow().has_sudoers(login) {
             rights.on_disk.remove(login);

@@ -24,7 +24,7 @@ use crate::control::host::descriptors::magic_link;
 use crate::policy::sudoers::file_name;
 use crate::policy::{Login, SudoersSpec};
 
-/// How often it is looked whether the folder is still the same, without an order.
+/// How often it is looked whether the folder and what was granted in it are still there, without an order.
 const LOOK: Duration = Duration::from_secs(5);
 /// How many files are made at a time where a sync takes [`SLOW`]: of a crowd each would wait for all syncs of those before it. Where
 /// the disk is quick they are made one by one, since to start a thread for each takes longer.
@@ -68,6 +68,9 @@ struct Desk {
     removals_take_long: AtomicBool,
     /// Nobody gives orders any more.
     closed: AtomicBool,
+    /// Whose files others have taken away.
+    lost: Mutex<BTreeSet<Login>>,
+    somebody_lost: Notify,
 }
 
 impl Desk {
@@ -77,6 +80,10 @@ impl Desk {
 
     fn is_empty(&self) -> bool {
         self.orders().as_ref().is_none_or(Vec::is_empty)
+    }
+
+    fn lost(&self) -> MutexGuard<'_, BTreeSet<Login>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_orders(&self) -> Vec<Order> {
@@ -113,6 +120,10 @@ pub(in crate::control) struct SudoersThread {
 impl SudoersThread {
     /// Starts the thread for the folder at `path`. It ends with the last who can give it orders.
     pub(in crate::control) fn start(path: &Path) -> io::Result<Self> {
+        Self::looking_each(LOOK, path)
+    }
+
+    fn looking_each(look: Duration, path: &Path) -> io::Result<Self> {
         let desk = Arc::new(Desk {
             orders: Mutex::new(Some(Vec::new())),
             giver: thread::current(),
@@ -120,13 +131,15 @@ impl SudoersThread {
             grants_take_long: AtomicBool::new(false),
             removals_take_long: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            lost: Mutex::default(),
+            somebody_lost: Notify::new(),
         });
         let replaced = Arc::new(Notify::new());
         let files = SudoersFiles::new(path);
         let (bell, seat) = (replaced.clone(), Seat(desk.clone()));
         let thread = thread::Builder::new()
             .name("sudoers".to_owned())
-            .spawn(move || work(&files, &seat, &bell))?;
+            .spawn(move || work(&files, &seat, &bell, look))?;
         Ok(Self {
             desk,
             thread: thread.thread().clone(),
@@ -205,6 +218,17 @@ impl SudoersThread {
         self.replaced.clone()
     }
 
+    /// Waits until files that were granted are there no more, and says whose: once for each.
+    pub(in crate::control) async fn lost(&self) -> BTreeSet<Login> {
+        loop {
+            let lost = std::mem::take(&mut *self.desk.lost());
+            if !lost.is_empty() {
+                return lost;
+            }
+            self.desk.somebody_lost.notified().await;
+        }
+    }
+
     /// What has come of the last order, if that is known in a moment. To be woken by the event loop takes longer than a file does
     /// that nothing holds up; and what does is found out before anybody has missed us.
     pub(in crate::control) fn soon<'a, T>(
@@ -251,9 +275,11 @@ impl Drop for SudoersThread {
     }
 }
 
-fn work(files: &SudoersFiles, Seat(desk): &Seat, bell: &Notify) {
+fn work(files: &SudoersFiles, Seat(desk): &Seat, bell: &Notify, look: Duration) {
     // Whoever replaced it between the making of the sandbox and now replaced it before we knew it.
     let at_start = files.folder().filter(|_| !files.is_beside_the_sandbox());
+    let mut granted = BTreeSet::new();
+    let mut looked = Instant::now();
     let held = File::open(files.as_ref());
     let mut waiting = Waiting::default();
     loop {
@@ -263,7 +289,7 @@ fn work(files: &SudoersFiles, Seat(desk): &Seat, bell: &Notify) {
                 return;
             }
             desk.rests.store(true, Ordering::Relaxed);
-            park_timeout(LOOK);
+            park_timeout(look);
             desk.rests.store(false, Ordering::Relaxed);
         }
         let orders = desk.take_orders();
@@ -284,6 +310,7 @@ fn work(files: &SudoersFiles, Seat(desk): &Seat, bell: &Notify) {
                 true => Err(other()),
                 false => files.remove_from(&mut folder, &login),
             };
+            granted.remove(&login);
             let takes_long = &desk.removals_take_long;
             takes_long.store(reply.takes_long(), Ordering::Relaxed);
             reply.send(removed);
@@ -315,12 +342,35 @@ fn work(files: &SudoersFiles, Seat(desk): &Seat, bell: &Notify) {
             Some(Work::Write(login, specs, reply)) => {
                 let prepared = waiting.ahead.take(&login);
                 let written = files.write_in(&mut folder, &login, &specs, prepared);
+                if written.is_ok() {
+                    granted.insert(login);
+                }
                 let takes_long = &desk.grants_take_long;
                 takes_long.store(reply.takes_long(), Ordering::Relaxed);
                 reply.send(written);
                 desk.giver.unpark();
             }
-            Some(Work::Sweep(keep, reply)) => reply.send(files.sweep(&keep)),
+            Some(Work::Sweep(keep, reply)) => {
+                let swept = files.sweep(&keep);
+                if let Ok(swept) = &swept {
+                    granted.extend(swept.kept.iter().cloned());
+                }
+                reply.send(swept);
+            }
+        }
+        if !replaced && looked.elapsed() >= look {
+            looked = Instant::now();
+            // The mount that we could write to has gone from it: a folder as well as another one.
+            if at_start.is_some() && files.is_beside_the_sandbox() {
+                bell.notify_one();
+            }
+            let (lost, there) = granted.into_iter().partition(|login| files.is_gone(login));
+            granted = there;
+            let lost: BTreeSet<Login> = lost;
+            if !lost.is_empty() {
+                desk.lost().extend(lost);
+                desk.somebody_lost.notify_one();
+            }
         }
     }
 }

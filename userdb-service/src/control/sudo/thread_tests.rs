@@ -120,6 +120,32 @@ async fn a_file_that_was_prepared_is_granted_when_that_is_ordered_and_not_after_
 }
 
 #[tokio::test]
+async fn whose_file_others_have_removed_is_told_once_and_not_whose_was_ordered_away() {
+    let path = folder("lost");
+    let thread = SudoersThread::looking_each(Duration::from_millis(10), &path).unwrap();
+    let [zed, yan] = ["zed", "yan"].map(|name| Login::try_from(name).unwrap());
+    let full = [SudoersSpec::full()];
+    for login in [&zed, &yan] {
+        thread.write(login, &full).come().await.unwrap().unwrap();
+    }
+    let removed = thread.remove(&yan).come().await.unwrap();
+    assert_eq!(removed.unwrap(), Removal::Removed);
+    std::fs::remove_file(path.join("teleport-zed")).unwrap();
+    assert_eq!(thread.lost().await, BTreeSet::from([zed.clone()]));
+    thread::sleep(Duration::from_millis(100));
+    assert!(thread.desk.lost().is_empty());
+    // One that the daemon before this one has made.
+    thread.write(&zed, &full).come().await.unwrap().unwrap();
+    let next = SudoersThread::looking_each(Duration::from_millis(10), &path).unwrap();
+    let keep = BTreeSet::from([zed.clone()]);
+    let swept = next.sweep(keep.clone()).come().await.unwrap();
+    assert_eq!(swept.unwrap().kept, keep);
+    std::fs::remove_file(path.join("teleport-zed")).unwrap();
+    assert_eq!(next.lost().await, keep);
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+#[tokio::test]
 async fn whoever_orders_something_of_a_thread_that_has_ended_does_not_wait_for_it() {
     let path = folder("ended");
     let thread = SudoersThread::start(&path).unwrap();

@@ -110,6 +110,12 @@ impl SudoersFiles {
         std::fs::symlink_metadata(self.path.join(file_name(login))).is_ok()
     }
 
+    /// Whether nothing has that name. What cannot be looked at may be there.
+    pub fn is_gone(&self, login: &Login) -> bool {
+        let seen = std::fs::symlink_metadata(self.path.join(file_name(login)));
+        seen.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Grants `specs` to `login`, in place of what it was granted before.
     ///
     /// # Errors
