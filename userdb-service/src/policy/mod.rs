@@ -36,7 +36,7 @@ pub(crate) use protected::MARKER;
 pub(crate) use quoting::escaped;
 pub(crate) use sentences::{
     cannot_be_made, configuration_wrong, ended_meanwhile, lookup_failed, old_rights, remains,
-    waiting, withdrawn_meanwhile,
+    stranded, waiting, withdrawn_meanwhile,
 };
 pub use sudoers::SudoersSpec;
 pub use trace::Step;

@@ -15,7 +15,7 @@ use crate::control::daemon::{Daemon, PASSWD_LOCK};
 use crate::control::host::clock::{Boottime, realtime_usec};
 use crate::control::leader::Leader;
 use crate::control::lookup;
-use crate::control::registry::{Arrival, Begun, Joinable, SessionId, State};
+use crate::control::registry::{Arrival, Begun, Joinable, SessionId, Standing, State};
 use crate::policy::config::Role;
 use crate::policy::decide::{MAX_ROUNDS, Reason};
 use crate::policy::glob::Glob;
@@ -248,7 +248,13 @@ impl Daemon {
                 Joinable::AfterRemains => {
                     drop(hold);
                     if !self.can_join_before(deadline, &plan).await {
-                        return Reception::Refused(policy::remains(&plan.login));
+                        let registry = self.registry.borrow();
+                        let standing = registry.standing(&plan.login);
+                        let is_stranded = standing.is_some_and(Standing::is_stranded);
+                        return Reception::Refused(match is_stranded {
+                            true => policy::stranded(&plan.login),
+                            false => policy::remains(&plan.login),
+                        });
                     }
                 }
             }

@@ -233,9 +233,16 @@ impl Daemon {
     /// Until one of those that hang has ended.
     fn give_up_reading(&self) {
         if !self.reload.has_given_up.replace(true) {
+            let (late, most) = READING.late();
+            let next = match late < most {
+                true => "`systemctl reload teleport-sessiond` begins one",
+                false => {
+                    "none can be begun before one of them ends, or `systemctl restart teleport-sessiond` lets go of them"
+                }
+            };
             warn!(
-                "{LEFT_ALONE} readings of the configuration still wait for a disk or a server that does not answer, and no other begins by \
-                 itself; `systemctl reload teleport-sessiond` begins one"
+                "{late} readings of the configuration still wait for a disk or a server that does not answer, and no other begins by \
+                 itself; {next}"
             );
         }
         self.ask_again.notify_one();

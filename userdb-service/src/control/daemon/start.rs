@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use account_table::{Trust, Writer};
+use nix::unistd::geteuid;
 
 use super::children;
 use crate::control::configuration::config_files;
@@ -70,6 +71,11 @@ pub fn main() -> ExitCode {
             }
         }
         ["--check"] => check(),
+        // Who may not even look would find nothing, and say that nothing is left.
+        ["--sweep" | "--sweep-unless-running"] if !geteuid().is_root() => {
+            eprintln!("only root can remove sudoers files");
+            ExitCode::FAILURE
+        }
         ["--sweep"] => sweep(),
         ["--sweep-unless-running"] => match alone(Path::new(state::FOLDER), MOMENT) {
             Ok(None) => {

@@ -47,7 +47,13 @@ impl Daemon {
             Err(error) => Err(error),
         };
         provided.map_err(|error| {
-            warn!(TELEPORT_LOGIN = %plan.login, "no home: {error}");
+            let hint = match error.is_read_only() {
+                true => {
+                    "; if it is not so for everybody, a drop-in of teleport-sessiond.service has to name the folder in ReadWritePaths="
+                }
+                false => "",
+            };
+            warn!(TELEPORT_LOGIN = %plan.login, "no home for {}: {error}{hint}", plan.login);
             format!("This session has no home directory ({error}); it starts in /.")
         })
     }

@@ -112,6 +112,13 @@ impl fmt::Display for HomeError {
 
 impl std::error::Error for HomeError {}
 
+impl HomeError {
+    /// Whether nobody can write there, or we cannot: in the daemon's sandbox most is read-only.
+    pub(in crate::control) fn is_read_only(&self) -> bool {
+        matches!(self, HomeError::Io { error, .. } if error.kind() == io::ErrorKind::ReadOnlyFilesystem)
+    }
+}
+
 /// Whom a home is for.
 #[derive(Clone, Debug)]
 pub struct Tenant<'a> {

@@ -260,7 +260,9 @@ mod tests {
         let second = ASIDE.run(LONG, id).await;
         assert!(second.is_some() && second != first);
         disk.send(()).unwrap();
-        assert_eq!(busy.await.unwrap(), first);
+        // The second may have done its own work before the first woke.
+        let busy = busy.await.unwrap();
+        assert!(busy.is_some() && (busy == first || busy == second));
     }
 
     #[tokio::test]

@@ -262,9 +262,13 @@ fn found_again(session: &Session) -> Result<Leader, LeaderError> {
     found
 }
 
-/// Of the damaged files so many are of sessions, which are `lost`.
+/// Of the damaged files so many are of sessions, which are `lost`. Who is stranded may be so since an earlier start.
 fn told_of_damage(damaged: usize, lost: usize, stranded: &BTreeSet<Login>) -> String {
-    let files = format!("{damaged} files of the saved sessions cannot be used");
+    let files = match damaged {
+        0 => "nothing more of the saved sessions is damaged".to_owned(),
+        1 => "1 file of the saved sessions cannot be used".to_owned(),
+        _ => format!("{damaged} files of the saved sessions cannot be used"),
+    };
     match (stranded.is_empty(), lost) {
         (true, 0) => return format!("{files}; every session goes on"),
         (true, _) => {
@@ -275,9 +279,12 @@ fn told_of_damage(damaged: usize, lost: usize, stranded: &BTreeSet<Login>) -> St
         (false, _) => {}
     }
     let names: Vec<&str> = stranded.iter().map(AsRef::as_ref).collect();
+    let whose = match names.len() {
+        1 => "1 login has".to_owned(),
+        number => format!("{number} logins have"),
+    };
     format!(
-        "{files}; {} logins have no sudo rights and no groups any more, and each ends with its last process: {}",
-        names.len(),
+        "{files}; {whose} no sudo rights and no groups any more, and each ends with its last process: {}",
         names.join(" ")
     )
 }

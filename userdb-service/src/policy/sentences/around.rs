@@ -63,6 +63,15 @@ pub(crate) fn remains(login: &Login) -> Refusal {
     )
 }
 
+pub(crate) fn stranded(login: &Login) -> Refusal {
+    refuse(
+        Reason::Busy,
+        format!(
+            "The sessions of an earlier user of \"{login}\" could not be read after a restart of teleport-sessiond: it has no rights any more, and ends with the last of its processes, however long that takes. Choose another login, or have the administrator of this node end these processes."
+        ),
+    )
+}
+
 pub(crate) fn waiting(login: &str) -> Refusal {
     refuse(
         Reason::Waiting,
@@ -140,6 +149,11 @@ mod tests {
                 remains(&login),
                 Reason::Busy,
                 "What an earlier user of \"ann\" left is still being ended; log in again when that is over (retire-delay and stop-timeout on this node say how long it may take), or choose another login.",
+            ),
+            (
+                stranded(&login),
+                Reason::Busy,
+                "The sessions of an earlier user of \"ann\" could not be read after a restart of teleport-sessiond: it has no rights any more, and ends with the last of its processes, however long that takes. Choose another login, or have the administrator of this node end these processes.",
             ),
             (
                 waiting("ann"),
