@@ -178,6 +178,27 @@ fn a_role_without_a_home_gives_the_root_folder() {
 }
 
 #[test]
+fn the_user_manager_of_who_has_no_home_ends_in_order() {
+    let node = node();
+    let journal = Journal::now(&node);
+    let mut login = node.login("hjalmar").roles("homeless").hold("open").start();
+    login.reach("open");
+    let unit = format!("user@{}.service", crate::field(&node, "hjalmar", 2));
+    node.within(ENDED, "the user manager runs", |node| {
+        node.run(&["systemctl", "is-active", &unit]).succeeded()
+    });
+    login.finish().ran.must();
+    node.within(ENDED, "the user manager ends", |node| {
+        let state = node.run(&["systemctl", "show", "-P", "ActiveState", &unit]);
+        ["inactive", "failed"].contains(&state.must())
+    });
+    let lines = journal.lines(&["-u", &unit]);
+    let fails =
+        |line: &String| line.contains("Failed with result") || line.contains("No such process");
+    assert!(!lines.iter().any(fails), "{lines:#?}");
+}
+
+#[test]
 fn a_persistent_home_has_the_skeleton_too_and_is_there_the_next_time_with_nothing_of_a_broken_attempt()
  {
     let node = node();

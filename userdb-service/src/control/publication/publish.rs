@@ -5,7 +5,11 @@
 use account_table::{Account, AccountSpec, GroupOrigin, GroupSpec};
 
 use crate::control::registry::Published;
+use crate::policy::Plan;
 use crate::policy::plan::{self, Disposition};
+
+/// As many as a record has room for.
+const MOST_VARIABLES: usize = u8::MAX as usize;
 
 /// The account as the table takes it. Its retire delay becomes logind's stop delay, so that the user's
 /// runtime directory outlives quick re-logins.
@@ -31,7 +35,7 @@ pub(in crate::control) fn account(published: &Published) -> AccountSpec {
         memory_max: plan.resources.memory_max,
         cpu_weight: plan.resources.cpu_weight,
         umask: plan.resources.umask,
-        environment: plan.resources.environment.clone(),
+        environment: environment(plan),
         groups: plan
             .groups
             .iter()
@@ -46,6 +50,17 @@ pub(in crate::control) fn account(published: &Published) -> AccountSpec {
             })
             .collect(),
     }
+}
+
+/// Up to 257 systemd gives a user manager no HOME where the home is /. It would look for its user when it ends, who is gone by then, and
+/// fail.
+fn environment(plan: &Plan) -> Vec<String> {
+    let mut environment = plan.resources.environment.clone();
+    let has_home = plan.home.path() != "/" || environment.iter().any(|it| it.starts_with("HOME="));
+    if !has_home && environment.len() < MOST_VARIABLES {
+        environment.push("HOME=/".to_owned());
+    }
+    environment
 }
 
 /// What is published already, locked and without memberships: all that is known of a user whose sessions

@@ -289,6 +289,7 @@ impl Daemon {
                         TELEPORT_LOGIN = %login,
                         "somebody has removed the sudoers file of {login}, which has sessions; it is written again (a right ends with the sessions that have it)"
                     );
+                    self.registry.borrow_mut().sudoers_not_written(&login);
                     self.grant_in_time(login);
                 }
             }
