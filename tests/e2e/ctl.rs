@@ -219,6 +219,36 @@ fn the_pam_services_of_the_configuration_are_what_is_looked_at() {
     ctl(&node, &["check"]).must();
 }
 
+#[test]
+fn a_folder_of_homes_that_the_sandbox_has_read_only_is_told_with_the_line_that_opens_it() {
+    let node = node_alone();
+    let (file, base) = ("/etc/teleport-userdb/config.d/50-base.toml", "/srv/h");
+    node.run(&["mkdir", "-p", base]).must();
+    node.write(file, "[home]\nmode = \"persistent\"\nbase = \"/srv/h\"\n");
+    let checked = ctl(&node, &["check"]);
+    node.run(&["rm", file]).must();
+    node.run(&["rmdir", base]).must();
+    checked.must_end_with(1);
+    for part in ["WRONG home base", "ReadWritePaths=-/srv/h"] {
+        assert!(checked.stdout.contains(part), "{part:?}: {checked}");
+    }
+    ctl(&node, &["check"]).must();
+}
+
+#[test]
+fn a_daemon_that_hangs_is_to_be_restarted() {
+    let node = node_alone();
+    let pid = node.run(&["systemctl", "show", "-P", "MainPID", "teleport-sessiond"]);
+    let pid = pid.must().trim().to_owned();
+    node.run(&["kill", "-STOP", &pid]).must();
+    let sessions = ctl(&node, &["sessions"]);
+    // It may have been ended by its watchdog meanwhile.
+    node.run(&["kill", "-CONT", &pid]);
+    sessions.must_end_with(1);
+    let advice = "systemctl restart teleport-sessiond";
+    assert!(sessions.stderr.contains(advice), "{sessions}");
+}
+
 fn explain(machine: &Machine, login: &str, user: &str) -> Ran {
     let words = [
         "explain", "--user", user, "--login", login, "--roles", "dev",

@@ -15,6 +15,7 @@ pub fn render(findings: &[Finding], legend: bool) -> String {
     let mut text = String::new();
     for finding in findings {
         let word = match finding.verdict {
+            Verdict::Ok if finding.note => "NOTE",
             Verdict::Ok => "OK",
             Verdict::Wrong => "WRONG",
             Verdict::Unknown => "-",

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 
+use super::hints::ByGroup;
 use super::output::{self, Json, plain};
 use super::{GOOD, WRONG};
 use crate::control::lookup::absorb;
-use crate::policy::Plan;
 use crate::policy::config::Config;
 use crate::policy::decide::{
     Facts, LoginRequest, MAX_ROUNDS, Occupancy, Question, Refusal, undecided,
 };
 use crate::policy::explain::{Explained, Explanation, Outcome, explain};
+use crate::policy::{Plan, shortfalls};
 
 /// The command's arguments.
 #[derive(Args, Clone, Debug)]
@@ -78,6 +79,9 @@ fn decide(args: &ExplainArgs, node: &mut dyn Node) -> Result<Explanation, String
             Explained::Done(mut explanation) => {
                 if let Outcome::Grant { plan } = &mut explanation.outcome {
                     node.carry_out(&config, plan)?;
+                    say_why(&config, &mut plan.notes);
+                    let by_group = ByGroup::of_plan(plan).into_iter();
+                    plan.notes.extend(by_group.map(ByGroup::sentence));
                 }
                 return Ok(explanation);
             }
@@ -92,6 +96,21 @@ fn decide(args: &ExplainArgs, node: &mut dyn Node) -> Result<Explanation, String
         }
     }
     Ok(refused(undecided(&config)))
+}
+
+/// The person logging in is sent to the journal, which says why sudo is withheld once the daemon has read this configuration. Who asks
+/// here is told at once.
+fn say_why(config: &Config, notes: &mut [String]) {
+    for role in &config.roles {
+        let Some(why) = &role.sudo_withheld else {
+            continue;
+        };
+        let pattern = role.pattern.as_str();
+        let sent = shortfalls::sudo_withheld(pattern);
+        if let Some(note) = notes.iter_mut().find(|note| **note == sent) {
+            *note = shortfalls::sudo_withheld_because(pattern, why);
+        }
+    }
 }
 
 fn refused(refusal: Refusal) -> Explanation {

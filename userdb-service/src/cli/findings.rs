@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
+use super::homes::View;
 use super::node::{CLOCK_TOLERANCE, NSSWITCH, Node, Seen};
-use super::units::{ENABLED, SWEEP, Unit};
+use super::units::{ENABLED, SESSIOND, SWEEP, Unit};
+use super::written::{Leaving, WithoutFile};
 
 /// A judgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -26,6 +28,8 @@ pub struct Finding {
     pub verdict: Verdict,
     /// A sentence.
     pub message: String,
+    /// Nothing wrong, and something to know.
+    pub note: bool,
 }
 
 impl Finding {
@@ -34,6 +38,14 @@ impl Finding {
             check,
             verdict,
             message: message.into(),
+            note: false,
+        }
+    }
+
+    fn note(check: &'static str, message: impl Into<String>) -> Finding {
+        Finding {
+            note: true,
+            ..Finding::new(check, Verdict::Ok, message)
         }
     }
 }
@@ -55,10 +67,10 @@ pub fn judge(node: &Node) -> Vec<Finding> {
             shells(missing)
         }),
         seen("home base", &node.home_base, CONFIGURATION, |base| {
-            Ok(match base {
-                Some(base) => format!("{base} is there for persistent homes."),
-                None => "Nobody can have a persistent home.".to_owned(),
-            })
+            base.as_deref().map_or_else(
+                || Ok("Nobody can have a persistent home.".to_owned()),
+                |base| home_base(base, node.home_base_view),
+            )
         }),
         order("nsswitch passwd", "passwd", &node.nsswitch_passwd),
         order("nsswitch group", "group", &node.nsswitch_group),
@@ -110,12 +122,70 @@ pub fn judge(node: &Node) -> Vec<Finding> {
                 ))
             },
         ),
+        seen(
+            "sudo rights",
+            &node.without_sudoers,
+            "Only root can see whose files are missing.",
+            |without| files_there(without),
+        ),
+        seen("leaving", &node.leaving, "Only root can see who is being ended.", |leaving| {
+            Ok(ends(leaving))
+        }),
         Some(programs(node)),
         Some(clock(node)),
     ]
     .into_iter()
     .flatten()
+    .chain(notes(node))
     .collect()
+}
+
+/// What is not wrong, and what an administrator may not have thought of.
+fn notes(node: &Node) -> Vec<Finding> {
+    let no_users = node.no_users.known().and_then(Option::as_ref);
+    let by_group = node.by_group.known().into_iter().flatten();
+    no_users
+        .map(|why| Finding::note("roles", why.sentence()))
+        .into_iter()
+        .chain(by_group.map(|by| Finding::note("rights by group", by.sentence())))
+        .collect()
+}
+
+fn home_base(base: &str, view: View) -> Result<String, String> {
+    match view {
+        View::Writable | View::Unseen => Ok(format!("{base} is there for persistent homes.")),
+        View::ReadOnly => Err(format!(
+            "teleport-sessiond has {base} read-only in its sandbox, so who is to have a persistent home goes without one; add it to ReadWritePaths= of {SESSIOND}, with a \"-\" before it: `systemctl edit {SESSIOND}`, [Service], ReadWritePaths=-{base}, then `systemctl restart teleport-sessiond`."
+        )),
+        View::Absent => Err(format!(
+            "teleport-sessiond does not see {base} in its sandbox, so who is to have a persistent home goes without one; `systemctl cat {SESSIOND}` shows what hides it (ProtectHome=, InaccessiblePaths=, TemporaryFileSystem=): take that away, then `systemctl restart teleport-sessiond`."
+        )),
+    }
+}
+
+fn files_there(without: &[WithoutFile]) -> Result<String, String> {
+    if without.is_empty() {
+        return Ok("Each live user that was granted sudo by a file has it.".to_owned());
+    }
+    let each: Vec<String> = without
+        .iter()
+        .map(|one| format!("{} (/etc/sudoers.d/{})", one.login, one.file))
+        .collect();
+    Err(format!(
+        "Sudo was granted by a file that is not there: {}; `systemctl restart teleport-sessiond` writes it again.",
+        each.join(", ")
+    ))
+}
+
+fn ends(leaving: &[Leaving]) -> String {
+    if leaving.is_empty() {
+        return "Nothing is left of anybody without a session.".to_owned();
+    }
+    let each: Vec<String> = leaving
+        .iter()
+        .map(|one| format!("{} ({})", one.login, one.word()))
+        .collect();
+    format!("Without a session, and not gone yet: {}.", each.join(", "))
 }
 
 fn shells(missing: &[String]) -> Result<String, String> {
@@ -203,7 +273,7 @@ fn seen<T>(
     })
 }
 
-/// `why` with the capital letter and the full stop of a sentence.
+/// `why` with the capital letter and the full stop of a sentence, where it does not end one by itself.
 fn sentence(why: &str) -> String {
     let mut text = why.to_owned();
     // A path or a command keeps its spelling.
@@ -213,7 +283,7 @@ fn sentence(why: &str) -> String {
     {
         first.make_ascii_uppercase();
     }
-    if !text.ends_with('.') {
+    if !text.ends_with(['.', '?', '!']) {
         text.push('.');
     }
     text

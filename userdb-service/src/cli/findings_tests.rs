@@ -1,9 +1,11 @@
 //! Judgements of nodes that are made up, and how status and check show them.
 
 use super::*;
+use crate::cli::hints::{ByGroup, NoUsers};
 use crate::cli::node::TableSeen;
 use crate::cli::units::{HOMES, LOOKUP, needed};
 use crate::cli::{check, status};
+use crate::policy::decide::LoginPhase;
 
 fn good() -> Node {
     Node {
@@ -16,8 +18,10 @@ fn good() -> Node {
         }),
         unmatched: Seen::Known(Vec::new()),
         lingering: Vec::new(),
+        leaving: Seen::Known(Vec::new()),
         sudoers: Seen::Known(vec!["teleport-maria".to_owned()]),
         stale_sudoers: Seen::Known(Vec::new()),
+        without_sudoers: Seen::Known(Vec::new()),
         nsswitch_passwd: words("files teleport systemd"),
         nsswitch_group: words("files teleport systemd"),
         nsswitch_initgroups: None,
@@ -26,6 +30,9 @@ fn good() -> Node {
         configuration: Seen::Known(()),
         missing_shells: Seen::Known(Vec::new()),
         home_base: Seen::Known(None),
+        home_base_view: View::Unseen,
+        by_group: Seen::Known(Vec::new()),
+        no_users: Seen::Known(None),
         units: Seen::Known(
             needed(true)
                 .into_iter()
@@ -75,7 +82,7 @@ fn a_good_node_has_nothing_wrong() {
     assert!(check::render(&findings, true).ends_with("\n\nNothing is wrong.\n"));
     assert_eq!(
         status::render(&good(), &findings),
-        "         State: good\n      Registry: answers\n        Userdb: answers\n         Table: trusted, 1 shared groups\n         Users: 1\n      Sessions: 2\n Sudoers files: 1 (teleport-maria)\n    NSS passwd: files teleport systemd\n     NSS group: files teleport systemd\n   PAM service: teleport\n Configuration: good\n"
+        "         State: good\n      Registry: answers\n        Userdb: answers\n         Table: trusted, 1 shared groups\n         Users: 1\n      Sessions: 2\n       Leaving: nobody\n Sudoers files: 1 (teleport-maria)\n    NSS passwd: files teleport systemd\n     NSS group: files teleport systemd\n   PAM service: teleport\n Configuration: good\n"
             .lines()
             .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line)))
             .collect::<String>()
@@ -179,6 +186,111 @@ fn each_wrong_thing_is_found_and_its_sentence_says_what_would_be_right() {
         );
         let text = status::render(&node, &judge(&node));
         assert!(text.contains(&message), "{text}");
+    }
+}
+
+#[test]
+fn a_folder_of_homes_that_the_daemon_cannot_write_to_is_wrong_whatever_it_is_outside() {
+    let mut node = good();
+    node.home_base = Seen::Known(Some("/srv/h".to_owned()));
+    for (view, named) in [
+        (View::ReadOnly, "ReadWritePaths=-/srv/h"),
+        (View::Absent, "ProtectHome="),
+    ] {
+        node.home_base_view = view;
+        let (check, message) = wrong(&node);
+        assert_eq!(check, "home base");
+        for part in ["/srv/h", named, "systemctl restart teleport-sessiond"] {
+            assert!(message.contains(part), "{part:?}: {message}");
+        }
+    }
+    for view in [View::Writable, View::Unseen] {
+        node.home_base_view = view;
+        assert!(all_good(&judge(&node)), "{view:?}");
+    }
+}
+
+#[test]
+fn sudo_whose_file_is_not_there_is_told_with_login_file_and_what_brings_it_back() {
+    let mut node = good();
+    node.without_sudoers = Seen::Known(vec![WithoutFile {
+        login: "a.b".to_owned(),
+        file: "teleport-a=2eb".to_owned(),
+    }]);
+    let (check, message) = wrong(&node);
+    assert_eq!(check, "sudo rights");
+    for part in [
+        "a.b (/etc/sudoers.d/teleport-a=2eb)",
+        "`systemctl restart teleport-sessiond` writes it again",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn what_an_administrator_may_not_have_thought_of_is_a_note_and_nothing_wrong() {
+    let mut node = good();
+    node.by_group = Seen::Known(vec![ByGroup::Sudo, ByGroup::Doas]);
+    node.no_users = Seen::Known(Some(NoUsers::NoRole));
+    let findings = judge(&node);
+    assert!(all_good(&findings));
+    let text = check::render(&findings, true);
+    for part in [
+        "NOTE  roles ",
+        "no role has create-user = true",
+        "NOTE  rights by group ",
+        "%teleport-sudo ALL=(ALL) NOPASSWD: ALL",
+        "permit nopass :teleport-doas as root",
+        "\nNothing is wrong.\n",
+    ] {
+        assert!(text.contains(part), "{part:?}: {text}");
+    }
+    let json = serde_json::to_value(&findings).expect("data");
+    let notes = json.as_array().into_iter().flatten();
+    let notes: Vec<_> = notes.filter(|finding| finding["note"] == true).collect();
+    assert!(notes.len() == 3 && notes.iter().all(|note| note["verdict"] == "ok"));
+}
+
+#[test]
+fn who_is_being_ended_is_shown_with_how_far_that_has_come() {
+    let mut node = good();
+    let one = |login: &str, phase| Leaving {
+        login: login.to_owned(),
+        phase,
+    };
+    node.leaving = Seen::Known(vec![
+        one("kim", LoginPhase::Lingering),
+        one("pelle", LoginPhase::Terminating),
+    ]);
+    let findings = judge(&node);
+    assert!(all_good(&findings));
+    let each = "kim (lingering), pelle (terminating)";
+    let status = status::render(&node, &findings);
+    assert!(status.contains(&format!("Leaving: {each}\n")), "{status}");
+    let check = check::render(&findings, false);
+    assert!(check.contains(&format!("{each}.\n")), "{check}");
+    let json = serde_json::to_value(&node).expect("data");
+    let words = ["lingering", "terminating"];
+    for (index, word) in words.into_iter().enumerate() {
+        assert_eq!(json["leaving"]["known"][index]["phase"], word, "{json}");
+    }
+}
+
+#[test]
+fn a_sentence_that_ends_by_itself_gets_no_full_stop() {
+    let mut node = good();
+    for (why, told) in [
+        (
+            "config.toml:3: no such key; did you mean \"gecos\"?",
+            "gecos\"?",
+        ),
+        ("it says: go away!", "away!"),
+        ("it is over.", "over."),
+        ("it is over", "over."),
+    ] {
+        node.configuration = Seen::Failed(why.to_owned());
+        let (_, message) = wrong(&node);
+        assert!(message.ends_with(told), "{message}");
     }
 }
 

@@ -1,24 +1,20 @@
 //! The machine that `explain` runs on: its configuration, its other providers, who is on.
 //! The state of the daemon is read as it is written down for a restart, and left alone.
 
-use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
 use super::explain::{self, ExplainArgs, Node};
 use super::output::Json;
+use super::room::room;
+use super::written::{settled, taken_up};
 use super::{Failure, WRONG_USE};
 use crate::control::configuration::config_files;
-use crate::control::host::clock::Boottime;
 use crate::control::lookup::{Lookups, Settings};
-use crate::control::registry::{Joinable, Registry, State, Terms};
-use crate::control::state::{self, Loaded, StateDir};
+use crate::control::registry::{Joinable, Registry, Terms, Together};
+use crate::control::state;
 use crate::control::sudo::check::SudoersCheck;
 use crate::control::sudo::files::SudoersFiles;
-use crate::control::sudo::sudo_rs;
 use crate::policy::decide::{Facts, Occupancy, Question};
-use crate::policy::room::{self, Room};
-use crate::policy::sudoers::file_name;
 use crate::policy::{Config, Plan, shortfalls};
 
 struct Here {
@@ -26,52 +22,6 @@ struct Here {
     runtime: tokio::runtime::Runtime,
     /// Who is on, as far as it is written down.
     registry: Registry,
-}
-
-impl Here {
-    /// Whether there is room for the plan's file in sudoers.d, as the daemon counts.
-    fn room(&self, config: &Config, plan: &Plan) -> Result<Result<(), String>, String> {
-        let files = SudoersFiles::default();
-        if files.has(&plan.login) {
-            return Ok(Ok(()));
-        }
-        if let Some(not_ours) = files.in_the_way(&plan.login) {
-            return Ok(Err(not_ours.to_string()));
-        }
-        let (ours, others) = files
-            .list()
-            .map_err(|error| format!("the sudoers files cannot be looked at: {error}"))?;
-        let open: Vec<&Plan> = self
-            .registry
-            .list()
-            .into_iter()
-            .filter(|session| session.state == State::Open)
-            .map(|session| &session.plan)
-            .collect();
-        let of = |user: &str| {
-            let theirs = open.iter().filter(|plan| plan.teleport_user == user);
-            let names: BTreeSet<String> = theirs.map(|plan| file_name(&plan.login)).collect();
-            ours.iter().filter(|file| names.contains(*file)).count()
-        };
-        // The file counts for whoever of those on the login has fewest.
-        let on_it = open.iter().filter(|open| open.login == plan.login);
-        let (of_user, user) = on_it
-            .map(|open| open.teleport_user.as_str())
-            .chain([plan.teleport_user.as_str()])
-            .map(|user| (of(user), user))
-            .min()
-            .unwrap_or_default();
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let sudo_rs = sudo_rs::is_installed();
-        let room = Room {
-            ours: count(ours.len()),
-            of_user: count(of_user),
-            others: if sudo_rs { count(others) } else { 0 },
-            sudo_rs,
-        };
-        let room = room::for_one_more(config.sudo.max_files, room, user);
-        Ok(room.map_err(|none| none.to_string()))
-    }
 }
 
 impl Node for Here {
@@ -89,19 +39,9 @@ impl Node for Here {
     }
 
     fn occupancy(&mut self, config: &Config) -> Result<Occupancy, String> {
-        let loaded = settled()?;
-        let registry = &mut self.registry;
-        *registry = Registry::new(Terms::from(config));
-        // The daemon watches the leaders; what it has written down is what it goes by.
-        registry.restore(
-            Boottime::now(),
-            loaded.standings,
-            loaded.sessions,
-            loaded.quarantine,
-            &BTreeSet::new(),
-            |_| true,
-        );
-        Ok(registry.occupancy().clone())
+        let loaded = settled(Path::new(state::FOLDER))?;
+        self.registry = taken_up(loaded, Terms::from(config));
+        Ok(self.registry.occupancy().clone())
     }
 
     fn answer(&mut self, config: &Config, questions: &[Question]) -> Facts {
@@ -115,31 +55,24 @@ impl Node for Here {
             plan.notes.push(note);
         }
         if !plan.sudoers.is_empty()
-            && let Err(sentence) = self.room(config, plan)?
+            && let Err(sentence) = room(&SudoersFiles::default(), &self.registry, config, plan)?
         {
             plan.sudoers.clear();
             plan.notes.push(sentence);
         }
+        plan.notes.extend(beside_others(&self.registry, plan));
         Ok(())
     }
 }
 
-/// What is written down, read while nothing of it vanishes: a session that ends meanwhile looks like a
-/// file that cannot be read.
-fn settled() -> Result<Loaded, String> {
-    let mut attempts = 10;
-    loop {
-        let loaded = StateDir::read(Path::new(state::FOLDER))
-            .map_err(|error| format!("cannot read who is on from {}: {error}", state::FOLDER))?;
-        attempts -= 1;
-        match loaded.damaged.first() {
-            None => return Ok(loaded),
-            Some((path, why)) if attempts == 0 => {
-                return Err(format!("cannot read who is on: {}: {why}", path.display()));
-            }
-            Some(_) => std::thread::sleep(Duration::from_millis(5)),
-        }
-    }
+/// What the login has while other Teleport users are on it, if the rule between them makes it something else than was asked for.
+fn beside_others(registry: &Registry, plan: &Plan) -> Option<String> {
+    let Together {
+        others,
+        shared,
+        plan,
+    } = registry.together(plan)?;
+    shortfalls::shared(&others, shared, &plan)
 }
 
 pub(super) fn explain(args: &ExplainArgs, json: Json) -> Result<(String, u8), Failure> {
@@ -162,4 +95,41 @@ pub(super) fn explain(args: &ExplainArgs, json: Json) -> Result<(String, u8), Fa
         registry: Registry::new(Terms::default()),
     };
     explain::run(args, json, &mut here).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::written::tests::{on, plan};
+    use super::*;
+    use crate::policy::plan::SharedLogins;
+
+    #[test]
+    fn what_the_rule_between_teleport_users_makes_of_the_rights_is_told() {
+        for (shared, told) in [
+            (SharedLogins::Intersect, Some("sudoers none; doas no.")),
+            (
+                SharedLogins::Union,
+                Some("sudoers ALL=(ALL) NOPASSWD: ALL; doas yes."),
+            ),
+            (SharedLogins::Refuse, None),
+            (SharedLogins::Never, None),
+        ] {
+            let terms = Terms {
+                shared,
+                ..Terms::default()
+            };
+            let registry = on(terms, &[plan("dev", "alice", true)]);
+            let mut asked = plan("dev", "bob", false);
+            asked.doas = true;
+            let note = beside_others(&registry, &asked);
+            match (&note, told) {
+                (Some(note), Some(told)) => assert!(
+                    note.starts_with("On dev now: \"alice\".") && note.ends_with(told),
+                    "{note}"
+                ),
+                _ => assert_eq!(note.as_deref(), told),
+            }
+            assert_eq!(beside_others(&registry, &plan("dev", "alice", false)), None);
+        }
+    }
 }

@@ -19,7 +19,7 @@ pub struct User {
     pub uid: u32,
     /// GID of the private group.
     pub gid: u32,
-    /// Open sessions; none while it is only reserved.
+    /// Open sessions; none while it is only reserved, or lingers.
     pub sessions: u32,
     /// Since when, microseconds of CLOCK_REALTIME.
     pub since_usec: u64,
@@ -33,6 +33,38 @@ pub struct User {
     pub gecos: String,
     /// Barred from logging in.
     pub locked: bool,
+    /// In a word, what it is here by.
+    pub state: State,
+}
+
+/// What a user is here by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// A session.
+    Open,
+    /// A login that has not opened its session yet.
+    Reserved,
+    /// What it left running: it has no rights, and nobody logs in as it.
+    Locked,
+}
+
+impl State {
+    fn of(locked: bool, sessions: u32) -> State {
+        match (locked, sessions) {
+            (true, _) => State::Locked,
+            (false, 0) => State::Reserved,
+            (false, _) => State::Open,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            State::Open => "open",
+            State::Reserved => "reserved",
+            State::Locked => "locked",
+        }
+    }
 }
 
 /// How often a busy table is asked again.
@@ -76,6 +108,7 @@ fn user(table: &Table, account: &Account) -> User {
         groups: account.groups().map(group).collect(),
         gecos: account.gecos().to_owned(),
         locked: account.locked(),
+        state: State::of(account.locked(), account.sessions()),
     }
 }
 
@@ -85,6 +118,7 @@ pub fn render(users: &[User], legend: bool) -> String {
         ("LOGIN", false),
         ("UID", true),
         ("SESSIONS", true),
+        ("STATE", false),
         ("SINCE", false),
         ("HOME", false),
         ("SHELL", false),
@@ -96,6 +130,7 @@ pub fn render(users: &[User], legend: bool) -> String {
             user.login.clone(),
             user.uid.to_string(),
             user.sessions.to_string(),
+            user.state.word().to_owned(),
             moment(user.since_usec),
             user.home.clone(),
             user.shell.clone(),
@@ -141,13 +176,31 @@ mod tests {
             groups: vec!["teleport-tmp".to_owned(), "docker".to_owned()],
             gecos: "Teleport user\u{1b}c".to_owned(),
             locked: false,
+            state: State::Open,
         };
         assert_eq!(
             render(std::slice::from_ref(&user), true),
-            "LOGIN        UID SESSIONS SINCE                       HOME                            SHELL     GROUPS              GECOS\n\
-             maria 1879048192        2 Sat 2026-11-21 04:05:06 UTC /run/teleport-userdb/home/maria /bin/bash teleport-tmp,docker Teleport user\\u{1b}c\n\
+            "LOGIN        UID SESSIONS STATE SINCE                       HOME                            SHELL     GROUPS              GECOS\n\
+             maria 1879048192        2 open  Sat 2026-11-21 04:05:06 UTC /run/teleport-userdb/home/maria /bin/bash teleport-tmp,docker Teleport user\\u{1b}c\n\
              \n1 user listed.\n"
         );
+        let locked = User {
+            sessions: 0,
+            locked: true,
+            state: State::Locked,
+            ..user.clone()
+        };
+        let reserved = User {
+            sessions: 0,
+            state: State::Reserved,
+            ..user.clone()
+        };
+        for (user, word) in [(&locked, "locked"), (&reserved, "reserved")] {
+            let text = render(std::slice::from_ref(user), false);
+            assert!(text.contains(&format!(" 0 {word} ")), "{text}");
+            assert_eq!(State::of(user.locked, user.sessions), user.state);
+            assert_eq!(serde_json::to_value(user).unwrap()["state"], word);
+        }
         assert_eq!(
             serde_json::to_value(&user).unwrap()["sinceUsec"],
             1_795_233_906_000_000_u64

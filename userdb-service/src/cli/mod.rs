@@ -1,6 +1,6 @@
 //! `teleport-userdbctl`: how administrators see what goes on. It changes nothing.
 //!
-//! A file per subcommand. [`node`] looks at the machine (with `compare`, `homes`, `pam` and [`units`]), [`findings`] judges what was seen, [`output`]
+//! A file per subcommand. [`node`] looks at the machine (with `compare`, [`hints`], `homes`, `pam`, [`units`] and `written`), [`findings`] judges what was seen, [`output`]
 //! and [`table`] turn data into text; only this file knows the whole command line.
 
 pub mod check;
@@ -8,15 +8,18 @@ mod compare;
 pub mod explain;
 pub mod findings;
 mod here;
-mod homes;
+pub mod hints;
+pub mod homes;
 pub mod list;
 pub mod node;
 pub mod output;
 mod pam;
+mod room;
 pub mod sessions;
 pub mod status;
 pub mod table;
 pub mod units;
+pub mod written;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -14,9 +14,12 @@ use serde::Serialize;
 use session_protocol::client::Registry;
 
 use super::compare::{lingering, stale, unmatched, without_session};
+use super::hints::{ByGroup, NoUsers};
+use super::homes::View;
 use super::list::users;
-use super::sessions::{PATIENCE, sentence};
+use super::sessions::{PATIENCE, sentence, silent};
 use super::units::{self, Unit};
+use super::written::{Leaving, WithoutFile, leaving, without_file};
 use super::{homes, pam};
 use crate::control::configuration::config_files::{self, LoadError};
 use crate::control::lookup::nsswitch::{self, Services};
@@ -83,10 +86,14 @@ pub struct Node {
     pub unmatched: Seen<Vec<String>>,
     /// Users without a session whose processes go on.
     pub lingering: Vec<String>,
+    /// Logins without a session of which something is left, those that are being ended among them.
+    pub leaving: Seen<Vec<Leaving>>,
     /// Names of our files in sudoers.d.
     pub sudoers: Seen<Vec<String>>,
     /// Those of them that belong to no live login.
     pub stale_sudoers: Seen<Vec<String>>,
+    /// Logins that were granted sudo by a file that is not there.
+    pub without_sudoers: Seen<Vec<WithoutFile>>,
     /// Services of the `passwd` line, in order.
     pub nsswitch_passwd: Vec<String>,
     /// Services of the `group` line, in order.
@@ -103,6 +110,12 @@ pub struct Node {
     pub missing_shells: Seen<Vec<String>>,
     /// The folder of persistent homes, if anybody can have one; the sentence where it is not fit for them.
     pub home_base: Seen<Option<String>>,
+    /// How teleport-sessiond sees that folder.
+    pub home_base_view: View,
+    /// Rights that roles give and that take a line of the administrator's.
+    pub by_group: Seen<Vec<ByGroup>>,
+    /// Why no user is made for anybody, if none is.
+    pub no_users: Seen<Option<NoUsers>>,
     /// Our units.
     pub units: Seen<Vec<Unit>>,
     /// Whether there is a sudo, or sudo-rs under a name of its own.
@@ -142,6 +155,7 @@ impl Node {
                 }
                 error => Seen::Failed(error.to_string()),
             });
+        let home_base = by(&configuration, |config| homes::look(config, root));
         let stale_sudoers = stale(&sudoers, [&before, &registry], &table);
         // Not knowing better, everybody is taken to have an ephemeral home, as without any configuration.
         let has_ephemeral_homes = configuration
@@ -153,8 +167,18 @@ impl Node {
                 .filter(|login| lingering.contains(*login))
                 .cloned()
                 .collect(),
-            userdb: userdb(Path::new(USERDB)),
+            userdb: userdb(Path::new(USERDB), PATIENCE),
             stale_sudoers,
+            leaving: leaving(root, Path::new(state::FOLDER)),
+            without_sudoers: match &registry {
+                Seen::Known(_) => by(&configuration, |config| {
+                    let files = SudoersFiles::default();
+                    without_file(config, &files, Path::new(state::FOLDER))
+                }),
+                Seen::RootOnly => Seen::RootOnly,
+                // One that is stopped takes the files along.
+                Seen::Failed(_) | Seen::Unread => Seen::Unread,
+            },
             registry,
             table,
             sudoers,
@@ -166,7 +190,12 @@ impl Node {
                 pam::look(&config.pam_services, root)
             }),
             missing_shells: by(&configuration, |config| Seen::Known(missing_shells(config))),
-            home_base: by(&configuration, |config| homes::look(config, root)),
+            home_base_view: home_base_view(&home_base, root),
+            home_base,
+            by_group: by(&configuration, |config| {
+                Seen::Known(ByGroup::of_roles(config))
+            }),
+            no_users: by(&configuration, |config| Seen::Known(NoUsers::of(config))),
             configuration: match configuration {
                 Ok(config) => specifications(config),
                 Err(seen) => seen,
@@ -178,6 +207,16 @@ impl Node {
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX)),
         }
+    }
+}
+
+/// How the daemon sees the folder of persistent homes. Its root is for root alone to look into.
+fn home_base_view(base: &Seen<Option<String>>, root: bool) -> View {
+    match base {
+        Seen::Known(Some(base)) if root => {
+            homes::as_seen_by(units::main_pid(units::SESSIOND), Path::new(base))
+        }
+        _ => View::Unseen,
     }
 }
 
@@ -247,11 +286,11 @@ fn registry(root: bool) -> Seen<Vec<String>> {
 }
 
 /// Asks a varlink service who it is.
-fn userdb(path: &Path) -> Seen<String> {
+fn userdb(path: &Path, patience: Duration) -> Seen<String> {
     let ask = || -> io::Result<String> {
         let mut stream = UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
         stream.write_all(b"{\"method\":\"org.varlink.service.GetInfo\"}\0")?;
         let (mut answer, mut byte) = (Vec::new(), [0]);
         while answer.len() < 64 * 1024 {
@@ -269,6 +308,10 @@ fn userdb(path: &Path) -> Seen<String> {
     };
     match ask() {
         Ok(product) => Seen::Known(product),
+        // The kernel's word for a time-out of a socket.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Seen::Failed(silent("teleport-userdbd", ""))
+        }
         Err(error) => Seen::Failed(format!(
             "teleport-userdbd does not answer on {}: {error}; `systemctl start teleport-userdbd` starts it, its journal says why it ended",
             path.display()
@@ -329,6 +372,24 @@ pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn a_provider_that_takes_the_call_and_says_nothing_is_to_be_restarted() {
+        let path = std::env::temp_dir().join(format!("silent-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).expect("bound");
+        let seen = userdb(&path, Duration::from_millis(50));
+        assert_eq!(
+            seen,
+            Seen::Failed("teleport-userdbd does not answer: no answer in time; `systemctl restart teleport-userdbd` ends it and starts another".to_owned())
+        );
+        drop(listener);
+        match userdb(&path, PATIENCE) {
+            Seen::Failed(why) => assert!(why.contains("systemctl start"), "{why}"),
+            seen => panic!("{seen:?}"),
+        }
+        fs::remove_file(path).expect("removed");
+    }
 
     #[test]
     fn sudo_rs_under_its_own_name_is_a_sudo() {

@@ -45,10 +45,19 @@ pub fn render(sessions: &[Session], legend: bool) -> String {
 pub fn sentence(failure: &CallFailure) -> String {
     match failure {
         CallFailure::NotAdmitted { message } => message.clone(),
+        // Where it runs, starting it does nothing.
+        CallFailure::TimedOut => silent("teleport-sessiond", "; sessions go on"),
         failure => format!(
             "teleport-sessiond does not answer: {failure}; `systemctl start teleport-sessiond` starts it, its journal says why it ended"
         ),
     }
+}
+
+/// What to do about a daemon that took the call and gave no answer.
+pub(super) fn silent(daemon: &str, beside: &str) -> String {
+    format!(
+        "{daemon} does not answer: no answer in time; `systemctl restart {daemon}` ends it and starts another{beside}"
+    )
 }
 
 pub(super) fn run(output: Output) -> Result<(String, u8), Failure> {
@@ -98,6 +107,17 @@ mod tests {
              \n1 session listed.\n"
         );
         assert_eq!(render(&[], true), "No sessions.\n");
+    }
+
+    #[test]
+    fn a_daemon_that_hangs_is_to_be_restarted_since_it_runs() {
+        let sentence = sentence(&CallFailure::TimedOut);
+        assert!(
+            sentence.contains("no answer in time")
+                && sentence.contains("`systemctl restart teleport-sessiond`"),
+            "{sentence}"
+        );
+        assert!(!sentence.contains("systemctl start"), "{sentence}");
     }
 
     #[test]

@@ -42,6 +42,17 @@ pub fn render(node: &Node, findings: &[Finding]) -> String {
         word(&node.registry, |sessions| sessions.len().to_string()),
     );
     line(
+        "Leaving",
+        word(&node.leaving, |leaving| match leaving.as_slice() {
+            [] => "nobody".to_owned(),
+            leaving => leaving
+                .iter()
+                .map(|one| format!("{} ({})", one.login, one.word()))
+                .collect::<Vec<_>>()
+                .join(", "),
+        }),
+    );
+    line(
         "Sudoers files",
         word(&node.sudoers, |files| match files.as_slice() {
             [] => "none".to_owned(),

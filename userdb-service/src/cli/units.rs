@@ -9,12 +9,14 @@ use super::node::Seen;
 
 /// Units that have to be enabled. All but [`SWEEP`] also run all the time.
 pub const ENABLED: [&str; 5] = [
-    "teleport-sessiond.service",
+    SESSIOND,
     "teleport-sessiond.socket",
     "teleport-userdbd.service",
     "teleport-userdbd.socket",
     SWEEP,
 ];
+/// Who decides, in a sandbox of its own.
+pub const SESSIOND: &str = "teleport-sessiond.service";
 /// Runs once, at boot.
 pub const SWEEP: &str = "teleport-sudoers-sweep.service";
 /// Runs all the time, and comes with sessiond: there is nothing to enable. Without it every login is refused.
@@ -71,5 +73,33 @@ pub(super) fn look(names: &[&str]) -> Seen<Vec<Unit>> {
                 .collect(),
         ),
         Err(error) => Seen::Failed(format!("systemctl does not say how the units are: {error}")),
+    }
+}
+
+/// The PID of the process that systemd takes for the unit's, if it runs.
+pub(super) fn main_pid(unit: &str) -> Option<u32> {
+    let output = Command::new("systemctl")
+        .args(["show", "--property=MainPID", "--value", unit])
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    running(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// systemd says 0 where none runs.
+fn running(main_pid: &str) -> Option<u32> {
+    main_pid.trim().parse().ok().filter(|pid| *pid != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_without_a_process_has_no_pid() {
+        assert_eq!(running("4711\n"), Some(4711));
+        for none in ["0\n", "", "MainPID=1"] {
+            assert_eq!(running(none), None, "{none:?}");
+        }
     }
 }

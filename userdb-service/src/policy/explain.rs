@@ -9,6 +9,7 @@ use super::config::Config;
 use super::decide::{Decision, Facts, LoginRequest, Occupancy, Question, Refusal};
 use super::evaluate::evaluate;
 use super::plan::Plan;
+use super::protected::SUDO_GROUP;
 use super::quoting::quoted;
 use super::trace::{Step, Trace};
 
@@ -122,7 +123,9 @@ fn describe(plan: &Plan) -> String {
     for spec in &plan.sudoers {
         line("sudoers", format!("{} {}", plan.login, spec.as_str()));
     }
-    if plan.sudoers.is_empty() {
+    if plan.is_in_sudo_group() {
+        line("sudo", format!("everything, by the group {SUDO_GROUP}"));
+    } else if plan.sudoers.is_empty() {
         line("sudoers", "nothing".to_owned());
     }
     line("doas", if plan.doas { "yes" } else { "no" }.to_owned());

@@ -32,7 +32,7 @@ pub use decide::{
 pub use ids::{Gid, Uid};
 pub use names::{Alias, GroupName, Login};
 pub use plan::{Plan, combine};
-pub(crate) use protected::MARKER;
+pub(crate) use protected::{DOAS_GROUP, MARKER, SUDO_GROUP};
 pub(crate) use quoting::escaped;
 pub(crate) use sentences::{
     cannot_be_made, configuration_wrong, ended_meanwhile, lookup_failed, old_rights, remains,

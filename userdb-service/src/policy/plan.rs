@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{Gid, Uid};
 use super::names::{Alias, GroupName, Login};
+use super::protected::SUDO_GROUP;
 use super::sudoers::SudoersSpec;
 
 /// Everything a session is given. Kept in the state file, so a session keeps it over reload and restart.
@@ -173,6 +174,12 @@ impl Grants {
 }
 
 impl Plan {
+    /// Whether full rights come by membership in `teleport-sudo`.
+    pub fn is_in_sudo_group(&self) -> bool {
+        let is_it = |group: &GrantedGroup| group.name.as_str() == SUDO_GROUP;
+        self.sudo_mode == SudoMode::Group && self.groups.iter().any(is_it)
+    }
+
     /// The plan's rights.
     pub fn grants(&self) -> Grants {
         Grants {

@@ -1,10 +1,13 @@
 //! What a login goes without, and why, in a sentence each: told to the person, never a refused login.
 //! Refusals are in `sentences`; text from outside enters through [`quoted`] only, here as there.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::names::{GroupName, Login, NameError};
+use super::plan::{Plan, SharedLogins};
 use super::quoting::quoted;
+use super::sudoers::SudoersSpec;
 
 pub(crate) fn request_ignored(
     variable: &str,
@@ -43,6 +46,15 @@ pub(crate) fn sudo_withheld(pattern: &str) -> String {
     format!(
         "No sudo by the role {}: the journal of teleport-sessiond on this node says why.",
         quoted(pattern)
+    )
+}
+
+/// The same for who is told the reason itself.
+pub(crate) fn sudo_withheld_because(pattern: &str, why: &str) -> String {
+    format!(
+        "No sudo by the role {}: {}.",
+        quoted(pattern),
+        why.trim_end_matches('.')
     )
 }
 
@@ -106,6 +118,34 @@ pub(crate) fn after_remains(login: &Login) -> String {
     format!(
         "What an earlier user of {login} left is ended first; until then (retire-delay, stop-timeout) the login waits, or is refused."
     )
+}
+
+/// `together` is what the login has while `others` are on it, too.
+pub(crate) fn shared(
+    others: &BTreeSet<String>,
+    shared: SharedLogins,
+    together: &Plan,
+) -> Option<String> {
+    let (rule, has) = match shared {
+        SharedLogins::Intersect => ("intersect", "what all of them were given"),
+        SharedLogins::Union => ("union", "what any of them was given"),
+        SharedLogins::Refuse | SharedLogins::Never => return None,
+    };
+    let others: Vec<String> = others.iter().map(|user| quoted(user)).collect();
+    let names = |names: Vec<&str>, between| match names.is_empty() {
+        true => "none".to_owned(),
+        false => names.join(between),
+    };
+    let groups = together.groups.iter().map(|group| group.name.as_str());
+    let sudoers = together.sudoers.iter().map(SudoersSpec::as_str);
+    Some(format!(
+        "On {} now: {}. By logins.shared = \"{rule}\" the login has {has}, for each of them: groups {}; sudoers {}; doas {}.",
+        together.login,
+        others.join(", "),
+        names(groups.collect(), " "),
+        names(sudoers.collect(), ", "),
+        if together.doas { "yes" } else { "no" },
+    ))
 }
 
 pub(crate) fn group_lookup_failed(name: &GroupName, source: &str, why: &str) -> String {

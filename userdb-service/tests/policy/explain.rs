@@ -211,3 +211,50 @@ fn who_fails_to_answer_is_told_in_the_sentence_that_the_login_would_be_refused_w
         "{text}"
     );
 }
+
+#[test]
+fn sudo_and_doas_by_group_are_told_with_the_line_that_they_take() {
+    let role = "[[role]]\nmatch = \"*\"\ncreate-user = true\n";
+    let words = ["alice", "--roles", "ops"];
+    let by_group = format!("{role}sudo = true\ndoas = true\n[sudo]\nmode = \"group\"\n");
+    let (status, text) = explain(&World::new(&by_group), &words);
+    assert_eq!(status, GOOD);
+    for part in [
+        "  sudo         everything, by the group teleport-sudo\n",
+        "\"%teleport-sudo ALL=(ALL) NOPASSWD: ALL\"",
+        "\"permit nopass :teleport-doas as root\"",
+    ] {
+        assert!(text.contains(part), "{part:?} is missing in\n{text}");
+    }
+    assert!(!text.contains("sudoers      nothing"), "{text}");
+    let (_, json) = explain_as(Json::Short, &World::new(&by_group), &words);
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        value["plan"]["notes"].as_array().map(Vec::len),
+        Some(2),
+        "{json}"
+    );
+
+    let (_, text) = explain(&World::new(&format!("{role}sudo = true\n")), &words);
+    assert!(!text.contains("teleport-sudo"), "{text}");
+    let none = format!("{role}[sudo]\nmode = \"group\"\n");
+    let (_, text) = explain(&World::new(&none), &words);
+    assert!(text.contains("  sudoers      nothing\n"), "{text}");
+}
+
+#[test]
+fn sudo_that_is_withheld_is_told_with_what_visudo_says_of_it_and_not_of_a_journal() {
+    let mut world = World::new(ROLES);
+    for role in &mut world.config.roles {
+        role.sudo_withheld = Some("sudoers \"x\": visudo refuses it: syntax error".to_owned());
+    }
+    let (status, text) = explain(&world, &["alice", "--roles", "dev-a ops"]);
+    assert_eq!(status, GOOD);
+    for role in ["dev-*", "ops"] {
+        let told = format!(
+            "note         No sudo by the role \"{role}\": sudoers \"x\": visudo refuses it: syntax error.\n"
+        );
+        assert!(text.contains(&told), "{text}");
+    }
+    assert!(!text.contains("journal"), "{text}");
+}

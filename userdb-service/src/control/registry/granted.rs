@@ -2,13 +2,14 @@
 //!
 //! What each session was granted is the policy's decision; which of them still bring it, of `renounced.rs`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::occupancy::synthesized_groups;
 use super::renounced::{brought, without_rights};
 use super::session::{Session, State};
 use super::{Effect, Registry};
-use crate::policy::plan::Home;
+use crate::policy::plan::{Home, SharedLogins};
 use crate::policy::{self, Login, Plan};
 
 /// A login as it is to be published.
@@ -22,6 +23,17 @@ pub struct Published {
     pub since_usec: u64,
     /// How long it is left alone once its last session has ended.
     pub retire_delay: Duration,
+}
+
+/// Several Teleport users on one login.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Together {
+    /// Who is on it already.
+    pub others: BTreeSet<String>,
+    /// The rule between them.
+    pub shared: SharedLogins,
+    /// What their open sessions grant together.
+    pub plan: Plan,
 }
 
 /// The plan of a login that nobody is in yet. Whose a home that stays is, nobody has looked so far: with it in the record, sshd or a
@@ -57,6 +69,40 @@ impl Registry {
             sessions: u32::try_from(open.len()).unwrap_or(u32::MAX),
             since_usec: first.since_usec,
             retire_delay: terms.retire_delay,
+        })
+    }
+
+    /// What the login would have with one more session open, that of `plan`, and the other Teleport users whose sessions are open
+    /// on it. `None` where there is nobody else.
+    pub fn together(&self, plan: &Plan) -> Option<Together> {
+        let entry = self.logins.get(&plan.login)?;
+        let mut open: Vec<&Session> = entry
+            .sessions
+            .values()
+            .filter_map(|id| self.sessions.get(id))
+            .filter(|session| session.state == State::Open)
+            .collect();
+        let users = open.iter().map(|session| &session.plan.teleport_user);
+        let others: BTreeSet<String> = users
+            .filter(|user| **user != plan.teleport_user)
+            .cloned()
+            .collect();
+        if others.is_empty() {
+            return None;
+        }
+        let one_more = Session {
+            plan: plan.clone(),
+            renounced: false,
+            ..(*open.last()?).clone()
+        };
+        open.push(&one_more);
+        let shared = entry.standing.terms.shared;
+        let brought = brought(&open, shared);
+        let plans: Vec<&Plan> = brought.iter().map(AsRef::as_ref).collect();
+        Some(Together {
+            others,
+            shared,
+            plan: policy::combine(&plans, shared)?,
         })
     }
 

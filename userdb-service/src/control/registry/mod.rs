@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use effect::Effect;
 pub use entry::{Phase, Standing, Terms};
-pub use granted::Published;
+pub use granted::{Published, Together};
 pub use opening::{Arrival, Begun, Joinable, NoReservation};
 pub use restore::Quarantine;
 pub use session::{NotASessionId, Session, SessionId, State};

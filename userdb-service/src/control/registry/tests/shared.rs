@@ -270,3 +270,38 @@ fn who_was_admitted_as_an_equal_is_refused_at_the_opening_once_rights_have_come_
     assert!(!shared.open(1), "alice has less by now");
     assert_eq!((shared.has(0), shared.known.len()), (0, 1));
 }
+
+#[test]
+fn what_a_login_would_have_with_one_more_session_is_what_it_then_has() {
+    for rule in RULES {
+        let mut world = World::new();
+        world.registry.configure(terms(rule));
+        let asked = with("dev", "bob", GROUP | 4);
+        assert_eq!(world.registry.together(&asked), None, "nobody is on it");
+        let alice = world.reserve(with("dev", "alice", SUDO | GROUP), 1);
+        assert_eq!(
+            world.registry.together(&asked),
+            None,
+            "who is only reserved brings nothing"
+        );
+        world.open(alice);
+        let alone = with("dev", "alice", ALL);
+        assert_eq!(
+            world.registry.together(&alone),
+            None,
+            "there is nobody else"
+        );
+        let together = world.registry.together(&asked).expect("alice is on it");
+        assert_eq!(together.others, BTreeSet::from(["alice".to_owned()]));
+        assert_eq!(together.shared, rule);
+        let bob = world.reserve(asked, 2);
+        world.open(bob);
+        let has = world.login("dev").expect("published");
+        assert_eq!(together.plan, has.plan);
+        let expected = match rule {
+            SharedLogins::Union => ALL,
+            _ => GROUP,
+        };
+        assert_eq!(rights_of(&together.plan), expected);
+    }
+}

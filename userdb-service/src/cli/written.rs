@@ -1,0 +1,165 @@
+//! Who is on, as the daemon has written it down for a restart: whose sudoers file has to be there, and who is on the way out.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::node::Seen;
+use super::room::room;
+use crate::control::host::clock::Boottime;
+use crate::control::registry::{Registry, Terms};
+use crate::control::state::{Loaded, StateDir};
+use crate::control::sudo::files::SudoersFiles;
+use crate::policy::decide::LoginPhase;
+use crate::policy::sudoers::file_name;
+use crate::policy::{Config, Login};
+
+/// A file is written just after the session is, or as soon as a disk answers that was asked to.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// A login without a session of which something is left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Leaving {
+    /// The login.
+    pub login: String,
+    /// How far its end has come.
+    pub phase: LoginPhase,
+}
+
+impl Leaving {
+    /// The phase as `--json` has it.
+    pub fn word(&self) -> &'static str {
+        match self.phase {
+            LoginPhase::Reserved => "reserved",
+            LoginPhase::Active => "active",
+            LoginPhase::Retiring => "retiring",
+            LoginPhase::Terminating => "terminating",
+            LoginPhase::Lingering => "lingering",
+        }
+    }
+}
+
+/// A login that was granted sudo by a file that is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WithoutFile {
+    /// The login.
+    pub login: String,
+    /// The name of the file in sudoers.d.
+    pub file: String,
+}
+
+/// What is written down in `folder`, read while nothing of it vanishes: a session that ends meanwhile looks like a file that cannot
+/// be read.
+pub(super) fn settled(folder: &Path) -> Result<Loaded, String> {
+    let mut attempts = 10;
+    loop {
+        let loaded = StateDir::read(folder)
+            .map_err(|error| format!("cannot read who is on from {}: {error}", folder.display()))?;
+        attempts -= 1;
+        match loaded.damaged.first() {
+            None => return Ok(loaded),
+            Some((path, why)) if attempts == 0 => {
+                return Err(format!("cannot read who is on: {}: {why}", path.display()));
+            }
+            Some(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// The registry that a daemon would take up from it.
+pub(super) fn taken_up(loaded: Loaded, terms: Terms) -> Registry {
+    let mut registry = Registry::new(terms);
+    // The daemon watches the leaders; what it has written down is what it goes by.
+    registry.restore(
+        Boottime::now(),
+        loaded.standings,
+        loaded.sessions,
+        loaded.quarantine,
+        &BTreeSet::new(),
+        |_| true,
+    );
+    registry
+}
+
+/// Logins without a session of which something is left.
+pub(super) fn leaving(root: bool, folder: &Path) -> Seen<Vec<Leaving>> {
+    if !root {
+        return Seen::RootOnly;
+    }
+    match settled(folder) {
+        Ok(loaded) => Seen::Known(on_the_way_out(&taken_up(loaded, Terms::default()))),
+        Err(why) => Seen::Failed(format!(
+            "{why}; teleport-sessiond sets such a file aside when it starts"
+        )),
+    }
+}
+
+fn on_the_way_out(registry: &Registry) -> Vec<Leaving> {
+    let logins = registry.occupancy().logins.iter();
+    let leaving =
+        logins.filter(|(_, it)| !matches!(it.phase, LoginPhase::Reserved | LoginPhase::Active));
+    leaving
+        .map(|(login, it)| Leaving {
+            login: String::from(login.clone()),
+            phase: it.phase,
+        })
+        .collect()
+}
+
+/// Logins that were granted sudo by a file, and have none though there is room for it.
+pub(super) fn without_file(
+    config: &Config,
+    files: &SudoersFiles,
+    folder: &Path,
+) -> Seen<Vec<WithoutFile>> {
+    let look = || -> Result<BTreeSet<Login>, String> {
+        lacking(
+            config,
+            files,
+            &taken_up(settled(folder)?, Terms::from(config)),
+        )
+    };
+    let looked = look().and_then(|first| {
+        if first.is_empty() {
+            return Ok(first);
+        }
+        std::thread::sleep(MOMENT);
+        Ok(look()?.intersection(&first).cloned().collect())
+    });
+    match looked {
+        Ok(logins) => Seen::Known(
+            logins
+                .into_iter()
+                .map(|login| WithoutFile {
+                    file: file_name(&login),
+                    login: String::from(login),
+                })
+                .collect(),
+        ),
+        Err(why) => Seen::Failed(why),
+    }
+}
+
+fn lacking(
+    config: &Config,
+    files: &SudoersFiles,
+    registry: &Registry,
+) -> Result<BTreeSet<Login>, String> {
+    let mut lacking = BTreeSet::new();
+    for login in registry.sudoers().filter(|login| !files.is_taken(login)) {
+        let Some(published) = registry.published(login) else {
+            continue;
+        };
+        // Who is beyond the bound has been told so, and waits.
+        if room(files, registry, config, &published.plan)?.is_ok() {
+            lacking.insert(login.clone());
+        }
+    }
+    Ok(lacking)
+}
+
+#[cfg(test)]
+#[path = "written_tests.rs"]
+pub(super) mod tests;
