@@ -21,8 +21,8 @@ pub const MAX_GIVEN: usize = 255;
 pub enum NameError {
     /// Empty, or nothing left of it.
     Empty,
-    /// Longer than the type allows, in bytes.
-    TooLong,
+    /// Longer than the type allows, which is this many bytes.
+    TooLong(usize),
     /// Holds a character that no name may hold, repaired or not.
     Forbidden(char),
     /// Does not follow `[a-z_][a-z0-9_.-]{0,30}` without a dot at the end.
@@ -33,7 +33,7 @@ impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NameError::Empty => f.write_str("it is empty"),
-            NameError::TooLong => f.write_str("it is too long"),
+            NameError::TooLong(most) => write!(f, "it has more than {most} bytes"),
             NameError::Forbidden(c) if is_invisible(*c) => {
                 write!(f, "it holds the invisible character U+{:04X}", *c as u32)
             }
@@ -68,7 +68,7 @@ pub(crate) fn check_given(given: &str) -> Result<(), NameError> {
         return Err(NameError::Empty);
     }
     if given.len() > MAX_GIVEN {
-        return Err(NameError::TooLong);
+        return Err(NameError::TooLong(MAX_GIVEN));
     }
     match given.chars().find(|c| is_forbidden(*c)) {
         Some(c) => Err(NameError::Forbidden(c)),
@@ -77,10 +77,10 @@ pub(crate) fn check_given(given: &str) -> Result<(), NameError> {
 }
 
 fn check_name(text: &str) -> Result<(), NameError> {
-    check_given(text)?;
     if text.len() > MAX_NAME {
-        return Err(NameError::TooLong);
+        return Err(NameError::TooLong(MAX_NAME));
     }
+    check_given(text)?;
     let well_formed =
         text.starts_with(is_first) && text.chars().all(is_inner) && !text.ends_with('.');
     if well_formed {
@@ -190,7 +190,9 @@ mod tests {
         ] {
             assert!(Login::try_from(bad).is_err(), "{bad:?}");
         }
-        assert_eq!(Login::try_from("a".repeat(32)), Err(NameError::TooLong));
+        assert_eq!(Login::try_from("a".repeat(32)), Err(NameError::TooLong(31)));
+        let long = NameError::TooLong(31).to_string();
+        assert_eq!(long, "it has more than 31 bytes");
     }
 
     #[test]

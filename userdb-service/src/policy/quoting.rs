@@ -6,6 +6,9 @@ use crate::invisible::is_invisible;
 /// Longest quotation in a sentence, in characters.
 const MAX_QUOTED: usize = 64;
 
+/// The same of what a program says of a failure: an error of the system's with the path it is about is longer than a name.
+const MAX_CAUSE: usize = 256;
+
 /// `text` with whatever a terminal or a log would act upon escaped. Ordinary text stays as it is.
 pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -22,9 +25,18 @@ pub(crate) fn escaped(text: &str) -> String {
 /// `text` between quotation marks, with whatever a terminal or a log would act upon escaped, and cut
 /// where it gets long.
 pub(crate) fn quoted(text: &str) -> String {
+    quoted_up_to(MAX_QUOTED, text)
+}
+
+/// [`quoted`] for why something failed.
+pub(crate) fn quoted_cause(text: &str) -> String {
+    quoted_up_to(MAX_CAUSE, text)
+}
+
+fn quoted_up_to(most: usize, text: &str) -> String {
     let mut quoted = String::from("\"");
     for (count, c) in text.chars().enumerate() {
-        if count == MAX_QUOTED {
+        if count == most {
             quoted.push_str("...");
             break;
         }
@@ -53,6 +65,16 @@ pub(super) fn list(words: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_whole_where_a_name_would_be_cut_and_is_bounded_all_the_same() {
+        let why = "cannot connect to /run/teleport-userdb/lookup: No such file or directory";
+        assert_eq!(quoted_cause(why), format!("\"{why}\""));
+        assert!(quoted(why).ends_with("...\""));
+        let long = quoted_cause(&"x".repeat(10_000));
+        assert_eq!(long, format!("\"{}...\"", "x".repeat(256)));
+        assert_eq!(quoted_cause("a\nb\u{1b}"), "\"a\\nb\\u{1b}\"");
+    }
 
     #[test]
     fn what_a_log_would_act_upon_is_escaped_and_everything_else_is_left() {

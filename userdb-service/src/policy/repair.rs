@@ -54,8 +54,8 @@ mod tests {
         assert_eq!(repair(""), Err(NameError::Empty));
         assert_eq!(repair("1001"), Err(NameError::Empty));
         assert_eq!(repair("日本"), Err(NameError::Empty));
-        assert_eq!(repair(&"A".repeat(32)), Err(NameError::TooLong));
-        assert_eq!(repair(&"%".repeat(256)), Err(NameError::TooLong));
+        assert_eq!(repair(&"A".repeat(32)), Err(NameError::TooLong(31)));
+        assert_eq!(repair(&"%".repeat(256)), Err(NameError::TooLong(255)));
         for c in [
             '\0', '\n', '\r', '\t', ' ', ':', '/', '\\', '"', '\'', '`', '\u{7f}', '\u{85}',
             '\u{a0}', '\u{202e}',

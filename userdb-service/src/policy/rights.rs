@@ -69,6 +69,19 @@ pub(crate) fn rights(
     }
 
     notes.extend(matching.without_sudo().map(shortfalls::sudo_withheld));
+    // Not a note: the person could do nothing about it, at every login.
+    for spec in rights
+        .sudoers
+        .iter()
+        .filter(|spec| spec.asks_for_password())
+    {
+        trace.say("sudoers", || {
+            format!(
+                "{} is of no use: it asks for a password, and the login has none; write NOPASSWD: before the commands",
+                quoted(spec.as_str())
+            )
+        });
+    }
 
     let mut wishes = vec![own(MARKER)?];
     if allocator.config.sudo.mode == SudoMode::Group

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use super::names::{GroupName, Login, NameError};
 use super::plan::{Plan, SharedLogins};
-use super::quoting::quoted;
+use super::quoting::{quoted, quoted_cause};
 use super::sudoers::SudoersSpec;
 
 pub(crate) fn request_ignored(
@@ -152,7 +152,7 @@ pub(crate) fn group_lookup_failed(name: &GroupName, source: &str, why: &str) -> 
     format!(
         "No membership in {name}: whether the group exists could not be found out, because {} failed ({}).",
         quoted(source),
-        quoted(why)
+        quoted_cause(why)
     )
 }
 

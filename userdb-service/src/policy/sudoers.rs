@@ -49,6 +49,12 @@ impl SudoersSpec {
         self.0 == FULL
     }
 
+    /// Does sudo ask for a password for all of it? The users have none. A command that is called like the tag is taken for it:
+    /// this is for a hint, nothing is decided by it.
+    pub fn asks_for_password(&self) -> bool {
+        !self.0.contains("NOPASSWD")
+    }
+
     /// What `sudo = true` stands for.
     pub fn full() -> SudoersSpec {
         SudoersSpec(FULL.to_owned())

@@ -248,7 +248,7 @@ fn an_error_names_file_line_key_and_what_would_be_right() {
     );
     assert_eq!(
         wrong("[[role]]\nsudo = true"),
-        "config.toml:1: role: a table is not right here: a role names the Teleport roles it is for, such as match = \"dev-*\""
+        "config.toml:1: role: match is missing: a role names the Teleport roles it is for, such as match = \"dev-*\""
     );
     let syntax = parse("a = 1\nb = = 2").unwrap_err();
     assert_eq!((syntax.line, syntax.key.as_str()), (2, ""));

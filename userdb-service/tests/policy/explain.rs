@@ -107,6 +107,19 @@ fn whatever_a_role_gives_alone_is_told_of_it() {
 }
 
 #[test]
+fn a_rule_that_asks_for_a_password_is_told_of_to_who_asks_and_not_at_each_login() {
+    let world = World::new(&format!(
+        "{PLAIN}sudoers = [\"ALL=(ALL) ALL\", \"ALL=(root) NOPASSWD: /usr/bin/id\"]\n"
+    ));
+    let (status, text) = explain(&world, &["alice", "--roles", "x"]);
+    assert_eq!(status, GOOD);
+    let told = "sudoers: \"ALL=(ALL) ALL\" is of no use: it asks for a password, and the login has none; write NOPASSWD: before the commands\n";
+    assert!(text.contains(told), "{text}");
+    assert_eq!(text.matches("is of no use").count(), 1, "{text}");
+    assert_eq!(world.plan(&login("alice", "x")).notes, [""; 0]);
+}
+
+#[test]
 fn a_refusal_is_printed_with_the_sentence_the_user_sees() {
     let world = World::new(ROLES);
     let (status, text) = explain(&world, &["alice", "--roles", "ops"]);

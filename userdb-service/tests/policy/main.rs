@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "test code")]
 
 mod config;
+mod config_hints;
 mod explain;
 mod ids;
 mod keys;

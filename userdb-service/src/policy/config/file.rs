@@ -9,9 +9,10 @@ use toml::de::DeTable;
 use super::value::{Entry, File, Value, entries};
 use super::{Config, ConfigError, HomeMode, InvalidNames, role};
 use crate::invisible::is_invisible;
-use crate::policy::glob::{Glob, is_wild};
+use crate::policy::glob::{Glob, is_pattern, is_wild};
 use crate::policy::names::{GroupName, is_inner};
 use crate::policy::plan::{Disposition, SharedLogins, SudoMode};
+use crate::policy::quoting::quoted;
 
 const TOP: &[&str] = &[
     "auto-create-users",
@@ -43,6 +44,7 @@ pub(super) const HOME_MODES: &[(&str, HomeMode)] = &[
 ];
 
 const TABLE: &str = "write it as a table, with its keys below";
+const SERVICES: &str = "write an array of PAM services, such as [\"teleport\", \"sshd\"]";
 const PATTERNS: &str =
     "write an array of names, in which * and ? may stand for others, such as [\"team-*\"]";
 
@@ -81,8 +83,8 @@ fn apply(config: &mut Config, file: File<'_>, table: &DeTable<'_>) -> Result<(),
     for Entry { at, name, value } in entries(file, "", table) {
         match name {
             "auto-create-users" => config.auto_create_users = value.boolean()?,
-            "pam-services" => config.pam_services = value.list("write an array of PAM services, such as [\"teleport\", \"sshd\"]", service)?,
-            "templated-groups" => config.templated_groups = value.list(PATTERNS, name_glob)?,
+            "pam-services" => config.pam_services = value.list(SERVICES, service)?,
+            "templated-groups" => config.templated_groups = value.list(PATTERNS, name_glob(PATTERNS))?,
             "gecos" => config.gecos = value.text("write one line of at most 255 bytes without a colon, in which {user}, {roles} and {login} may stand", gecos)?,
             "retire-delay" => config.retire_delay = value.duration()?,
             "stop-timeout" => config.stop_timeout = value.duration()?,
@@ -114,11 +116,17 @@ fn names(config: &mut Config, table: &Value<'_>) -> Result<(), ConfigError> {
                 ])?
             }
             "repaired-may-sudo" => config.names.repaired_may_sudo = value.boolean()?,
-            "protected" => config.names.protected = value.list(PATTERNS, name_glob)?,
+            "protected" => config.names.protected = value.list(PATTERNS, name_glob(PATTERNS))?,
             "allow" => {
                 let right = "write an array of single names, without * and ?, such as [\"git\"]";
                 config.names.allow = value.list(right, |text| {
-                    GroupName::try_from(text).ok().map(String::from)
+                    let name = GroupName::try_from(text);
+                    name.map(String::from)
+                        .map_err(|why| match in_capitals(text, is_group) {
+                            Some(right) => right,
+                            None if text.is_empty() || is_pattern(text) => right.to_owned(),
+                            None => format!("{right}; {why}"),
+                        })
                 })?;
             }
             _ => return Err(value.unknown(at, NAMES)),
@@ -175,10 +183,14 @@ fn home(config: &mut Config, table: &Value<'_>) -> Result<(), ConfigError> {
             "mode" => config.home.mode = value.word(HOME_MODES)?,
             "keep" => config.home.keep = value.duration()?,
             "base" => {
-                config.home.base = value.text(
-                    "write the absolute path of a folder for homes, such as \"/home\", none of the system's own",
-                    |text| path(text).filter(|path| !is_of_the_system(path)),
-                )?
+                let right = "write the absolute path of a folder for homes, such as \"/home\", none of the system's own";
+                config.home.base = value.told(right, |text| {
+                    let path = path(right)(text)?;
+                    match is_of_the_system(&path) {
+                        true => Err(right.to_owned()),
+                        false => Ok(path),
+                    }
+                })?
             }
             _ => return Err(value.unknown(at, HOME)),
         }
@@ -200,15 +212,33 @@ fn sudo(config: &mut Config, table: &Value<'_>) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// An absolute path without `.`, `..`, empty parts and what would end a field of passwd.
-pub(super) fn path(text: &str) -> Option<String> {
-    let parts = text.strip_prefix('/')?;
-    let clean = !text.contains(':') && !text.chars().any(is_invisible) && text.len() <= 200;
-    (clean
-        && parts
-            .split('/')
-            .all(|part| !matches!(part, "" | "." | "..")))
-    .then(|| text.to_owned())
+/// Longest path, in bytes.
+const MAX_PATH: usize = 200;
+
+/// Reads an absolute path without `.`, `..`, empty parts and what would end a field of passwd. `right` is what to write where it
+/// is none at all.
+pub(super) fn path(right: &str) -> impl Fn(&str) -> Result<String, String> {
+    move |text| {
+        let Some(parts) = text.strip_prefix('/').filter(|parts| !parts.is_empty()) else {
+            return Err(right.to_owned());
+        };
+        if text.contains(':') || text.chars().any(is_invisible) {
+            return Err("write a path without \":\" and without invisible characters".to_owned());
+        }
+        if text.len() > MAX_PATH {
+            return Err(format!("a path here has at most {MAX_PATH} bytes"));
+        }
+        if parts.ends_with('/') {
+            return Err("write the path without a slash at its end".to_owned());
+        }
+        if parts.split('/').any(str::is_empty) {
+            return Err("write the path with a single slash between two names".to_owned());
+        }
+        if parts.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err("write the path without \".\" and \"..\" in it".to_owned());
+        }
+        Ok(text.to_owned())
+    }
 }
 
 /// Whether homes in this folder would be in the system's way, or the system in theirs: a home's owner is taken for the
@@ -223,18 +253,41 @@ fn is_of_the_system(path: &str) -> bool {
     SYSTEM.contains(&top) || path == "/var"
 }
 
-/// A pattern that could match a name.
-pub(super) fn name_glob(text: &str) -> Option<Glob> {
-    let sensible = !text.is_empty() && text.chars().all(|c| is_inner(c) || is_wild(c));
-    sensible.then(|| Glob::new(text))
+/// Reads a pattern that could match a name. `right` is what to write where it could not, whatever the case of its letters.
+pub(super) fn name_glob(right: &str) -> impl Fn(&str) -> Result<Glob, String> {
+    move |text| {
+        let is_right =
+            |text: &str| !text.is_empty() && text.chars().all(|c| is_inner(c) || is_wild(c));
+        match in_capitals(text, is_right) {
+            _ if is_right(text) => Ok(Glob::new(text)),
+            Some(right) => Err(right),
+            None if text.is_empty() => Err(right.to_owned()),
+            None => Err(format!(
+                "{right}; a name holds a-z, 0-9, '_', '-' and '.' only"
+            )),
+        }
+    }
 }
 
-fn service(text: &str) -> Option<String> {
+/// What to say of a name, or a pattern of names, in which only capitals are wrong.
+pub(super) fn in_capitals(text: &str, is_right: impl Fn(&str) -> bool) -> Option<String> {
+    let lower = text.to_ascii_lowercase();
+    (lower != text && is_right(&lower))
+        .then(|| format!("names are in lower case, write {}", quoted(&lower)))
+}
+
+pub(super) fn is_group(text: &str) -> bool {
+    GroupName::try_from(text).is_ok()
+}
+
+fn service(text: &str) -> Result<String, String> {
     let sensible = !text.is_empty()
         && text
             .bytes()
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.' | b'@'));
-    sensible.then(|| text.to_owned())
+    sensible
+        .then(|| text.to_owned())
+        .ok_or_else(|| SERVICES.to_owned())
 }
 
 fn gecos(text: &str) -> Option<String> {

@@ -1,12 +1,13 @@
 //! One `[[role]]` of config.toml.
 
-use super::file::{HOME_MODES, name_glob, path};
+use super::file::{HOME_MODES, in_capitals, is_group, name_glob, path};
 use super::value::{Entry, Value};
 use super::{ConfigError, GroupTemplate, Role};
 use crate::invisible::is_invisible;
 use crate::policy::glob::Glob;
 use crate::policy::names::{GroupName, is_inner};
 use crate::policy::protected::is_reserved_group;
+use crate::policy::quoting::quoted;
 use crate::policy::sudoers::SudoersSpec;
 
 const KEYS: &[&str] = &[
@@ -28,6 +29,10 @@ const KEYS: &[&str] = &[
     "environment",
 ];
 
+const DENIED: &str =
+    "write an array of names of groups, in which * and ? may stand for others, such as [\"adm\"]";
+const SHELL: &str = "write the absolute path of a shell, such as \"/bin/bash\"";
+
 /// Longest value of one environment variable with its name, in bytes.
 const MAX_VARIABLE: usize = 512;
 
@@ -43,19 +48,24 @@ pub(super) fn read(table: &Value<'_>) -> Result<Role, ConfigError> {
         match name {
             "match" => {
                 let right = "write the name of a Teleport role, in which * and ? may stand for others, such as \"dev-*\"; names of roles hold no space";
-                role.pattern = value.text(right, |text| (!text.is_empty() && !text.contains(' ') && !text.chars().any(is_invisible)).then(|| Glob::new(text)))?;
+                role.pattern = value.text(right, |text| {
+                    (!text.is_empty() && !text.contains(' ') && !text.chars().any(is_invisible))
+                        .then(|| Glob::new(text))
+                })?;
                 has_match = true;
             }
             "create-user" => role.create_user = Some(value.boolean()?),
             "groups" => role.groups = groups(&value)?,
-            "deny-groups" => role.deny_groups = value.list("write an array of names of groups, in which * and ? may stand for others, such as [\"adm\"]", name_glob)?,
+            "deny-groups" => role.deny_groups = value.list(DENIED, name_glob(DENIED))?,
             "sudo" => role.sudo = value.boolean()?,
             "sudoers" => role.sudoers = sudoers(&value)?,
             "doas" => role.doas = value.boolean()?,
-            "shell" => role.shell = Some(value.text("write the absolute path of a shell, such as \"/bin/bash\"", path)?),
+            "shell" => role.shell = Some(value.told(SHELL, path(SHELL))?),
             "home" => role.home = Some(value.word(HOME_MODES)?),
             "linger" => role.linger = value.boolean()?,
-            "max-sessions" => role.max_sessions = Some(value.integer(1..=u64::from(u32::MAX))? as u32),
+            "max-sessions" => {
+                role.max_sessions = Some(value.integer(1..=u64::from(u32::MAX))? as u32)
+            }
             "tasks-max" => role.tasks_max = Some(value.integer(1..=i64::MAX as u64)?),
             "memory-max" => role.memory_max = Some(value.size()?),
             "cpu-weight" => role.cpu_weight = Some(value.integer(1..=10_000)?),
@@ -65,9 +75,10 @@ pub(super) fn read(table: &Value<'_>) -> Result<Role, ConfigError> {
         }
     }
     if !has_match {
-        return Err(
-            table.wrong("a role names the Teleport roles it is for, such as match = \"dev-*\"")
-        );
+        return Err(table.faulty(
+            "match is missing: a role names the Teleport roles it is for, such as match = \"dev-*\""
+                .to_owned(),
+        ));
     }
     Ok(role)
 }
@@ -83,8 +94,10 @@ fn groups(value: &Value<'_>) -> Result<Vec<GroupTemplate>, ConfigError> {
 
 fn group(element: &Value<'_>, text: &str) -> Result<GroupTemplate, ConfigError> {
     let Some((prefix, rest)) = text.split_once("{{") else {
-        let name = GroupName::try_from(text)
-            .map_err(|why| element.wrong(&format!("a group cannot be called that: {why}")))?;
+        let name = GroupName::try_from(text).map_err(|why| {
+            let right = in_capitals(text, is_group).unwrap_or_else(|| why.to_string());
+            element.wrong(&format!("a group cannot be called that: {right}"))
+        })?;
         if is_reserved_group(name.as_str()) {
             return Err(element.wrong("this group is not given by hand: every user is in teleport-tmp, sudo = true and doas = true give the others, and teleport-system, teleport-keep and teleport-static are Teleport's own"));
         }
@@ -114,20 +127,48 @@ fn sudoers(value: &Value<'_>) -> Result<Vec<SudoersSpec>, ConfigError> {
 
 /// An array of `K=V`, as in the user record, or a table.
 fn environment(value: &Value<'_>) -> Result<Vec<String>, ConfigError> {
-    let right = "write an array such as [\"LANG=C.UTF-8\"], each one line of at most 512 bytes";
-    let check = |text: &str| {
-        let (name, _) = text.split_once('=')?;
-        (is_variable(name) && text.len() <= MAX_VARIABLE && !text.chars().any(is_invisible))
-            .then(|| text.to_owned())
-    };
+    let right = "write an array such as [\"LANG=C.UTF-8\"] or a table such as { LANG = \"C.UTF-8\" }, strings of one line each";
     if value.is_array() {
-        return value.list(right, check);
+        return value.list(right, |text| {
+            let (name, _) = text.split_once('=').ok_or(right)?;
+            variable(name, text.to_owned())
+        });
     }
     let entries = value.entries(right)?;
     entries
         .iter()
-        .map(|Entry { name, value, .. }| value.text(right, |text| check(&format!("{name}={text}"))))
+        .map(|Entry { name, value, .. }| {
+            if !is_variable(name) {
+                return Err(value.faulty(not_a_variable(name)));
+            }
+            value.told("write a string in quotation marks", |text| {
+                variable(name, format!("{name}={text}"))
+            })
+        })
         .collect()
+}
+
+/// `assigned` (`NAME=VALUE`), if that is one of the environment.
+fn variable(name: &str, assigned: String) -> Result<String, String> {
+    if !is_variable(name) {
+        return Err(not_a_variable(name));
+    }
+    if assigned.len() > MAX_VARIABLE {
+        return Err(format!(
+            "a variable has at most {MAX_VARIABLE} bytes with its name and the \"=\""
+        ));
+    }
+    if assigned.chars().any(is_invisible) {
+        return Err("a variable is one line without invisible characters".to_owned());
+    }
+    Ok(assigned)
+}
+
+fn not_a_variable(name: &str) -> String {
+    format!(
+        "{} cannot be the name of a variable: one consists of letters, digits and \"_\", and does not begin with a digit",
+        quoted(name)
+    )
 }
 
 fn is_variable(name: &str) -> bool {

@@ -53,8 +53,11 @@ pub(super) struct Entry<'a> {
     pub(super) value: Value<'a>,
 }
 
-/// The longest duration that makes sense anywhere: a year.
-const MAX_SECONDS: u64 = 366 * 24 * 3600;
+/// The longest duration that makes sense anywhere, in days: a year.
+const MAX_DAYS: u64 = 366;
+
+/// The largest mask there is.
+const MAX_UMASK: u32 = 0o777;
 
 impl<'a> Value<'a> {
     /// An error about this value.
@@ -73,6 +76,11 @@ impl<'a> Value<'a> {
             &self.key,
             format!("{found} is not right here: {right}"),
         )
+    }
+
+    /// An error about what is missing here, or about a name in here: `message` says it all.
+    pub(super) fn faulty(&self, message: String) -> ConfigError {
+        self.file.error(self.inner.span(), &self.key, message)
     }
 
     /// An error about this key.
@@ -116,7 +124,16 @@ impl<'a> Value<'a> {
         right: &str,
         read: impl Fn(&str) -> Option<T>,
     ) -> Result<T, ConfigError> {
-        read(self.string(right)?).ok_or_else(|| self.wrong(right))
+        self.told(right, |text| read(text).ok_or_else(|| right.to_owned()))
+    }
+
+    /// The same where `read` itself says what would be right of a text, for instance in which case or how long.
+    pub(super) fn told<T>(
+        &self,
+        right: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        read(self.string(right)?).map_err(|right| self.wrong(&right))
     }
 
     /// One of a few words.
@@ -165,15 +182,15 @@ impl<'a> Value<'a> {
             .collect())
     }
 
-    /// An array of strings that `read` makes something of.
+    /// An array of strings that `read` makes something of, or says what would be right.
     pub(super) fn list<T>(
         &self,
         right: &str,
-        read: impl Fn(&str) -> Option<T>,
+        read: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Vec<T>, ConfigError> {
         self.elements(right)?
             .iter()
-            .map(|element| element.text(right, &read))
+            .map(|element| element.told(right, &read))
             .collect()
     }
 
@@ -192,21 +209,24 @@ impl<'a> Value<'a> {
 
     /// A span of time such as `"3s"`.
     pub(super) fn duration(&self) -> Result<Duration, ConfigError> {
-        self.text(
-            "write a time with its unit, such as \"500ms\", \"3s\", \"10m\" or \"2h\"",
-            |text| {
-                let (number, unit) = split_unit(text)?;
-                let millis = match unit {
-                    "ms" => number,
-                    "s" => number.checked_mul(1000)?,
-                    "m" | "min" => number.checked_mul(60_000)?,
-                    "h" => number.checked_mul(3_600_000)?,
-                    "d" => number.checked_mul(86_400_000)?,
-                    _ => return None,
-                };
-                (millis <= MAX_SECONDS * 1000).then(|| Duration::from_millis(millis))
-            },
-        )
+        const DAY: u64 = 86_400_000;
+        let right = "write a time with its unit, such as \"500ms\", \"3s\", \"10m\" or \"2h\"";
+        self.told(right, |text| {
+            let (number, unit) = split_unit(text).ok_or(right)?;
+            let millis = match unit {
+                "ms" => 1,
+                "s" => 1000,
+                "m" | "min" => 60_000,
+                "h" => 3_600_000,
+                "d" => DAY,
+                _ => return Err(right.to_owned()),
+            };
+            number
+                .checked_mul(millis)
+                .filter(|millis| *millis <= MAX_DAYS * DAY)
+                .map(Duration::from_millis)
+                .ok_or_else(|| format!("a time is at most a year, \"{MAX_DAYS}d\""))
+        })
     }
 
     /// A number of bytes: a whole number, or a string such as `"512M"` (units of 1024).
@@ -235,7 +255,7 @@ impl<'a> Value<'a> {
 
     /// A file mode creation mask: `"0027"` or `0o027`. A plain `27` would leave open what is meant.
     pub(super) fn umask(&self) -> Result<u32, ConfigError> {
-        let right = "write octal digits in quotation marks, such as \"0027\"";
+        let right = "write octal digits in quotation marks, such as \"0027\", at most \"0777\"";
         let digits = match self.inner.get_ref() {
             DeValue::String(text) => text.as_ref(),
             DeValue::Integer(number) if number.radix() == 8 => number.as_str(),
@@ -248,7 +268,7 @@ impl<'a> Value<'a> {
         } else {
             None
         };
-        mask.filter(|mask| *mask <= 0o777)
+        mask.filter(|mask| *mask <= MAX_UMASK)
             .ok_or_else(|| self.wrong(right))
     }
 

@@ -4,7 +4,7 @@
 use super::refuse;
 use crate::policy::decide::{Reason, Refusal};
 use crate::policy::names::Login;
-use crate::policy::quoting::{escaped, quoted};
+use crate::policy::quoting::{escaped, quoted, quoted_cause};
 
 pub(crate) fn lookup_failed(source: &str, why: &str) -> Refusal {
     refuse(
@@ -12,7 +12,7 @@ pub(crate) fn lookup_failed(source: &str, why: &str) -> Refusal {
         format!(
             "Whether the login belongs to somebody else could not be found out, because {} failed ({}); try again, or tell the administrator of this node.",
             quoted(source),
-            quoted(why)
+            quoted_cause(why)
         ),
     )
 }
@@ -184,6 +184,14 @@ mod tests {
                 lookup_failed("the lookup worker", "no answer while the login waited"),
                 Reason::LookupFailed,
                 "Whether the login belongs to somebody else could not be found out, because \"the lookup worker\" failed (\"no answer while the login waited\"); try again, or tell the administrator of this node.",
+            ),
+            (
+                lookup_failed(
+                    "lookup",
+                    "cannot connect to /run/teleport-userdb/lookup: No such file or directory (os error 2)",
+                ),
+                Reason::LookupFailed,
+                "Whether the login belongs to somebody else could not be found out, because \"lookup\" failed (\"cannot connect to /run/teleport-userdb/lookup: No such file or directory (os error 2)\"); try again, or tell the administrator of this node.",
             ),
         ] {
             assert_eq!(

@@ -3,7 +3,7 @@
 
 use super::refuse;
 use crate::policy::decide::{Reason, Refusal};
-use crate::policy::names::{Login, MAX_GIVEN, NameError};
+use crate::policy::names::{Login, NameError};
 use crate::policy::protected::Protection;
 use crate::policy::quoting::quoted;
 
@@ -14,8 +14,8 @@ pub(crate) fn invalid_login(given: &str, why: NameError) -> Refusal {
             "The login {} cannot be used: {}; a login consists of a-z, 0-9, \"_\", \"-\" and \".\".",
             quoted(given),
             match why {
-                NameError::TooLong =>
-                    format!("it has {} bytes of at most {MAX_GIVEN}", given.len()),
+                NameError::TooLong(most) =>
+                    format!("it has {} bytes of at most {most}", given.len()),
                 why => why.to_string(),
             }
         ),
@@ -36,7 +36,7 @@ pub(crate) fn invalid_login_refused(given: &str) -> Refusal {
 pub(crate) fn beyond_repair(given: &str, why: NameError) -> Refusal {
     let left = match why {
         NameError::Empty => "nothing is left of it once invalid characters are removed",
-        NameError::TooLong => {
+        NameError::TooLong(_) => {
             "more than 31 characters are left of it once invalid ones are removed"
         }
         NameError::Forbidden(_) | NameError::Malformed => {
