@@ -130,3 +130,50 @@ fn a_removed_package_can_be_installed_again() -> Result<()> {
     machine.login("quirin").command("true").run().ran.must();
     Ok(())
 }
+
+#[test]
+fn removing_names_the_rights_that_stay_and_leaves_no_failed_unit() -> Result<()> {
+    let machine = Machine::boot(Suite::chosen()?)?;
+    machine.install_client()?;
+    machine.install_package()?.must();
+    machine.write(
+        "/etc/teleport-userdb/config.d/50-admin.toml",
+        "[[role]]\nmatch = \"admin\"\ncreate-user = true\nsudoers = [\"ALL=(ALL) NOPASSWD: ALL\"]\n",
+    );
+    machine
+        .sh("mount --bind /etc/sudoers.d /etc/sudoers.d && systemctl restart teleport-sessiond")
+        .must();
+    let logins = ["quentin", "quirin"].map(|login| {
+        let mut login = machine.login(login).roles("admin").hold("open").start();
+        login.reach("open");
+        login
+    });
+    let of_others = "/etc/sudoers.d/teleport-admins";
+    machine
+        .sh(&format!("echo '# of an administrator' >{of_others}"))
+        .must();
+    // Nor can the user database be started.
+    let drop_in = "/etc/systemd/system/teleport-userdbd.service.d";
+    machine
+        .sh(&format!(
+            "mkdir -p {drop_in}; printf '[Service]\\nBindPaths=/no/such/folder\\n' >{drop_in}/bound.conf; systemctl daemon-reload; \
+             systemctl restart teleport-userdbd; mount -o remount,bind,ro /etc/sudoers.d"
+        ))
+        .must();
+    let removed = machine.run(&["dpkg", "--remove", "teleport-userdb"]);
+    removed.must();
+    for login in ["quentin", "quirin"] {
+        let file = format!("/etc/sudoers.d/teleport-{login}");
+        machine.run(&["test", "-e", &file]).must();
+        assert!(removed.stderr.contains(&file), "{removed}");
+    }
+    assert!(removed.stderr.contains("by hand"), "{removed}");
+    assert!(!removed.stderr.contains(of_others), "{removed}");
+    let units = ["systemctl", "list-units", "--all", "--no-legend", "--plain"];
+    let left = machine.run(&[&units[..], &["teleport-*"]].concat());
+    assert_eq!(left.must(), "", "{left}");
+    for login in logins {
+        login.finish();
+    }
+    Ok(())
+}

@@ -189,7 +189,9 @@ fn a_file_that_cannot_be_replaced_stays_and_keeps_no_package_from_coming_or_goin
     let held = Held::new(root.0.join("etc/nsswitch.conf"))?;
     let told = root.host_config("enable")?;
     assert!(
-        told.contains("cannot be replaced") && told.contains("write: passwd: files teleport"),
+        told.contains("cannot be replaced")
+            && told.contains("write: passwd: files teleport")
+            && told.contains("write: group: files teleport"),
         "{told}"
     );
     assert_eq!(root.read("etc/nsswitch.conf")?, before);

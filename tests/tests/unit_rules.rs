@@ -105,6 +105,18 @@ fn no_limit_switches_a_daemon_off_for_good() -> io::Result<()> {
 }
 
 #[test]
+fn what_tries_again_has_no_job_that_keeps_a_boot_from_ending() -> io::Result<()> {
+    for unit in [
+        "teleport-sudoers-withdrawal.service",
+        "teleport-userdbd-again.service",
+    ] {
+        says(unit, "Service", "Type", "exec")?;
+        says(unit, "Unit", "StartLimitIntervalSec", "0")?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_restart_keeps_table_socket_state_and_homes() -> io::Result<()> {
     for unit in SERVICES {
         lacks(unit, "RuntimeDirectory", "teleport-userdb")?;

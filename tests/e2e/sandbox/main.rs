@@ -2,6 +2,7 @@
 //! Logins themselves are the business of `login/`.
 
 mod boot;
+mod failed;
 mod others;
 mod restarts;
 mod rights;

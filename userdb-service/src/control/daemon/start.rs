@@ -149,7 +149,8 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// At boot and after the daemon has been stopped: whatever it granted, it grants no more.
 ///
 /// On a thread, since whose main thread waits for a disk that stalls cannot be ended, and keeps the next daemon from working, see
-/// [`alone`]. What the thread has begun is done once the disk answers.
+/// [`alone`]. The thread ends with us: once the disk answers, the one file that it was at goes, and the others stay. So whoever runs a
+/// sweep that matters tries again (teleport-sudoers-withdrawal.service).
 fn sweep() -> ExitCode {
     let (done, is_done) = mpsc::channel();
     let swept = thread::Builder::new()
