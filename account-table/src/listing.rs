@@ -138,7 +138,9 @@ impl Table {
         }
     }
 
-    /// The next user of an enumeration; `Absent` at its end. Who is there throughout is seen exactly once.
+    /// The next user of an enumeration; `Absent` at its end. Who is there throughout is seen exactly once. Who leaves and comes back
+    /// meanwhile may be seen in the slot he had and in the one he gets; the generation in a head would not tell, for it is that of
+    /// the record, and who has only changed is not to be left out.
     pub fn next_user(&self, cursor: &mut Cursor) -> Lookup<Account> {
         let mut account = Account::empty();
         match self.find_next_user(cursor, &mut account) {

@@ -118,7 +118,8 @@ impl Mapping {
         if fd < 0 {
             return Err(Unopened::from_errno());
         }
-        let mapping = Mapping::of_descriptor(fd, owner, libc::PROT_READ);
+        let is_owned = |found| namespace::is_owned(found, owner, path);
+        let mapping = Mapping::of_descriptor(fd, is_owned, libc::PROT_READ);
         // SAFETY: fd was opened above and is used no more.
         unsafe { libc::syscall(libc::SYS_close, fd) };
         mapping
@@ -126,7 +127,7 @@ impl Mapping {
 
     fn of_descriptor(
         fd: libc::c_int,
-        owner: u32,
+        is_owned: impl FnOnce(u32) -> Result<(), Unopened>,
         protection: libc::c_int,
     ) -> Result<Mapping, Unopened> {
         let mut stat = MaybeUninit::<libc::stat>::uninit();
@@ -137,12 +138,10 @@ impl Mapping {
         // SAFETY: fstat succeeded and has filled it.
         let stat = unsafe { stat.assume_init() };
         let writable_by_others = stat.st_mode & (libc::S_IWGRP | libc::S_IWOTH) != 0;
-        if stat.st_mode & libc::S_IFMT != libc::S_IFREG
-            || stat.st_uid != owner
-            || writable_by_others
-        {
+        if stat.st_mode & libc::S_IFMT != libc::S_IFREG || writable_by_others {
             return Err(Unopened::Absent);
         }
+        is_owned(stat.st_uid)?;
         // Only the sizes some k implies are ever mapped, so the header page is always there to be read.
         let size = usize::try_from(stat.st_size).map_err(|_| Unopened::Absent)?;
         let geometry = (0..=crate::layout::K_MAX)
@@ -365,6 +364,7 @@ impl Buffer {
 mod copy_out;
 #[cfg(all(test, loom))]
 pub(crate) mod modelled;
+mod namespace;
 #[cfg(all(test, not(loom)))]
 mod tests;
 #[cfg(feature = "writer")]

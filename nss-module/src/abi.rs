@@ -21,7 +21,8 @@ const USUAL_GROUPS: usize = 16;
 
 /// Runs the body of an entry point and tells glibc what came of it. errno is set with TRYAGAIN alone, where glibc looks at it:
 /// ERANGE makes it come back with a larger buffer, so nothing else may leave that there. In the module as shipped nothing can
-/// panic (the linker finds no panic machinery to link); should that ever be wrong, "try again" is not a false answer.
+/// panic (the linker finds no panic machinery to link), and a panic would end the process: its profile has nothing that could be
+/// caught. In a build in which panics unwind one ends here, and "try again" is not a false answer.
 #[inline(always)]
 fn answer(errnop: *mut c_int, body: impl FnOnce() -> Outcome) -> c_int {
     match catch_unwind(AssertUnwindSafe(body)) {

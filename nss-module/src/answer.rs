@@ -143,7 +143,9 @@ pub(crate) fn group_by_name(name: &[u8], room: impl FnMut() -> Room) -> Result<C
         room,
     );
     match found {
-        Ok(_) if GROUP.is_under_way() && host::systemd_is_asking() => Err(Outcome::NotFound),
+        Ok(_) if GROUP.is_shared_with_systemd() && host::systemd_is_asking() => {
+            Err(Outcome::NotFound)
+        }
         found => found,
     }
 }

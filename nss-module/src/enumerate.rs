@@ -50,9 +50,11 @@ impl Enumeration {
         self.state.store(0, Ordering::Release);
     }
 
-    /// Whether somebody in this process is between set and end.
-    pub(crate) fn is_under_way(&self) -> bool {
-        self.state.load(Ordering::Relaxed) != 0
+    /// Whether somebody in this process is between set and end, and systemd has its part in that. Where we list ourselves it has
+    /// none; where it has, we are through before it begins, so only the end tells when it is over.
+    pub(crate) fn is_shared_with_systemd(&self) -> bool {
+        let state = self.state.load(Ordering::Relaxed);
+        state != 0 && state & LISTING == 0
     }
 
     /// Where `systemd` is asked too, it lists our users through userdb: listing them here would show each twice. So it would

@@ -1,17 +1,13 @@
 //! Whether a line of nsswitch.conf lists a service. Pure: the text comes from outside.
 
-/// Whether the line of `database` lists `service`, in the sense glibc reads the file in: `#` starts a comment, `[...]` is an action,
-/// and of several lines of one database the last counts. `None`: there is no such line.
+/// Whether the line of `database` lists `service`, in the sense glibc reads the file in: `#` starts a comment, the name of a database
+/// ends at white space or a colon, any number of which may follow (it needs no colon at all), `[...]` is an action, and of several
+/// lines of one database the last counts. `None`: there is no such line.
 pub(crate) fn lists(text: &[u8], database: &[u8], service: &[u8]) -> Option<bool> {
-    let services = text.rsplit(|&byte| byte == b'\n').find_map(|line| {
-        let line = line.split(|&byte| byte == b'#').next()?;
-        let mut halves = line.splitn(2, |&byte| byte == b':');
-        let name = halves.next()?;
-        halves.next().filter(|_| name.trim_ascii() == database)
-    });
-    let mut rest = services?;
+    let mut lines = text.rsplit(|&byte| byte == b'\n');
+    let mut rest = lines.find_map(|line| services_of(line, database))?;
     loop {
-        rest = rest.trim_ascii_start();
+        rest = without_leading(rest, is_space);
         if rest.is_empty() {
             return Some(false);
         }
@@ -20,7 +16,7 @@ pub(crate) fn lists(text: &[u8], database: &[u8], service: &[u8]) -> Option<bool
             if in_action {
                 byte == b']'
             } else {
-                byte.is_ascii_whitespace() || byte == b'['
+                is_space(byte) || byte == b'['
             }
         });
         let word = end.and_then(|end| rest.get(..end)).unwrap_or(rest);
@@ -30,4 +26,25 @@ pub(crate) fn lists(text: &[u8], database: &[u8], service: &[u8]) -> Option<bool
         let next = end.map_or(rest.len(), |end| end + usize::from(in_action));
         rest = rest.get(next..).unwrap_or_default();
     }
+}
+
+/// What a line says of `database`; `None` if it is another's, or ends with the name.
+fn services_of<'a>(line: &'a [u8], database: &[u8]) -> Option<&'a [u8]> {
+    let line = line.split(|&byte| byte == b'#').next()?;
+    let rest = without_leading(line, is_space).strip_prefix(database)?;
+    let ends_a_name = |byte| is_space(byte) || byte == b':';
+    let is_the_name = rest.first().is_some_and(|&byte| ends_a_name(byte));
+    is_the_name.then(|| without_leading(rest, ends_a_name))
+}
+
+fn without_leading(text: &[u8], is_left_out: impl Fn(u8) -> bool) -> &[u8] {
+    let start = text.iter().position(|&byte| !is_left_out(byte));
+    start
+        .and_then(|start| text.get(start..))
+        .unwrap_or_default()
+}
+
+/// As isspace(3): with the vertical tab, which Rust does not count.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
 }

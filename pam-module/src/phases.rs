@@ -15,8 +15,8 @@ pub(crate) trait World {
     fn user(&self) -> Option<Vec<u8>>;
     /// PAM_SERVICE.
     fn service(&self) -> Option<Vec<u8>>;
-    /// Entries of the PAM environment, "NAME=value".
-    fn environment(&self) -> Vec<Vec<u8>>;
+    /// Entries of the PAM environment, "NAME=value"; None if there is no memory to read them.
+    fn environment(&self) -> Option<Vec<Vec<u8>>>;
     /// Sets PAM_USER; false if it cannot be.
     fn rename(&mut self, user: &str) -> bool;
     /// The process this is.
@@ -49,6 +49,8 @@ pub(crate) struct Kept {
 enum Subject {
     /// No Teleport login, or a service that is none of ours.
     NotOurs,
+    /// That was not to be found out. It may be a login of ours, so it is not let through as if it were none.
+    Unread,
     /// A login that is refused whatever the registry says, unless the service is none of ours, which only the
     /// registry knows. The sentence says why.
     Refused { request: LoginRequest, why: String },
@@ -159,7 +161,10 @@ impl Subject {
     fn read(world: &dyn World) -> Self {
         let mut teleport_login = None;
         let mut request = LoginRequest::default();
-        for entry in world.environment() {
+        let Some(environment) = world.environment() else {
+            return Subject::Unread;
+        };
+        for entry in environment {
             let mut parts = entry.splitn(2, |byte| *byte == b'=');
             let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
                 continue;
@@ -208,6 +213,7 @@ impl Subject {
 fn admit(phase: Phase, world: &mut dyn World, kept: &mut Kept) -> Verdict {
     let (request, user) = match &kept.subject {
         Subject::NotOurs => return Verdict::of(Code::Ignore),
+        Subject::Unread => return phase.unread(),
         Subject::Refused { request, why } => {
             let verdict = phase.refuse(Priority::Warning, why);
             if phase == Phase::Account && is_none_of_ours(world, request) {
@@ -335,6 +341,20 @@ impl Phase {
         });
         verdict.told.push((Style::Error, sentence.to_owned()));
         verdict.log(priority, format!("refused: {sentence}"));
+        verdict
+    }
+
+    /// The environment, which says whether this is a login of ours, could not be read.
+    fn unread(self) -> Verdict {
+        let mut verdict = Verdict::of(match self {
+            Phase::Account => Code::BufErr,
+            Phase::Open => Code::SessionErr,
+        });
+        let sentence =
+            "The login cannot be admitted now: there is no memory to read its PAM environment."
+                .to_owned();
+        verdict.log(Priority::Error, sentence.clone());
+        verdict.told.push((Style::Error, sentence));
         verdict
     }
 

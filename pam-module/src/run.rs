@@ -180,7 +180,7 @@ impl World for Transaction<'_, '_> {
         self.handle.service()
     }
 
-    fn environment(&self) -> Vec<Vec<u8>> {
+    fn environment(&self) -> Option<Vec<Vec<u8>>> {
         self.handle.environment()
     }
 

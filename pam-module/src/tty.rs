@@ -19,9 +19,6 @@ const OTHER_NAMES: u32 = 5;
 /// What the owner of a terminal may do with it, and the group tty: as login(1) leaves it.
 const MODE: Mode = Mode::from_raw_mode(0o620);
 
-/// What it has when nobody is logged in on it.
-const FREE: Mode = Mode::from_raw_mode(0o600);
-
 /// Where the kernel shows what is open in this process.
 const DESCRIPTORS: &str = "/proc/self/fd";
 
@@ -46,6 +43,8 @@ pub(crate) struct Lasting {
     /// The device, so that nothing else of that name is taken for it.
     number: u64,
     user: u32,
+    /// What it had before: a serial line is its group's, too, as long as nobody is logged in on it.
+    free: Mode,
     /// The process that has given it: a copy of the PAM handle in a child must not take it back.
     process: u32,
 }
@@ -68,6 +67,7 @@ pub(crate) fn give(named: Option<&[u8]>, uid: u32) -> io::Result<Option<Given>> 
             name: name.to_vec(),
             number: stat.st_rdev,
             user: uid,
+            free: Mode::from_raw_mode(stat.st_mode),
             process: std::process::id(),
         });
     Ok(Some(Given {
@@ -76,14 +76,14 @@ pub(crate) fn give(named: Option<&[u8]>, uid: u32) -> io::Result<Option<Given>> 
     }))
 }
 
-/// Makes a terminal root's again, if it still is of the user it was given to: no process that the user has left can open it any
-/// more. What such processes have open stays open; to end them, or to hang the terminal up, is for others.
+/// Makes a terminal root's again, with the mode it had, if it still is of the user it was given to: no process that the user has
+/// left can open it as its owner any more. What such processes have open stays open; to end them, or to hang the terminal up, is for others.
 pub(crate) fn take_back(given: &Lasting) -> io::Result<()> {
     if given.process != std::process::id() {
         return Ok(());
     }
     match named_terminal(&given.name, given.user)? {
-        Some((terminal, stat)) if stat.st_rdev == given.number => set(&terminal, 0, FREE),
+        Some((terminal, stat)) if stat.st_rdev == given.number => set(&terminal, 0, given.free),
         _ => Ok(()),
     }
 }

@@ -52,6 +52,38 @@ fn what_is_not_there_or_has_no_room_is_refused() {
     assert!(!copied(0, 16) && !copied(4081, 4096) && !copied(usize::MAX, 16));
 }
 
+#[test]
+fn a_namespace_without_root_is_told_by_its_map() {
+    let is_without = |map: &str| super::namespace::has_none_of(map.as_bytes(), [0, 65_534]);
+    let line = |first: u32, count: u32| format!("{first:>10} {:>10} {count:>10}\n", 0);
+    assert!(is_without(&line(1000, 1)));
+    assert!(is_without(
+        &(line(1, 65_533) + &line(65_535, 4_294_901_760))
+    ));
+    for with in [
+        line(0, 1),
+        line(0, u32::MAX),
+        line(65_534, 1),
+        line(1, 65_534),
+        line(u32::MAX, 1) + &line(65_000, 1000),
+        line(1000, 1) + &line(0, 1),
+    ] {
+        assert!(!is_without(&with), "{with}");
+    }
+    for unsound in [
+        "",
+        "\n",
+        "1000 1000\n",
+        "1000 1000 1",
+        "1000 1000 1 1\n",
+        "1000 1000 4294967296\n",
+        "1000 1000 -1\n",
+        "1000 1000 1\n\n",
+    ] {
+        assert!(!is_without(unsound), "{unsound:?}");
+    }
+}
+
 #[cfg(feature = "writer")]
 #[test]
 fn what_a_signal_ends_is_called_again_and_any_other_error_is_told() {

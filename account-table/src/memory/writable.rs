@@ -42,10 +42,18 @@ impl WritableMapping {
         }
     }
 
-    /// Maps an existing file for writing, if it passes the checks every reader makes.
+    /// Maps an existing file for writing, if it passes the checks every reader makes and is seen to be the owner's.
     pub(crate) fn of_existing_file(file: &File, owner: u32) -> Result<WritableMapping, Unopened> {
-        Mapping::of_descriptor(file.as_raw_fd(), owner, libc::PROT_READ | libc::PROT_WRITE)
-            .map(WritableMapping)
+        // The writer knows whom it runs as: what cannot be told apart is not taken over.
+        let is_owned = |found| {
+            if found == owner {
+                Ok(())
+            } else {
+                Err(Unopened::Absent)
+            }
+        };
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        Mapping::of_descriptor(file.as_raw_fd(), is_owned, protection).map(WritableMapping)
     }
 
     #[cfg(all(test, loom))]

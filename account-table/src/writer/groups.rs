@@ -67,7 +67,7 @@ impl State {
         let hinted = self.hint_group(slot, spec);
         if hinted.is_err() {
             self.unhint_group(slot, spec);
-            self.heap.give_back(record);
+            self.free_record(record);
             self.heap.give_back(chunk);
             return hinted;
         }
@@ -188,7 +188,7 @@ impl State {
         self.set_group_head(slot, 0);
         self.note_change();
         self.unhint_group(slot, &group.spec);
-        self.heap.give_back(group.record);
+        self.free_record(group.record);
         for chunk in group.chunks {
             self.heap.give_back(chunk);
         }

@@ -170,7 +170,7 @@ impl State {
     }
 
     /// Gives the block of a record that no head points to any more back, empty: who reads the file itself does not find who was here.
-    fn free_record(&mut self, place: Place) {
+    pub(crate) fn free_record(&mut self, place: Place) {
         // The model has this order of stores where a block is used again; twice would be too many orders for it.
         #[cfg(not(loom))]
         if let Some((first, count)) = self.geometry().words_of(place) {

@@ -5,7 +5,9 @@ use std::thread;
 
 use account_table::{AccountSpec, GroupOrigin};
 
-use crate::rig::{BOTH, Module, NOT_FOUND, OURS_ONLY, SUCCESS, alone, group, spec, writer};
+use crate::rig::{
+    BOTH, Module, NOT_FOUND, OURS_ONLY, SUCCESS, alone, group, process, spec, writer,
+};
 
 #[test]
 fn nothing_is_listed_where_systemd_lists_us() {
@@ -51,6 +53,61 @@ fn of_two_lines_of_a_database_the_last_counts() {
                 assert_eq!(module.next_user(&mut buffer).status, listed);
             }
         }
+    });
+}
+
+#[test]
+fn a_line_without_a_colon_counts_as_it_does_for_glibc() {
+    alone(OURS_ONLY, &[], || {
+        writer().publish(&spec("alice", 1000)).unwrap();
+        let (module, mut buffer) = (Module::load(), [0; 1024]);
+        for line in [
+            "passwd files teleport systemd",
+            "passwd : files teleport systemd",
+            "passwd :systemd",
+            "passwd::\tsystemd",
+            " \tpasswd\tfiles teleport systemd # at last",
+            "passwd\x0bfiles\x0bsystemd",
+            "passwd:files[NOTFOUND=continue]systemd",
+            "passwd: files\npasswd systemd",
+        ] {
+            crate::rig::replace_file("/etc/nsswitch.conf", &format!("{line}\ngroup files\n"));
+            module.start_users();
+            assert_eq!(module.next_user(&mut buffer).status, NOT_FOUND, "{line:?}");
+        }
+        for line in [
+            "passwd files teleport",
+            "passwd files teleport # systemd",
+            "passwd files :systemd",
+            "passwd# systemd",
+            "passwd\ngroup systemd",
+            "passwd_compat systemd",
+            "passwd systemd\npasswd files teleport",
+        ] {
+            crate::rig::replace_file("/etc/nsswitch.conf", &format!("{line}\n"));
+            module.start_users();
+            assert_eq!(module.next_user(&mut buffer).status, SUCCESS, "{line:?}");
+        }
+    });
+}
+
+#[test]
+fn a_listing_that_nobody_ends_costs_lookups_no_system_call() {
+    alone(OURS_ONLY, &[], || {
+        let user = AccountSpec {
+            groups: vec![group("dev", 3000, GroupOrigin::Synthesized)],
+            ..spec("alice", 1000)
+        };
+        writer().publish(&user).unwrap();
+        process::use_only(c"teleport");
+        let alice_is_found = || process::found_by_five_calls(c"alice", 1000) == [true; 5];
+        assert!(alice_is_found(), "mapped from here on");
+        let (module, mut buffer) = (Module::load(), [0; 1024]);
+        module.start_groups();
+        while module.next_group(&mut buffer).status == SUCCESS {
+            assert!(process::without_system_calls(alice_is_found), "amid it");
+        }
+        assert!(process::without_system_calls(alice_is_found));
     });
 }
 

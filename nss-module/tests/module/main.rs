@@ -6,6 +6,7 @@ mod direct;
 mod hostile;
 mod hosts;
 mod listing;
+mod namespaces;
 mod rig;
 mod sessions;
 mod through_glibc;

@@ -75,14 +75,15 @@ impl Handle<'_> {
         code == sys::PAM_SUCCESS
     }
 
-    /// The PAM environment, entry by entry ("NAME=value"). Never that of the process.
-    pub(crate) fn environment(&self) -> Vec<Vec<u8>> {
+    /// The PAM environment, entry by entry ("NAME=value"); None where libpam has no memory for a copy (one without entries is a
+    /// list of none). Never that of the process.
+    pub(crate) fn environment(&self) -> Option<Vec<Vec<u8>>> {
         // SAFETY: the handle is valid.
         let list = unsafe { sys::pam_getenvlist(self.raw()) };
-        let mut entries = Vec::new();
         if list.is_null() {
-            return entries;
+            return None;
         }
+        let mut entries = Vec::new();
         let mut next = list;
         loop {
             // SAFETY: the list ends with a null pointer, and `next` has not passed it.
@@ -99,7 +100,7 @@ impl Handle<'_> {
         }
         // SAFETY: libpam made the list with malloc and has given it to us.
         unsafe { libc::free(list.cast()) };
-        entries
+        Some(entries)
     }
 
     /// Says a text to the person. What the program makes of it is its own affair.

@@ -26,6 +26,7 @@ pub(crate) enum Code {
     SessionErr = sys::PAM_SESSION_ERR,
     AuthinfoUnavail = sys::PAM_AUTHINFO_UNAVAIL,
     SystemErr = sys::PAM_SYSTEM_ERR,
+    BufErr = sys::PAM_BUF_ERR,
 }
 
 /// What an entry point was called with.

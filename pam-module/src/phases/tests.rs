@@ -9,6 +9,7 @@ const ALICE: &[&str] = &["TELEPORT_LOGIN=alice", "TELEPORT_ROLES=dev"];
 struct Script {
     user: Option<Vec<u8>>,
     environment: Vec<Vec<u8>>,
+    has_memory: bool,
     process: u32,
     answers: Vec<Result<Admission, Failure>>,
     known: bool,
@@ -21,6 +22,7 @@ impl Script {
         Self {
             user: Some(user.as_bytes().to_vec()),
             environment: environment.iter().map(|e| e.as_bytes().to_vec()).collect(),
+            has_memory: true,
             process: 100,
             answers: Vec::new(),
             known: false,
@@ -49,8 +51,8 @@ impl World for Script {
     fn service(&self) -> Option<Vec<u8>> {
         Some(b"teleport".to_vec())
     }
-    fn environment(&self) -> Vec<Vec<u8>> {
-        self.environment.clone()
+    fn environment(&self) -> Option<Vec<Vec<u8>>> {
+        self.has_memory.then(|| self.environment.clone())
     }
     fn rename(&mut self, user: &str) -> bool {
         self.calls.push(format!("rename {user}"));
@@ -281,6 +283,17 @@ fn a_login_that_is_not_utf8_is_refused_whatever_the_registry_says() {
         [Code::PermDenied, Code::SessionErr, Code::Success]
     );
     assert_eq!(world.requests[0].undecodable, ["TELEPORT_LOGIN"]);
+}
+
+#[test]
+fn an_environment_that_cannot_be_read_is_not_taken_for_somebody_elses_login() {
+    let mut world = Script::new("alice", ALICE);
+    world.has_memory = false;
+    assert_eq!(
+        codes(&mut world),
+        [Code::BufErr, Code::SessionErr, Code::Success]
+    );
+    assert!(world.calls.is_empty(), "{:?}", world.calls);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use libpam_sys as sys;
 
 use crate::registry::{REFUSAL_SHOWN, UID};
-use crate::rig::{Rig, SLACK, in_child, module, mount, timed};
+use crate::rig::{Rig, SLACK, in_child, limit_memory, module, mount, timed};
 
 /// What the service files make of PAM_IGNORE.
 const IGNORED: i32 = sys::PAM_CRED_INSUFFICIENT;
@@ -24,6 +24,22 @@ fn without_teleport_login_in_the_pam_environment_nothing_is_asked() {
         // SAFETY: the child has one thread.
         unsafe { std::env::set_var("TELEPORT_LOGIN", "alice") };
         assert_eq!([login.account(), login.open(), login.close()], [IGNORED; 3]);
+    });
+    login.end(0);
+    assert!(registry.asked().is_empty());
+}
+
+#[test]
+fn without_memory_to_read_the_environment_the_login_is_refused() {
+    let rig = Rig::new();
+    let registry = rig.registry();
+    let login = rig.login("alice");
+    login.put(format!("LONG={}", "x".repeat(64 << 20)));
+    in_child(|| {
+        limit_memory(32 << 20);
+        assert_eq!(login.account(), sys::PAM_BUF_ERR);
+        assert_eq!(login.open(), sys::PAM_SESSION_ERR);
+        assert_eq!(login.told(sys::PAM_ERROR_MSG).len(), 2);
     });
     login.end(0);
     assert!(registry.asked().is_empty());

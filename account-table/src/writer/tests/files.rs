@@ -111,14 +111,18 @@ fn nothing_of_a_withdrawn_record_is_left_in_the_file() {
     let mut writer = scratch.small_writer(4);
     let mut subject = spec("subject", 1000, 1);
     subject.gecos = "roles of before".into();
+    subject.groups = vec![group("project-of-before", 5000), group("project", 5001)];
     writer.publish(&subject).unwrap();
     subject.gecos = "roles of now".into();
+    subject.groups.remove(0);
     writer.publish(&subject).unwrap();
     let holds = |text: &str| {
         let file = std::fs::read(scratch.path()).unwrap();
         file.windows(text.len()).any(|at| at == text.as_bytes())
     };
     assert!(holds("roles of now") && !holds("roles of before"));
+    assert!(holds("project") && !holds("project-of-before"));
     writer.withdraw("subject").unwrap();
     assert!(!holds("roles of now") && !holds("subject"));
+    assert!(!holds("project"), "the name of a group without members");
 }

@@ -2,6 +2,7 @@
 //! Each is to be called in a process that may be spoiled.
 
 use std::ffi::{CStr, CString, c_char, c_int};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::{fs, mem, ptr};
 
@@ -142,6 +143,26 @@ pub(crate) fn alarm_storm() {
             0
         );
     }
+}
+
+/// Makes this process, which has one thread, a user's in a user namespace in which nobody else is mapped.
+pub(crate) fn enter_a_namespace_of(user: u32) {
+    // SAFETY: calls without pointers.
+    unsafe {
+        assert_eq!(libc::setgroups(0, ptr::null()), 0);
+        assert_eq!(libc::setgid(user), 0);
+        assert_eq!(libc::setuid(user), 0);
+        assert_eq!(libc::unshare(libc::CLONE_NEWUSER), 0);
+        // Or the map would be root's to write.
+        assert_eq!(libc::prctl(libc::PR_SET_DUMPABLE, 1), 0);
+    }
+    fs::write("/proc/self/uid_map", format!("{user} {user} 1")).expect("a map");
+}
+
+/// Leaves this process so many descriptors to open.
+pub(crate) fn leave_descriptors(count: u64) {
+    let next = fs::File::open("/dev/null").expect("a descriptor");
+    limit(libc::RLIMIT_NOFILE, next.as_raw_fd() as u64 + count);
 }
 
 /// errno of this thread, set to a value nobody sets.
