@@ -88,6 +88,35 @@ async fn every_process_of_the_user_is_killed_and_nobody_elses() {
 }
 
 #[tokio::test]
+async fn every_process_of_the_user_has_sigterm_and_lives_on_if_it_likes() {
+    let (user, (other, _)) = (ids(17), ids(18));
+    let dir = folder("sigterm", user);
+    let written = dir.join("term");
+    let mine = shell(
+        user.0,
+        &format!("trap 'echo x >>{}' TERM", written.display()),
+    );
+    let mut bystander = shell(other, "");
+    // Even one that has been stopped.
+    let stopped = nix::unistd::Pid::from_raw(mine.id().try_into().unwrap());
+    nix::sys::signal::kill(stopped, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    janitor().terminate(user.0).await.unwrap();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !std::fs::read_to_string(&written).is_ok_and(|text| text == "x\n") {
+        assert!(std::time::Instant::now() < until);
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(has_living_processes(user.0.get()));
+    assert!(bystander.try_wait().unwrap().is_none());
+    let (mine, bystander) = (reaped(mine), reaped(bystander));
+    janitor().kill(user.0).await.unwrap();
+    janitor().kill(other).await.unwrap();
+    mine.join().unwrap();
+    bystander.join().unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[tokio::test]
 async fn janitors_of_two_users_do_not_end_each_other() {
     let janitor = janitor();
     for _ in 0..20 {

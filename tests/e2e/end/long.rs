@@ -2,9 +2,11 @@
 
 mod again;
 mod common;
+mod crowd;
 mod held_up;
 mod minute;
 mod race;
 mod room;
+mod told;
 
 use common::*;

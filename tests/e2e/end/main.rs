@@ -9,6 +9,8 @@ mod linger;
 mod mounts;
 mod no_time;
 mod others;
+mod sigterm;
+mod told;
 mod trash;
 
 use common::*;

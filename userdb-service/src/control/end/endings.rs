@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use crate::control::daemon::Daemon;
 use crate::control::daemon::effects::RETRY;
 use crate::control::end::logind::Outcome;
+use crate::control::end::looks::gone;
 use crate::control::end::mounts::Owner;
 use crate::control::end::remains;
 use crate::control::homes::HomeError;
@@ -154,6 +155,17 @@ impl Daemon {
             .logind
             .end_user(uid.get(), standing.terms.stop_timeout, is_idle)
             .await;
+        // Who lives now has had no signal, but from systemd in vain: it is outside of the slice, or nobody could be asked.
+        if !matches!(asked, Outcome::Unavailable(_)) && remains::has_living_processes(uid.get()) {
+            left.extend(
+                self.janitor
+                    .terminate(uid)
+                    .await
+                    .err()
+                    .map(|e| e.to_string()),
+            );
+            gone(standing.terms.stop_timeout, is_idle).await;
+        }
         // Whatever logind says or does not say: it knows nothing of processes outside its slices.
         left.extend(self.janitor.kill(uid).await.err().map(|e| e.to_string()));
         // Nobody is left to mount anything anew.
@@ -192,12 +204,14 @@ impl Daemon {
         }
         // Last, since it takes longest: whoever had the UID next would get this user's runtime directory and limits.
         let patience = standing.terms.retire_delay + DROPPED;
-        if !matches!(asked, Outcome::Ended | Outcome::Unavailable(_)) {
+        if matches!(asked, Outcome::Idle | Outcome::StillThere) {
             self.logind.dropped(uid.get(), patience).await;
         }
         if self.logind.still_holds(uid.get()).await {
             return Err(match asked {
-                Outcome::Unavailable(why) => format!("logind or systemd could not end it: {why}"),
+                Outcome::Unavailable(why) | Outcome::Untold(why) => {
+                    format!("logind or systemd could not end it: {why}")
+                }
                 _ => format!(
                     "logind or systemd still holds something of it (user {uid} in loginctl, /run/user/{uid}, user-{uid}.slice)"
                 ),

@@ -16,7 +16,9 @@ use tokio::time::{Instant, sleep, timeout};
 use zbus::connection::Builder;
 use zbus::{Connection, OwnedObjectPath, proxy};
 
+use super::looks::{LOOK, gone};
 use super::silence::Silence;
+use super::units::{runtime_dir_unit, slice_of, slice_unit, unit_of};
 use crate::control::host::look::is_there;
 
 /// Where the system bus listens. Not from the environment: the daemon has no other bus.
@@ -34,8 +36,6 @@ const KILLED: Duration = Duration::from_secs(5);
 const UNITS_KILLED: Duration = Duration::from_secs(1);
 /// How long systemd is given to start a slice, which takes it no time.
 const STARTED: Duration = Duration::from_millis(200);
-/// Between two looks at whether a user is gone.
-const LOOK: Duration = Duration::from_millis(50);
 
 const NO_SUCH_USER: &str = "org.freedesktop.login1.NoSuchUser";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
@@ -72,9 +72,11 @@ pub enum Outcome {
     Idle,
     /// Something is left after SIGKILL and a wait: try again later, keep the UID taken.
     StillThere,
-    /// logind could not be asked; the reason is for the journal. What the UID has must be ended
-    /// without it.
+    /// logind or systemd could not do all of it; the reason is for the journal. What the UID still has must be ended without
+    /// them. It has had SIGTERM and its time.
     Unavailable(String),
+    /// The same, but nobody may have sent it a signal.
+    Untold(String),
 }
 
 /// The way to logind. Connects when first needed, and again after a failure.
@@ -112,7 +114,7 @@ impl Logind {
         }
     }
 
-    /// Ends every session and process of the user that logind knows of: SIGTERM, after `stop_timeout`
+    /// Ends every session and process of the user that logind or systemd knows of: SIGTERM, after `stop_timeout`
     /// SIGKILL, until `is_idle` and nobody is left in its slice but systemd itself. Takes at most `stop_timeout` and some
     /// ten seconds, apart from the wait for turns to ask.
     pub async fn end_user(
@@ -121,25 +123,55 @@ impl Logind {
         stop_timeout: Duration,
         is_idle: impl Fn() -> bool,
     ) -> Outcome {
-        match self
+        let asked = self
             .login(async |login| login.terminate_user(uid).await)
-            .await
+            .await;
+        if let Err(Failure::Named(name)) = &asked
+            && name == NO_SUCH_USER
         {
-            Ok(()) => {}
-            Err(Failure::Named(name)) if name == NO_SUCH_USER => {
-                return self.end_forgotten(uid, stop_timeout).await;
+            return self.end_forgotten(uid, stop_timeout).await;
+        }
+        // What logind was asked in vain it may still do: a unit that is stopped twice has one SIGTERM.
+        let told = self.stop_units(uid).await;
+        let refused = match (asked, told) {
+            (Ok(()), Ok(_)) => None,
+            (Err(failure), Ok(true)) => Some(failure.to_string()),
+            // Trap: the logind of systemd 252 says yes and passes over sessions that were closed before, so that its word is not enough.
+            (Ok(()), Err(failure)) | (Err(failure), Ok(false) | Err(_)) => {
+                return Outcome::Untold(failure.to_string());
             }
-            Err(failure) => return Outcome::Unavailable(failure.to_string()),
-        }
+        };
         let is_over = || (is_idle() && !self.is_populated(uid)) || !self.holds(uid);
-        if gone(stop_timeout, is_over).await {
-            return self.idle(uid).await;
+        let ended = match gone(stop_timeout, is_over).await {
+            true => Ok(true),
+            false => self.kill(uid, is_over).await,
+        };
+        match (ended, refused) {
+            (Err(failure), _) => Outcome::Unavailable(failure.to_string()),
+            (Ok(_), Some(why)) => Outcome::Unavailable(why),
+            (Ok(true), None) => self.idle(uid).await,
+            (Ok(false), None) => Outcome::StillThere,
         }
-        match self.kill(uid, is_over).await {
-            Ok(true) => self.idle(uid).await,
-            Ok(false) => Outcome::StillThere,
-            Err(failure) => Outcome::Unavailable(failure.to_string()),
+    }
+
+    /// Has systemd stop whatever is in the user's slice: SIGTERM, in the order that a unit of several wants. Whether there was
+    /// anything. Trap: no signal to the slice, as that which empties `/run/user/UID` would have it, too, nor to the user's
+    /// manager and all below it, whose services end as they say.
+    async fn stop_units(&self, uid: u32) -> Result<bool, Failure> {
+        let folders = self.folders(uid).map_err(|e| unseen(uid, &e))?;
+        for folder in &folders {
+            match self.stop_unit(unit_of(folder)).await {
+                // A folder of no unit, for one: it keeps none of the others.
+                Ok(()) | Err(Failure::Named(_)) => {}
+                Err(failure) => return Err(failure),
+            }
         }
+        Ok(!folders.is_empty())
+    }
+
+    async fn stop_unit(&self, unit: &str) -> Result<(), Failure> {
+        self.systemd(async |s| s.stop_unit(unit, "replace").await.map(drop))
+            .await
     }
 
     async fn idle(&self, uid: u32) -> Outcome {
@@ -237,16 +269,11 @@ impl Logind {
     /// once. In it, too, is what systemd has empty `/run/user/UID` once all others have ended; killed in the middle of that it fails,
     /// nobody does it again, and the UID stays taken.
     async fn kill(&self, uid: u32, is_over: impl Fn() -> bool) -> Result<bool, Failure> {
-        let cannot = |error: io::Error| {
-            Failure::Other(format!("cannot see what is in {}: {error}", slice_of(uid)))
-        };
         // One that cannot be killed keeps none of the others: a folder of no unit, or (before systemd 254) one whose user has made its
         // cgroup one of threads.
         let mut refused = None;
-        for folder in self.folders(uid).map_err(cannot)? {
-            // As systemd names the folder of a unit that is called like a file of the kernel's.
-            let unit = folder.strip_prefix('_').unwrap_or(&folder);
-            match self.kill_unit(unit).await {
+        for folder in self.folders(uid).map_err(|e| unseen(uid, &e))? {
+            match self.kill_unit(unit_of(&folder)).await {
                 Ok(()) => {}
                 Err(failure @ Failure::Named(_)) => refused = Some(failure),
                 // Who is not answered at all need not ask for each of them.
@@ -305,6 +332,10 @@ impl Logind {
         if !self.leftover(uid) {
             return Outcome::Ended;
         }
+        // Trap: not by way of the slice, which systemd 252 may have forgotten.
+        if let Err(failure) = self.stop_units(uid).await {
+            return Outcome::Untold(failure.to_string());
+        }
         let is_empty_slice = is_there(&self.cgroups.join(slice_of(uid))) && !self.is_populated(uid);
         if is_empty_slice && self.start_unit(&slice_unit(uid)).await.is_ok() {
             // Trap: systemd 252 forgets a slice in which somebody is, and its folders stay for ever; started and stopped it takes
@@ -312,11 +343,8 @@ impl Logind {
             sleep(STARTED).await;
         }
         for unit in &[runtime_dir_unit(uid), slice_unit(uid)] {
-            if let Err(e) = self
-                .systemd(async |s| s.stop_unit(unit, "replace").await.map(drop))
-                .await
-            {
-                return Outcome::Unavailable(e.to_string());
+            if let Err(e) = self.stop_unit(unit).await {
+                return Outcome::Untold(e.to_string());
             }
         }
         if gone(stop_timeout, || !self.leftover(uid)).await {
@@ -365,8 +393,8 @@ impl Logind {
         }
     }
 
-    /// One call when its turn has come. The wait for it is no silence of the service, or who ends among many would be killed without
-    /// SIGTERM; but if the service has been silent to those before, it is not asked once more for each of those who wait.
+    /// One call when its turn has come. The wait for it is no silence of the service, or who ends among many would be ended without it;
+    /// but if the service has been silent to those before, it is not asked once more for each of those who wait.
     async fn in_turn<T>(
         &self,
         silence: &Silence,
@@ -423,33 +451,8 @@ impl Logind {
     }
 }
 
-/// What all of the user's units are in.
-fn slice_unit(uid: u32) -> String {
-    format!("user-{uid}.slice")
-}
-
-/// Below a hierarchy of cgroups.
-fn slice_of(uid: u32) -> String {
-    format!("user.slice/user-{uid}.slice")
-}
-
-/// Makes `/run/user/UID`, and empties and removes it when it is stopped.
-fn runtime_dir_unit(uid: u32) -> String {
-    format!("user-runtime-dir@{uid}.service")
-}
-
-/// Looks until `is_gone` or the limit.
-async fn gone(limit: Duration, is_gone: impl Fn() -> bool) -> bool {
-    let began = Instant::now();
-    while !is_gone() {
-        let waited = began.elapsed();
-        if waited >= limit {
-            return false;
-        }
-        // Where many take long, they are looked at less and less often: it costs each a tenth of its time at most.
-        sleep(LOOK.max(waited / 10)).await;
-    }
-    true
+fn unseen(uid: u32, error: &io::Error) -> Failure {
+    Failure::Other(format!("cannot see what is in {}: {error}", slice_of(uid)))
 }
 
 /// Why a call had no result.
@@ -477,6 +480,10 @@ async fn within<T>(call: impl Future<Output = zbus::Result<T>>) -> Result<T, Fai
     match timeout(CALL, call).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(zbus::Error::MethodError(name, _, _))) => Err(Failure::Named(name.to_string())),
+        // Of a name that no unit can have; zbus makes others of those that come from a bus without the service.
+        Ok(Err(zbus::Error::FDO(e))) if matches!(*e, zbus::fdo::Error::InvalidArgs(_)) => {
+            Err(Failure::Named(e.to_string()))
+        }
         Ok(Err(e)) => Err(Failure::Other(e.to_string())),
         Err(_) => Err(Failure::NoAnswer),
     }

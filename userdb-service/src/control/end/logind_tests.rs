@@ -1,222 +1,18 @@
-//! Tests of `logind` against a stand-in with the manners to be feared, on a bus of its own. The real
-//! logind is met in the end-to-end tests.
+//! Tests of `logind` against stand-ins. The real logind and systemd are met in the end-to-end tests.
+
+#[path = "logind_stand_in.rs"]
+mod stand_in;
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
 use super::*;
+use stand_in::{Bench, CONTAINER, Manner, SCOPE, UID};
 
-const UID: u32 = 0x7000_0301;
 const SHORT: Duration = Duration::from_millis(300);
-/// What ending a user takes one that is slow.
-const SLOW: Duration = Duration::from_millis(50);
-/// A unit in the slice of the user.
-const SCOPE: &str = "session-1.scope";
-/// What is in the slice beside its units, as runc makes it.
-const CONTAINER: &str = "rey";
-
-/// How the stand-in behaves.
-#[derive(Clone, Copy, PartialEq)]
-enum Manner {
-    /// Ends the user when told.
-    Obeys,
-    /// Has processes that only SIGKILL ends.
-    NeedsKill,
-    /// Has been restarted and knows nobody.
-    Forgot,
-    /// Ends the user when told, one at a time.
-    IsSlow,
-    /// Does not answer.
-    Hangs,
-}
-
-#[derive(Debug, zbus::DBusError)]
-#[zbus(prefix = "org.freedesktop.login1")]
-enum LoginError {
-    #[zbus(error)]
-    ZBus(zbus::Error),
-    NoSuchUser(String),
-}
-
-struct FakeLogin {
-    manner: Manner,
-    run: PathBuf,
-    asked: Arc<Mutex<Vec<Instant>>>,
-    at_work: tokio::sync::Mutex<()>,
-}
-
-impl FakeLogin {
-    fn user(&self) -> PathBuf {
-        self.run.join(format!("systemd/users/{UID}"))
-    }
-
-    fn known(&self) -> Result<(), LoginError> {
-        match self.manner {
-            Manner::Forgot => Err(LoginError::NoSuchUser(
-                "not logged in or lingering".to_owned(),
-            )),
-            _ if !self.user().exists() => Err(LoginError::NoSuchUser("gone".to_owned())),
-            _ => Ok(()),
-        }
-    }
-
-    fn drop_user(&self) {
-        let _ = std::fs::remove_file(self.user());
-        let _ = std::fs::remove_dir(self.run.join(format!("user/{UID}")));
-    }
-}
-
-#[zbus::interface(name = "org.freedesktop.login1.Manager")]
-impl FakeLogin {
-    async fn terminate_user(&self, uid: u32) -> Result<(), LoginError> {
-        assert_eq!(uid, UID);
-        if self.manner == Manner::Hangs {
-            self.asked.lock().unwrap().push(Instant::now());
-            std::future::pending::<()>().await;
-        }
-        if self.manner == Manner::IsSlow {
-            let _one = self.at_work.lock().await;
-            sleep(SLOW).await;
-        }
-        self.known()?;
-        if matches!(self.manner, Manner::Obeys | Manner::IsSlow) {
-            self.drop_user();
-        }
-        Ok(())
-    }
-
-    async fn get_user(&self, _uid: u32) -> Result<OwnedObjectPath, LoginError> {
-        self.known()?;
-        Ok(OwnedObjectPath::try_from("/org/freedesktop/login1/user/x")?)
-    }
-}
-
-/// systemd, of which what is in `user-UID.slice` needs a SIGKILL; with it goes the user.
-struct FakeSystemd {
-    run: PathBuf,
-    cgroups: PathBuf,
-}
-
-#[zbus::interface(name = "org.freedesktop.systemd1.Manager")]
-impl FakeSystemd {
-    async fn stop_unit(&self, name: &str, _mode: &str) -> zbus::fdo::Result<OwnedObjectPath> {
-        if name == format!("user-runtime-dir@{UID}.service") {
-            let _ = std::fs::remove_dir(self.run.join(format!("user/{UID}")));
-        } else {
-            assert_eq!(name, format!("user-{UID}.slice"));
-        }
-        OwnedObjectPath::try_from("/job/1").map_err(|e| zbus::fdo::Error::Failed(e.to_string()))
-    }
-
-    async fn kill_unit(&self, name: &str, whom: &str, signal: i32) {
-        assert_eq!((whom, signal), ("all", libc::SIGKILL));
-        if name == CONTAINER {
-            // No unit of its.
-            return;
-        }
-        let container = self.cgroups.join(slice_of(UID)).join(CONTAINER);
-        let slice = format!("user-{UID}.slice");
-        assert!(name == SCOPE || name == slice, "{name}");
-        if name == SCOPE && container.exists() {
-            return;
-        }
-        let _ = std::fs::remove_dir_all(self.cgroups.join(format!("user.slice/user-{UID}.slice")));
-        let _ = std::fs::remove_file(self.run.join(format!("systemd/users/{UID}")));
-        let _ = std::fs::remove_dir(self.run.join(format!("user/{UID}")));
-    }
-}
-
-struct Bench {
-    dir: PathBuf,
-    /// When a stand-in that hangs was asked.
-    asked: Arc<Mutex<Vec<Instant>>>,
-    bus: Child,
-    address: String,
-}
-
-impl Bench {
-    fn new(name: &str) -> Bench {
-        let dir = std::env::temp_dir().join(format!("logind-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        for folder in ["run/systemd/users".to_owned(), format!("run/user/{UID}")] {
-            std::fs::create_dir_all(dir.join(folder)).unwrap();
-        }
-        for unit in [SCOPE, &runtime_dir_unit(UID)] {
-            std::fs::create_dir_all(dir.join("cgroup").join(slice_of(UID)).join(unit)).unwrap();
-        }
-        let socket = dir.join("bus");
-        let address = format!("unix:path={}", socket.display());
-        let bus = Command::new("dbus-daemon")
-            .args(["--session", "--nofork", "--address", &address])
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("this test needs dbus-daemon");
-        // The socket is there before it is listened on.
-        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Bench {
-            dir,
-            asked: Arc::default(),
-            bus,
-            address,
-        }
-    }
-
-    fn logind(&self) -> Logind {
-        Logind::at(&self.address, self.dir.join("run"), self.dir.join("cgroup"))
-    }
-
-    fn user(&self) -> PathBuf {
-        self.dir.join(format!("run/systemd/users/{UID}"))
-    }
-
-    /// There is a process in this unit.
-    fn populate(&self, unit: &str) {
-        let unit = self.dir.join("cgroup").join(slice_of(UID)).join(unit);
-        std::fs::write(unit.join("cgroup.events"), "populated 1\nfrozen 0\n").unwrap();
-    }
-
-    async fn serve(&self, manner: Manner) -> Connection {
-        if manner != Manner::Forgot {
-            std::fs::write(self.user(), "").unwrap();
-        }
-        if matches!(manner, Manner::Obeys | Manner::IsSlow | Manner::Hangs) {
-            std::fs::remove_dir_all(self.dir.join("cgroup/user.slice")).unwrap();
-        }
-        let (run, cgroups) = (self.dir.join("run"), self.dir.join("cgroup"));
-        let systemd = FakeSystemd {
-            run: run.clone(),
-            cgroups,
-        };
-        let asked = self.asked.clone();
-        let login = FakeLogin {
-            manner,
-            run,
-            asked,
-            at_work: tokio::sync::Mutex::default(),
-        };
-        Builder::address(self.address.as_str())
-            .serve_at("/org/freedesktop/login1", login)
-            .serve_at("/org/freedesktop/systemd1", systemd)
-            .name("org.freedesktop.login1")
-            .name("org.freedesktop.systemd1")
-            .build()
-            .await
-            .unwrap()
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        let _ = self.bus.kill();
-        let _ = self.bus.wait();
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
 
 #[tokio::test]
 async fn a_user_that_obeys_is_ended_at_once() {
@@ -247,6 +43,43 @@ async fn what_ignores_sigterm_is_killed_after_the_stop_timeout() {
     assert!(begun.elapsed() >= SHORT && !bench.user().exists());
 }
 
+/// The logind of systemd 252 says yes and stops no session that was closed before.
+#[tokio::test]
+async fn systemd_stops_what_is_in_the_slice_whatever_logind_has_said() {
+    let bench = Bench::new("stopped");
+    let _served = bench.serve(Manner::NeedsKill).await;
+    let slice = bench.dir.join("cgroup").join(slice_of(UID));
+    std::fs::create_dir(slice.join(CONTAINER)).unwrap();
+    bench.logind().end_user(UID, SHORT, || false).await;
+    // Not what empties the runtime directory, nor the slice, in which that is. What is no unit keeps none of the others.
+    assert_eq!(bench.stopped(), [CONTAINER, SCOPE]);
+}
+
+#[tokio::test]
+async fn without_an_answer_of_loginds_systemd_stops_and_kills_after_the_stop_timeout() {
+    let bench = Bench::new("stopped-alone");
+    let _served = bench.serve(Manner::HangsAndNeedsKill).await;
+    let outcome = bench.logind().end_user(UID, SHORT, || false).await;
+    let killed = Instant::now();
+    assert!(
+        matches!(&outcome, Outcome::Unavailable(why) if why.contains("no answer")),
+        "{outcome:?}"
+    );
+    assert_eq!(bench.stopped(), [SCOPE]);
+    assert!(killed - bench.stopped.lock().unwrap()[0].1 >= SHORT && !bench.user().exists());
+}
+
+#[tokio::test]
+async fn the_word_of_logind_is_not_enough_where_systemd_does_not_answer() {
+    let bench = Bench::new("untold");
+    let _served = bench.serve(Manner::SystemdHangs).await;
+    let begun = Instant::now();
+    let long = Duration::from_secs(20);
+    let outcome = bench.logind().end_user(UID, long, || false).await;
+    assert!(matches!(outcome, Outcome::Untold(_)), "{outcome:?}");
+    assert!(begun.elapsed() < CALL * 2);
+}
+
 #[tokio::test]
 async fn what_a_restarted_logind_has_forgotten_is_stopped_through_systemd() {
     let bench = Bench::new("forgot");
@@ -255,6 +88,7 @@ async fn what_a_restarted_logind_has_forgotten_is_stopped_through_systemd() {
     assert!(logind.holds(UID));
     assert_eq!(logind.end_user(UID, SHORT, || false).await, Outcome::Ended);
     assert!(!logind.holds(UID));
+    assert_eq!(bench.stopped()[0], SCOPE, "not by way of the slice alone");
     // And a user of whom nothing is left is simply ended.
     assert_eq!(logind.end_user(UID, SHORT, || false).await, Outcome::Ended);
 }
@@ -275,7 +109,7 @@ async fn a_logind_that_hangs_holds_nobody_up() {
     let (first, second, third, on_the_bus) = tokio::join!(end(), end(), end(), on_the_bus);
     for outcome in [first, second, third] {
         assert!(
-            matches!(&outcome, Outcome::Unavailable(why) if why.contains("no answer")),
+            matches!(&outcome, Outcome::Untold(why) if why.contains("no answer")),
             "{outcome:?}"
         );
     }
@@ -313,8 +147,8 @@ async fn of_many_who_wait_for_a_logind_that_hangs_not_each_asks_it_in_his_turn()
     let begun = Instant::now();
     let outcomes = ends(bench.logind(), 5 * AT_ONCE).await;
     assert!(begun.elapsed() < CALL * 2);
-    let unavailable = |outcome: &Outcome| matches!(outcome, Outcome::Unavailable(_));
-    assert!(outcomes.iter().all(unavailable), "{outcomes:?}");
+    let untold = |outcome: &Outcome| matches!(outcome, Outcome::Untold(_));
+    assert!(outcomes.iter().all(untold), "{outcomes:?}");
     assert_eq!(bench.asked.lock().unwrap().len(), AT_ONCE);
 }
 
@@ -341,14 +175,14 @@ async fn however_many_end_at_once_the_bus_has_no_more_of_their_calls_than_it_tak
 }
 
 #[tokio::test]
-async fn a_masked_logind_an_absent_bus_and_a_dead_one_are_unavailable() {
+async fn behind_a_masked_logind_an_absent_bus_and_a_dead_one_nobody_is_told() {
     let bench = Bench::new("masked");
     let masked = bench.logind().end_user(UID, SHORT, || false).await;
-    assert!(matches!(masked, Outcome::Unavailable(_)), "{masked:?}");
+    assert!(matches!(masked, Outcome::Untold(_)), "{masked:?}");
     let absent = Logind::at("unix:path=/no/such/bus", "/nowhere", "/nowhere")
         .end_user(UID, SHORT, || false)
         .await;
-    assert!(matches!(absent, Outcome::Unavailable(_)), "{absent:?}");
+    assert!(matches!(absent, Outcome::Untold(_)), "{absent:?}");
     // One that accepts connections and never says a word.
     let mute = bench.dir.join("mute");
     let _listener = std::os::unix::net::UnixListener::bind(&mute).unwrap();
@@ -357,7 +191,7 @@ async fn a_masked_logind_an_absent_bus_and_a_dead_one_are_unavailable() {
     let dead = Logind::at(&address, "/nowhere", "/nowhere")
         .end_user(UID, SHORT, || false)
         .await;
-    assert!(matches!(dead, Outcome::Unavailable(_)), "{dead:?}");
+    assert!(matches!(dead, Outcome::Untold(_)), "{dead:?}");
     assert!(begun.elapsed() < CALL * 2);
 }
 
@@ -371,7 +205,7 @@ async fn after_the_bus_has_been_restarted_logind_is_reached_again() {
     let _ = bench.bus.kill();
     let _ = bench.bus.wait();
     let lost = logind.end_user(UID, SHORT, || false).await;
-    assert!(matches!(lost, Outcome::Unavailable(_)), "{lost:?}");
+    assert!(matches!(lost, Outcome::Untold(_)), "{lost:?}");
     let path = Path::new(bench.address.strip_prefix("unix:path=").unwrap()).to_owned();
     let _ = std::fs::remove_file(&path);
     bench.bus = Command::new("dbus-daemon")

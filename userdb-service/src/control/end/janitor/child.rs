@@ -45,7 +45,7 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<(), String> 
     let number = |text: Option<String>| text.and_then(|text| text.parse::<u32>().ok());
     let (Some(task), Some(uid), Some(gid)) = (task, number(next()), number(next())) else {
         return Err(
-            "usage: --janitor kill|ipc|wipe|wipe-as-root UID GID, or leftovers UID LOGIN"
+            "usage: --janitor terminate|kill|ipc|wipe|wipe-as-root UID GID, or leftovers UID LOGIN"
                 .to_owned(),
         );
     };
@@ -58,6 +58,7 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<(), String> 
     // A change of identity forgets this, so it comes after.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| said("parent death signal", e.into()))?;
     match task {
+        Task::Terminate => terminate_all().map_err(|e| said("terminate", e)),
         Task::Kill => kill_all(uid).map_err(|e| said("kill", e)),
         Task::Ipc => ipc::remove_all(uid).map_err(|e| said("ipc", e)),
         Task::Leftovers => Err("leftovers are named by their login".to_owned()),
@@ -135,6 +136,17 @@ fn has_no_capabilities() -> io::Result<bool> {
         let value = status.lines().find_map(|line| line.strip_prefix(set));
         value.is_none_or(|value| value.trim().bytes().all(|digit| digit == b'0'))
     }))
+}
+
+/// As systemd does: who is stopped goes on, to see that it is to end.
+fn terminate_all() -> io::Result<()> {
+    for signal in [Signal::SIGTERM, Signal::SIGCONT] {
+        match kill(Pid::from_raw(-1), signal) {
+            Ok(()) | Err(Errno::ESRCH | Errno::EPERM) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
 }
 
 /// The kernel signals all processes of the user in one step that no fork can slip through.

@@ -39,6 +39,7 @@ static TURNS_AT_FOLDERS: Semaphore = Semaphore::const_new(AT_ONCE);
 /// What a janitor can do. Its name is its argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Task {
+    Terminate,
     Kill,
     Ipc,
     Leftovers,
@@ -47,7 +48,8 @@ enum Task {
 }
 
 impl Task {
-    const ALL: [Task; 5] = [
+    const ALL: [Task; 6] = [
+        Task::Terminate,
         Task::Kill,
         Task::Ipc,
         Task::Leftovers,
@@ -57,6 +59,7 @@ impl Task {
 
     fn name(self) -> &'static str {
         match self {
+            Task::Terminate => "terminate",
             Task::Kill => "kill",
             Task::Ipc => "ipc",
             Task::Leftovers => "leftovers",
@@ -106,6 +109,21 @@ impl Default for Janitor {
 }
 
 impl Janitor {
+    /// Sends SIGTERM to every process of `uid`, wherever it hides, and does not wait for what they do.
+    ///
+    /// # Errors
+    /// None may have had it.
+    pub async fn terminate(&self, uid: Uid) -> Result<(), JanitorError> {
+        self.run(
+            Task::Terminate,
+            uid.get(),
+            uid.get(),
+            None,
+            Duration::from_secs(5),
+        )
+        .await
+    }
+
     /// Sends SIGKILL to every process of `uid`, wherever it hides, until none is left.
     ///
     /// # Errors
@@ -218,7 +236,7 @@ impl Janitor {
     ) -> Result<(), JanitorError> {
         let turns = match task {
             Task::Wipe | Task::WipeAsRoot => &TURNS_AT_FOLDERS,
-            Task::Kill | Task::Ipc | Task::Leftovers => &TURNS,
+            Task::Terminate | Task::Kill | Task::Ipc | Task::Leftovers => &TURNS,
         };
         // Never closed, so it comes: whoever has one gives it back after his limit.
         let _turn = turns.acquire().await;
