@@ -9,8 +9,8 @@ use crate::runtime::transport::InvalidParameter;
 
 /// Needles of a fuzzy search; more are refused, and the client then filters by itself.
 const NEEDLES: usize = 64;
-/// Longest needle that may also be found nearly right: comparing costs the square of it, and nobody
-/// may make us spend the time of others.
+/// Longest needle that may also be found nearly right: comparing costs the square of it, and all the needles are compared with a
+/// record before others have their turn. How often one has his own nothing here limits.
 const LONGEST: usize = 64;
 
 /// Filters as they came: of users or of groups, which differ in nothing but names.

@@ -1,10 +1,9 @@
 //! `GetMemberships`: who of ours is in which group, of ours or of others, each pair once.
 //! Primary groups are not listed: the user record says them.
 
-use std::ops::ControlFlow;
-
 use account_table::{Cursor, Lookup};
 
+use super::members::{self, Members};
 use super::protocol::GetMemberships_Args;
 use super::provider::{Answering, Query, Refusal, STRIDE, Step};
 use super::record::Membership;
@@ -17,16 +16,8 @@ pub(super) struct MembershipQuery {
     user: Option<String>,
     group: Option<String>,
     at: Cursor,
-    members: Option<Members>,
-}
-
-/// The members of a group who are still to be said. The table lists them in one go only; their UIDs
-/// alone are kept, so that callers who do not read cost no memory to speak of.
-#[derive(Debug)]
-struct Members {
-    gid: u32,
-    /// The next one last.
-    uids: Vec<u32>,
+    /// The GID of a group that has too many members to be said at once: they are met among all users.
+    in_large: Option<u32>,
 }
 
 impl MembershipQuery {
@@ -35,7 +26,7 @@ impl MembershipQuery {
             user: arguments.userName,
             group: arguments.groupName,
             at: Cursor::default(),
-            members: None,
+            in_large: None,
         })
     }
 
@@ -71,27 +62,38 @@ impl MembershipQuery {
         with: &mut Answering<'_>,
         replies: &mut Replies<'_>,
     ) -> Step {
-        let members = match &mut self.members {
-            Some(members) => members,
-            None => match members_of(group, with) {
+        let gid = match self.in_large {
+            Some(gid) => gid,
+            None => match members::of(with.table, group) {
                 Lookup::Busy => return Step::Busy,
                 Lookup::Absent => return Step::End(Refusal::NoRecordFound),
-                Lookup::Found(members) => self.members.insert(members),
+                Lookup::Found(Members::Few(logins)) => {
+                    // No more than makes a piece: there is nothing to wait for.
+                    for login in logins.iter() {
+                        if say(login, group, replies) == Item::Stop {
+                            break;
+                        }
+                    }
+                    return Step::End(Refusal::NoRecordFound);
+                }
+                Lookup::Found(Members::Many(gid)) => *self.in_large.insert(gid),
             },
         };
+        let mut known = None;
         for _ in 0..STRIDE {
-            let Some(uid) = members.uids.last() else {
-                return Step::End(Refusal::NoRecordFound);
-            };
-            let is_member = match with.table.find_user_by_uid(*uid, with.account) {
+            let before = self.at;
+            match with.table.find_next_user(&mut self.at, with.account) {
                 Lookup::Busy => return Step::Busy,
-                // Gone since, or no longer in the group.
-                Lookup::Absent => false,
-                Lookup::Found(()) => with.account.groups().any(|one| one.gid == members.gid),
-            };
-            members.uids.pop();
-            if !is_member {
-                continue;
+                Lookup::Absent => return Step::End(Refusal::NoRecordFound),
+                Lookup::Found(()) => {}
+            }
+            match members::is_one(with.table, with.account, (group, gid), &mut known) {
+                Lookup::Found(()) => {}
+                Lookup::Absent => continue,
+                Lookup::Busy => {
+                    self.at = before;
+                    return Step::Busy;
+                }
             }
             match say(with.account.login(), group, replies) {
                 Item::Next => {}
@@ -146,28 +148,6 @@ impl Query for MembershipQuery {
             }
             (None, None) => self.all(with, replies),
         }
-    }
-}
-
-fn members_of(group: &str, with: &Answering<'_>) -> Lookup<Members> {
-    let group = match with.table.group_by_name(group.as_bytes()) {
-        Lookup::Found(group) => group,
-        Lookup::Absent => return Lookup::Absent,
-        Lookup::Busy => return Lookup::Busy,
-    };
-    let mut uids = Vec::new();
-    let listed = with.table.members(&group, |account| {
-        uids.push(account.uid());
-        ControlFlow::Continue(())
-    });
-    uids.reverse();
-    match listed {
-        Lookup::Found(()) => Lookup::Found(Members {
-            gid: group.gid(),
-            uids,
-        }),
-        // It has vanished meanwhile, or vanished and come back: ask anew.
-        Lookup::Absent | Lookup::Busy => Lookup::Busy,
     }
 }
 

@@ -10,6 +10,7 @@ pub mod daemon;
 mod filters;
 mod groups;
 mod json;
+mod members;
 mod memberships;
 mod memo;
 pub mod privileges;

@@ -69,8 +69,9 @@ pub(super) enum Step {
 
 /// A query and how far it has got.
 pub(super) trait Query {
-    /// Looks into the table and says what is found, for as long as nobody else has to wait for it.
-    /// After [`Step::Pause`] or [`Step::Busy`] it is called again and goes on.
+    /// Looks into the table and says what is found, for so short a time that others may wait for it: some [`STRIDE`] records, whatever
+    /// is asked. After [`Step::Pause`] or [`Step::Busy`] it is called again and goes on, unless its connection has been given up.
+    /// What it keeps until then it keeps for each of thousands of callers, who need not read: positions, no lists.
     fn step(&mut self, with: &mut Answering<'_>, replies: &mut Replies<'_>) -> Step;
 }
 
@@ -182,7 +183,7 @@ impl Provider {
                 Step::Pause => {
                     tries = 0;
                     replies.drain().await?;
-                    tokio::task::yield_now().await;
+                    replies.pause(tokio::task::yield_now()).await?;
                 }
                 Step::Busy if tries == TRIES => {
                     self.refuse(Refusal::ServiceNotAvailable, replies).await?;
@@ -190,7 +191,7 @@ impl Provider {
                 }
                 Step::Busy => {
                     tries += 1;
-                    tokio::time::sleep(MOMENT).await;
+                    replies.pause(tokio::time::sleep(MOMENT)).await?;
                     if !replies.begun() {
                         match self.accounts.now() {
                             Some(fresh) => table = fresh,

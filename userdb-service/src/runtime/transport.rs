@@ -3,11 +3,13 @@
 //!
 //! One task per connection on one thread. A lookup that hangs costs every process of the host 45 s,
 //! so nobody may hold up anybody else: a message, a reply and an idle connection have limits in size
-//! and time, and where there are too many connections the one idle for longest gives way to the new.
+//! and time, a call that takes long lets others have their turn again and again, and where there are too
+//! many connections one gives way to the new: of the UID that has most, even in the middle of such a call.
 
 mod arguments;
 mod call;
 mod connections;
+mod giving_way;
 mod introspection;
 mod link;
 mod pieces;
@@ -101,7 +103,7 @@ pub trait Service: 'static {
     ) -> impl Future<Output = Result<(), Disconnect>>;
 }
 
-/// How long a connection that has just been made, or half a message, is waited for at the end.
+/// How long a connection that has just been made, half a message, or a call that pauses, is waited for at the end.
 const GRACE: Duration = Duration::from_secs(1);
 /// How many are let in before those who are in have a turn.
 const NEWCOMERS: u32 = 16;
@@ -109,7 +111,8 @@ const NEWCOMERS: u32 = 16;
 const REST: Duration = Duration::from_millis(20);
 
 /// Serves `listener` until `stop`: then nothing is accepted any more (the kernel keeps the queue for
-/// the next process on this socket), everything accepted is answered, and it returns.
+/// the next process on this socket), calls in progress are answered, and it returns: after
+/// a second or little more, unless one of them neither ends nor pauses.
 ///
 /// Runs under [`block_on`](super::block_on).
 ///
@@ -185,25 +188,25 @@ async fn admit<S: Service>(connections: &Rc<Connections>, socket: OwnedFd, servi
                 spawn_local(serving);
             }
         }
-        // Everybody is in the middle of a call; the caller sees a closed connection at once.
+        // Nobody can give way; the caller sees a closed connection at once.
         Ok(None) => {}
         Err(error) => tracing::debug!(%error, "connection dropped"),
     }
 }
 
 /// Accepting failed: the caller has given up in the queue, or descriptors or memory are out. Then
-/// the queue waits and whoever idles makes room.
+/// the queue waits and one of those who are in makes room.
 async fn survive(connections: &Connections, error: io::Error) {
     if error.kind() == io::ErrorKind::ConnectionAborted {
         return;
     }
     tracing::warn!(%error, connections = connections.len(), "cannot accept a connection");
-    connections.close_longest_idle();
+    connections.make_room();
     sleep(REST).await;
 }
 
-/// Lets every connection hear its answers: no more is read than what has been sent, calls in
-/// progress are waited for, and only [`GRACE`] for what others have left half-done.
+/// Lets every connection hear the answer to the call that is in progress, or under way to us. Those behind it are not begun: whoever
+/// has sent them sees a closed connection and asks the next process. [`GRACE`] is all that anybody has who could take for ever.
 async fn drain(connections: &Connections) {
     let end = Instant::now() + GRACE;
     while !connections.is_empty() {

@@ -27,6 +27,11 @@ pub(crate) struct Host {
 impl Host {
     /// With no table yet.
     pub(crate) fn bare() -> Host {
+        Host::limited(Limits::default())
+    }
+
+    /// With no table yet, and these limits.
+    pub(crate) fn limited(limits: Limits) -> Host {
         let folder = Folder::new();
         let path = folder.path().join("accounts");
         // The provider keeps the path for good; a test leaks a few bytes.
@@ -36,7 +41,7 @@ impl Host {
                 .into_boxed_c_str(),
         );
         let trust = Trust::Owner(nix::unistd::geteuid().as_raw());
-        let server = Server::start(Limits::default(), move || {
+        let server = Server::start(limits, move || {
             Provider::new(Accounts::at(table, trust), Some(MACHINE))
         });
         Host {

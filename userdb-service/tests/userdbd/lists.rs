@@ -292,6 +292,41 @@ fn lists_that_are_read_by_halves_cost_no_copy_each() {
     }
 }
 
+#[test]
+fn members_that_nobody_reads_cost_no_list_of_them_each() {
+    const READERS: usize = 400;
+    const MEMBERS: u32 = 12_000;
+    userdb_service::runtime::raise_descriptor_limit();
+    let mut host = Host::bare();
+    for number in 0..MEMBERS {
+        host.publish(&AccountSpec {
+            login: format!("member-{number}"),
+            uid: 1_900_100_000 + number,
+            gid: 1_900_100_000 + number,
+            ..bob()
+        });
+    }
+    let of_team = with_service(json!({"groupName": "team"}));
+    let method = "io.systemd.UserDatabase.GetMemberships";
+    let question = json!({"method": method, "parameters": of_team, "more": true});
+    let mut readers: Vec<Client> = (0..READERS).map(|_| host.connect()).collect();
+    let before = resident_kib();
+    for reader in &mut readers {
+        reader.send(&question);
+        let mut first = [0; 8];
+        reader.stream.read_exact(&mut first).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let more = resident_kib().saturating_sub(before);
+    // A piece of 16 KiB each, and what others here are at.
+    assert!(more < 15 << 10, "{more} KiB more");
+    drop(readers);
+    let mut members = host.memberships(json!({"groupName": "team"}));
+    members.sort_unstable();
+    members.dedup();
+    assert_eq!(members.len(), MEMBERS as usize);
+}
+
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -1,5 +1,6 @@
 //! What clients see of our varlink servers, asked over real sockets.
 
+mod crowds;
 mod daemon;
 mod descriptors;
 mod echo;

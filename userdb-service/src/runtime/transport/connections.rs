@@ -4,10 +4,11 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::geteuid;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{Shutdown, shutdown};
@@ -15,29 +16,13 @@ use tokio::io::Interest;
 use tokio::sync::Notify;
 
 use super::Limits;
+use super::giving_way::{Activity, Claim};
 use super::link::Link;
 use super::pieces::LargePieces;
 use super::replies::Disconnect;
 use crate::runtime::peer::Peer;
 use crate::runtime::watched::{Lazy, Watched};
 
-/// What a connection is doing, in the order in which it may be given up for a new one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Activity {
-    /// Connected, nothing sent yet.
-    New,
-    /// Between two calls.
-    Idle,
-    /// Half a message has come.
-    Partial,
-    /// A reply is not being taken.
-    Writing,
-    /// The service is at work.
-    Busy,
-}
-
-/// How long a reader may take for a piece of a reply before its place is the first to be given to somebody else.
-const UNREAD: Duration = Duration::from_millis(100);
 /// Bytes of replies that the kernel holds for one of many, about; twice as much memory.
 const CROWDED_BUFFER: usize = 8 << 10;
 
@@ -47,8 +32,8 @@ pub(super) struct Connection {
     pub(super) socket: Lazy,
     /// Known once it matters.
     peer: OnceCell<Rc<Peer>>,
-    /// One of those in [`Connections::per_uid`].
-    counted: Cell<bool>,
+    /// How many there are of its UID, where it is one of those in [`Connections::per_uid`].
+    of_its_uid: OnceCell<Rc<Cell<usize>>>,
     pub(super) large: LargePieces,
     activity: Cell<Activity>,
     since: Cell<Instant>,
@@ -61,8 +46,9 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) fn enter(&self, activity: Activity) {
         self.activity.set(activity);
-        // For how long the service is at work does not matter, and telling the time takes some.
-        if activity != Activity::Busy {
+        // For how long the service is at work does not matter, and telling the time takes some: what is paused has been at it since
+        // it had to be waited for last.
+        if !matches!(activity, Activity::Busy | Activity::Paused) {
             self.since.set(Instant::now());
         }
     }
@@ -97,13 +83,31 @@ impl Connection {
         watched.map_err(dropped)
     }
 
-    /// Its place among those that may be given up. Who has not read for a while comes first: a list that nobody reads is what is held most
-    /// cheaply, and costs most.
-    fn rank(&self) -> Option<Activity> {
-        match self.activity.get() {
-            Activity::Writing if self.since.get().elapsed() >= UNREAD => None,
-            activity => Some(activity.max(Activity::Idle)),
+    /// Others have their turn until `then` has come about, and this connection may be given up meanwhile.
+    pub(super) async fn pause(&self, then: impl Future<Output = ()>) -> Result<(), Disconnect> {
+        self.enter(Activity::Paused);
+        then.await;
+        if self.gone.get() {
+            return Err(Disconnect);
         }
+        self.enter(Activity::Busy);
+        Ok(())
+    }
+
+    /// The peer has closed its end: not only the half it sends by, after which it may still read.
+    pub(super) fn is_deserted(&self) -> bool {
+        let mut ends = [PollFd::new(
+            self.socket.descriptor().as_fd(),
+            PollFlags::empty(),
+        )];
+        poll(&mut ends, PollTimeout::ZERO).is_ok_and(|ended| ended > 0)
+    }
+
+    /// Its claim to its place; `None` if it cannot give way.
+    fn claim(&self, own: u32, now: Instant) -> Option<Claim> {
+        let of_its_uid = self.of_its_uid.get().map_or(0, |count| count.get());
+        let (activity, since) = (self.activity.get(), self.since.get());
+        Claim::of(is_spared(self.uid(), own), of_its_uid, activity, since, now)
     }
 
     pub(super) fn activity(&self) -> Activity {
@@ -132,6 +136,11 @@ impl Asker<'_> {
     }
 }
 
+/// Root's, or our own, by which the watchdog is told.
+fn is_spared(uid: Option<u32>, own: u32) -> bool {
+    uid.is_some_and(|uid| uid == 0 || uid == own)
+}
+
 fn known_uid(peer: &OnceCell<Rc<Peer>>) -> Option<u32> {
     peer.get().map(|peer| peer.uid)
 }
@@ -146,12 +155,13 @@ pub(super) struct Connections {
     pub(super) limits: Limits,
     open: RefCell<HashMap<u64, Rc<Connection>>>,
     /// How many there are of each UID: of the connections that are counted, see [`Connections::count_all`].
-    per_uid: RefCell<HashMap<u32, usize>>,
+    per_uid: RefCell<HashMap<u32, Rc<Cell<usize>>>>,
     all_counted: Cell<bool>,
     next: Cell<u64>,
     /// The sum over [`Connection::half`].
     halves: Cell<usize>,
     large: LargePieces,
+    ending: Cell<bool>,
     emptied: Notify,
     occupied: Notify,
 }
@@ -166,6 +176,7 @@ impl Connections {
             next: Cell::new(0),
             halves: Cell::new(0),
             large: LargePieces::default(),
+            ending: Cell::new(false),
             emptied: Notify::new(),
             occupied: Notify::new(),
         }
@@ -190,8 +201,8 @@ impl Connections {
         }
     }
 
-    /// Takes a new connection in, at the cost of the one idle for longest where there are too many.
-    /// `None` if all that could give way are in the middle of a call.
+    /// Takes a new connection in, at the cost of another where there are too many.
+    /// `None` if all that could give way are in the middle of a call that cannot be given up.
     ///
     /// # Errors
     /// The kernel does not say who it is.
@@ -208,7 +219,7 @@ impl Connections {
                 return Ok(None);
             }
         }
-        if self.len() >= limits.total && !self.close_longest_idle() {
+        if self.len() >= limits.total && !self.make_room() {
             return Ok(None);
         }
         if crowded && known_uid(&peer) != Some(0) {
@@ -218,7 +229,7 @@ impl Connections {
         let connection = Rc::new(Connection {
             socket: Lazy::new(socket),
             peer,
-            counted: Cell::new(false),
+            of_its_uid: OnceCell::new(),
             large: self.large.clone(),
             activity: Cell::new(Activity::New),
             since: Cell::new(Instant::now()),
@@ -239,11 +250,15 @@ impl Connections {
         Ok(Some(Link::new(connection, id, Rc::clone(self))))
     }
 
-    /// False: this UID has as many as it may have, and all are in the middle of a call.
+    /// False: this UID has as many as it may have, and all are in the middle of a call that cannot be given up.
     fn has_room_for(&self, uid: u32) -> bool {
         self.count_all();
-        let of_uid = self.per_uid.borrow().get(&uid).copied().unwrap_or(0);
-        uid == 0 || of_uid < self.limits.per_uid || self.give_up(|c| c.uid() == Some(uid))
+        let of_uid = self.per_uid.borrow().get(&uid).map_or(0, |c| c.get());
+        if uid == 0 || of_uid < self.limits.per_uid {
+            return true;
+        }
+        let (own, now) = (geteuid().as_raw(), Instant::now());
+        self.give_up(|c| c.claim(own, now).filter(|_| c.uid() == Some(uid)))
     }
 
     /// Counts those who came while nobody needed to be asked about.
@@ -251,35 +266,34 @@ impl Connections {
         if !self.all_counted.replace(true) {
             let open = self.open.borrow();
             open.values()
-                .filter(|c| !c.counted.get())
+                .filter(|c| c.of_its_uid.get().is_none())
                 .for_each(|c| self.count(c));
         }
     }
 
     fn count(&self, connection: &Connection) {
         if let Some(uid) = connection.uid() {
-            *self.per_uid.borrow_mut().entry(uid).or_default() += 1;
-            connection.counted.set(true);
+            let mut per_uid = self.per_uid.borrow_mut();
+            let count = per_uid.entry(uid).or_default();
+            count.update(|count| count + 1);
+            connection.of_its_uid.get_or_init(|| Rc::clone(count));
         }
     }
 
-    /// Closes the connection that has let us wait or been idle for longest; root's, and our own by which the watchdog is told, only if
-    /// there is no other.
-    pub(super) fn close_longest_idle(&self) -> bool {
-        let own = geteuid().as_raw();
-        let spared = |c: &Connection| matches!(c.uid(), Some(uid) if uid == 0 || uid == own);
-        self.give_up(|c| !spared(c)) || self.give_up(|_| true)
+    /// Closes the connection with the least claim to its place.
+    pub(super) fn make_room(&self) -> bool {
+        self.count_all();
+        let (own, now) = (geteuid().as_raw(), Instant::now());
+        self.give_up(|c| c.claim(own, now))
     }
 
-    fn give_up(&self, among: impl Fn(&Connection) -> bool) -> bool {
-        let longest = self
-            .open
-            .borrow()
-            .iter()
-            .filter(|(_, c)| c.activity.get() != Activity::Busy && among(c))
-            .min_by_key(|(_, c)| (c.rank(), c.since.get()))
-            .map(|(id, _)| *id);
-        match longest {
+    /// Closes the one whose `claim` is the least, of those that have one.
+    fn give_up<C: Ord>(&self, claim: impl Fn(&Connection) -> Option<C>) -> bool {
+        let open = self.open.borrow();
+        let least = open.iter().filter_map(|(id, c)| Some((claim(c)?, *id)));
+        let least = least.min().map(|(_, id)| id);
+        drop(open);
+        match least {
             Some(id) => {
                 self.close(id);
                 true
@@ -297,7 +311,10 @@ impl Connections {
         let before = connection.half.replace(bytes);
         self.halves.set(self.halves.get() - before + bytes);
         while self.halves.get() > self.limits.halves
-            && self.give_up(|c| c.activity() == Activity::Partial && c.half.get() > 0)
+            && self.give_up(|c| {
+                let has_half = c.activity() == Activity::Partial && c.half.get() > 0;
+                has_half.then(|| c.since.get())
+            })
         {}
     }
 
@@ -320,17 +337,26 @@ impl Connections {
         }
     }
 
-    /// At the end: nothing new is read. What has just connected or is half-way through a message
-    /// gets until `late`; so does a reader of a reply.
+    /// At the end: no call is begun after the one in progress, or after the first that comes of who has just connected or is
+    /// half-way through a message. They have until `late` for it; so have a reader of a reply, and a call that pauses.
     pub(super) fn finish(&self, late: bool) {
-        for connection in self.open.borrow().values() {
+        self.ending.set(true);
+        let mut overdue = Vec::new();
+        for (id, connection) in self.open.borrow().iter() {
             match connection.activity.get() {
                 Activity::New | Activity::Partial if !late => {}
+                Activity::Paused if late => overdue.push(*id),
                 Activity::Writing if late => connection.shut(Shutdown::Both),
-                // What has been sent can still be read after this, and is answered.
+                // What has been sent can still be read after this.
                 _ => connection.shut(Shutdown::Read),
             }
         }
+        overdue.into_iter().for_each(|id| self.close(id));
+    }
+
+    /// Whether it has come to the end.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.get()
     }
 
     fn close(&self, id: u64) {
@@ -344,9 +370,7 @@ impl Connections {
         let connection = self.open.borrow_mut().remove(&id)?;
         connection.gone.set(true);
         self.halves.set(self.halves.get() - connection.half.get());
-        if connection.counted.get() {
-            self.discount(&connection);
-        }
+        self.discount(&connection);
         if self.is_empty() {
             self.emptied.notify_waiters();
         }
@@ -354,13 +378,12 @@ impl Connections {
     }
 
     fn discount(&self, connection: &Connection) {
-        let mut per_uid = self.per_uid.borrow_mut();
-        if let Some(uid) = connection.uid()
-            && let Some(count) = per_uid.get_mut(&uid)
-        {
-            *count -= 1;
-            if *count == 0 {
-                per_uid.remove(&uid);
+        if let Some(count) = connection.of_its_uid.get() {
+            count.update(|count| count - 1);
+            if count.get() == 0
+                && let Some(uid) = connection.uid()
+            {
+                self.per_uid.borrow_mut().remove(&uid);
             }
         }
     }
@@ -372,7 +395,7 @@ impl Limits {
             Activity::New | Activity::Idle => Some(self.idle),
             Activity::Partial => Some(self.partial),
             Activity::Writing => Some(self.write),
-            Activity::Busy => None,
+            Activity::Paused | Activity::Busy => None,
         }
     }
 

@@ -7,10 +7,12 @@ use std::rc::Rc;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use tokio::io::Interest;
+use tokio::task::yield_now;
 
 use super::Service;
 use super::call::Call;
-use super::connections::{Activity, Asker, Connection, Connections};
+use super::connections::{Asker, Connection, Connections};
+use super::giving_way::Activity;
 use super::introspection;
 use super::replies::{Disconnect, Replies, write};
 use crate::runtime::moment;
@@ -102,12 +104,16 @@ impl Link {
                 // Whoever has more than one call waiting has others before the next: among as many who
                 // never stop asking as may connect, an answer for each is what somebody new waits for.
                 if start > 0 {
-                    tokio::task::yield_now().await;
+                    connection.pause(yield_now()).await?;
+                    self.begins_another()?;
                 }
                 self.answer(&input[start..end], &mut output, service)
                     .await?;
                 start = end + 1;
                 from = start;
+            }
+            if start > 0 {
+                self.begins_another()?;
             }
             input.drain(..start);
             if input.is_empty() {
@@ -124,6 +130,14 @@ impl Link {
             }
             let held = input.capacity().saturating_sub(FIRST);
             self.among.holds(connection, held);
+        }
+    }
+
+    /// At the end no call is begun after another: who has sent hundreds of them would put it off.
+    fn begins_another(&self) -> Result<(), Disconnect> {
+        match self.among.is_ending() {
+            true => Err(Disconnect),
+            false => Ok(()),
         }
     }
 

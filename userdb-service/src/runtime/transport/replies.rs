@@ -13,7 +13,8 @@ use varlink::{ErrorInterfaceNotFound, ErrorInvalidParameter, ErrorMethodNotFound
 
 use super::arguments::InvalidParameter;
 use super::call::Call;
-use super::connections::{Activity, Connection};
+use super::connections::Connection;
+use super::giving_way::Activity;
 use super::pieces::{Pace, Piece};
 use crate::runtime::watched::watch;
 
@@ -37,6 +38,9 @@ pub enum Item {
 /// `{}`: for errors that say it all by their name.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct NoParameters {}
+
+/// After so many pauses it is looked whether anybody still waits for the answer: it takes a system call, which most lists get by without.
+const LOOK: u32 = 64;
 
 const PARAMETERS: &[u8] = b"{\"parameters\":";
 /// The end of an item that others follow.
@@ -62,6 +66,7 @@ pub struct Replies<'c> {
     /// A piece of the answer has gone out before.
     in_pieces: bool,
     piece: Piece,
+    pauses: u32,
 }
 
 #[derive(Serialize)]
@@ -85,6 +90,7 @@ impl<'c> Replies<'c> {
             said: Said::Nothing,
             in_pieces: false,
             piece,
+            pauses: 0,
         }
     }
 
@@ -243,6 +249,23 @@ impl<'c> Replies<'c> {
     pub async fn drain(&mut self) -> Result<(), Disconnect> {
         if self.has_piece() {
             self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets others have their turn in the middle of a call that may as well be made again, until `then` has come about: meanwhile
+    /// its connection may be given up for another, or because the daemon ends.
+    ///
+    /// # Errors
+    /// It has been given up, or the peer is gone.
+    pub async fn pause(&mut self, then: impl Future<Output = ()>) -> Result<(), Disconnect> {
+        self.connection.pause(then).await?;
+        self.pauses += 1;
+        if self.pauses == LOOK {
+            self.pauses = 0;
+            if self.connection.is_deserted() {
+                return Err(Disconnect);
+            }
         }
         Ok(())
     }
