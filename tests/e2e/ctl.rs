@@ -236,6 +236,26 @@ fn a_folder_of_homes_that_the_sandbox_has_read_only_is_told_with_the_line_that_o
 }
 
 #[test]
+fn a_daemon_that_started_while_sudoers_d_was_read_only_is_to_be_restarted() {
+    let node = node_alone();
+    let folder = "/etc/sudoers.d";
+    let restart = ["systemctl", "restart", "teleport-sessiond"];
+    node.sh(&format!(
+        "mount --bind {folder} {folder} && mount -o remount,bind,ro {folder}"
+    ))
+    .must();
+    node.run(&restart).must();
+    node.run(&["mount", "-o", "remount,bind,rw", folder]).must();
+    let checked = ctl(&node, &["check"]);
+    // The daemon is at work in it.
+    node.run(&["umount", "-l", folder]).must();
+    node.run(&restart).must();
+    checked.must_end_with(1);
+    assert!(checked.stdout.contains("WRONG sudoers folder"), "{checked}");
+    ctl(&node, &["check"]).must();
+}
+
+#[test]
 fn a_daemon_that_hangs_is_to_be_restarted() {
     let node = node_alone();
     let pid = node.run(&["systemctl", "show", "-P", "MainPID", "teleport-sessiond"]);

@@ -270,6 +270,20 @@ fn a_sweep_takes_stale_rights_only_while_no_daemon_looks_after_them() {
     .must();
     node.run(&["systemctl", "restart", sweep]).must();
     assert!(!node.run(&["test", "-e", stale]).succeeded());
+    // It is tried again where it could not be done.
+    let folder = "/etc/sudoers.d";
+    node.sh(&format!(
+        "echo '{header}' >{stale}; mount --bind {folder} {folder} && mount -o remount,bind,ro {folder}"
+    ))
+    .must();
+    let failed = node.run(&["systemctl", "restart", sweep]);
+    node.run(&["mount", "-o", "remount,bind,rw", folder]).must();
+    assert!(!failed.succeeded(), "{failed}");
+    node.within(Duration::from_secs(20), "the right goes", |node| {
+        !node.run(&["test", "-e", stale]).succeeded()
+    });
+    node.run(&["umount", folder]).must();
+    node.run(&["systemctl", "restart", sweep]).must();
     node.run(&[&["systemctl", "start"], &daemon[..]].concat())
         .must();
     // A second one by hand is told that there is one.

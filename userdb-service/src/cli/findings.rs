@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::homes::View;
 use super::node::{CLOCK_TOLERANCE, NSSWITCH, Node, Seen};
+use super::sandbox::View;
 use super::units::{ENABLED, SESSIOND, SWEEP, Unit};
 use super::written::{Leaving, WithoutFile};
 
@@ -122,6 +122,13 @@ pub fn judge(node: &Node) -> Vec<Finding> {
                 ))
             },
         ),
+        (node.sudoers_view == View::ReadOnly).then(|| {
+            Finding::new(
+                "sudoers folder",
+                Verdict::Wrong,
+                format!("teleport-sessiond has /etc/sudoers.d read-only in its sandbox, as it was when the daemon started: nobody gets sudo, and nothing can be taken away; `systemctl restart {SESSIOND}`."),
+            )
+        }),
         seen(
             "sudo rights",
             &node.without_sudoers,

@@ -31,6 +31,7 @@ fn good() -> Node {
         missing_shells: Seen::Known(Vec::new()),
         home_base: Seen::Known(None),
         home_base_view: View::Unseen,
+        sudoers_view: View::Writable,
         by_group: Seen::Known(Vec::new()),
         no_users: Seen::Known(None),
         units: Seen::Known(
@@ -208,6 +209,18 @@ fn a_folder_of_homes_that_the_daemon_cannot_write_to_is_wrong_whatever_it_is_out
         node.home_base_view = view;
         assert!(all_good(&judge(&node)), "{view:?}");
     }
+}
+
+#[test]
+fn a_folder_of_sudoers_that_the_daemon_alone_has_read_only_takes_a_restart() {
+    let mut node = good();
+    node.sudoers_view = View::ReadOnly;
+    let (check, message) = wrong(&node);
+    assert_eq!(check, "sudoers folder");
+    assert!(
+        message.contains("systemctl restart teleport-sessiond"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `teleport-userdbctl`: how administrators see what goes on. It changes nothing.
 //!
-//! A file per subcommand. [`node`] looks at the machine (with `compare`, [`hints`], `homes`, `pam`, [`units`] and `written`), [`findings`] judges what was seen, [`output`]
+//! A file per subcommand. [`node`] looks at the machine (with `compare`, [`hints`], `homes`, `pam`, [`sandbox`], [`units`] and `written`), [`findings`] judges what was seen, [`output`]
 //! and [`table`] turn data into text; only this file knows the whole command line.
 
 pub mod check;
@@ -15,6 +15,7 @@ pub mod node;
 pub mod output;
 mod pam;
 mod room;
+pub mod sandbox;
 pub mod sessions;
 pub mod status;
 pub mod table;

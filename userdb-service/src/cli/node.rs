@@ -15,8 +15,8 @@ use session_protocol::client::Registry;
 
 use super::compare::{lingering, stale, unmatched, without_session};
 use super::hints::{ByGroup, NoUsers};
-use super::homes::View;
 use super::list::users;
+use super::sandbox::{self, View};
 use super::sessions::{PATIENCE, sentence, silent};
 use super::units::{self, Unit};
 use super::written::{Leaving, WithoutFile, leaving, without_file};
@@ -112,6 +112,8 @@ pub struct Node {
     pub home_base: Seen<Option<String>>,
     /// How teleport-sessiond sees that folder.
     pub home_base_view: View,
+    /// How it sees sudoers.d, where everybody else can write to that.
+    pub sudoers_view: View,
     /// Rights that roles give and that take a line of the administrator's.
     pub by_group: Seen<Vec<ByGroup>>,
     /// Why no user is made for anybody, if none is.
@@ -191,6 +193,13 @@ impl Node {
             }),
             missing_shells: by(&configuration, |config| Seen::Known(missing_shells(config))),
             home_base_view: home_base_view(&home_base, root),
+            sudoers_view: match root {
+                true => sandbox::as_seen_by_it_alone(
+                    units::main_pid(units::SESSIOND),
+                    Path::new("/etc/sudoers.d"),
+                ),
+                false => View::Unseen,
+            },
             home_base,
             by_group: by(&configuration, |config| {
                 Seen::Known(ByGroup::of_roles(config))
@@ -214,7 +223,7 @@ impl Node {
 fn home_base_view(base: &Seen<Option<String>>, root: bool) -> View {
     match base {
         Seen::Known(Some(base)) if root => {
-            homes::as_seen_by(units::main_pid(units::SESSIOND), Path::new(base))
+            sandbox::as_seen_by(units::main_pid(units::SESSIOND), Path::new(base))
         }
         _ => View::Unseen,
     }

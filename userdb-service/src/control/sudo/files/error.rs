@@ -73,6 +73,15 @@ impl fmt::Display for SudoersError {
                 write!(f, "the file system of {} does not answer", path.display())
             }
             SudoersError::Unsuitable { path, why } => write!(f, "{} {why}", path.display()),
+            // The sandbox has a mount as it was when the daemon started.
+            SudoersError::Io { what, error }
+                if error.kind() == io::ErrorKind::ReadOnlyFilesystem =>
+            {
+                write!(
+                    f,
+                    "{what}: {error}; where it is writable by now, teleport-sessiond has to be restarted"
+                )
+            }
             SudoersError::Io { what, error } => write!(f, "{what}: {error}"),
         }
     }
