@@ -360,13 +360,17 @@ impl Phase {
 
     /// Without the registry, those log in whom it would not have had to make.
     fn unanswered(self, world: &dyn World, login: &str, failure: &Failure) -> Verdict {
+        let asked = !matches!(failure, Failure::TooLong(_));
         if world.known_to_others(login) {
             let mut verdict = Verdict::of(Code::Success);
+            let silent = if asked {
+                "does not answer"
+            } else {
+                "is not asked"
+            };
             verdict.log(
                 Priority::Warning,
-                format!(
-                    "teleport-sessiond does not answer ({failure}); {login:?} is a user of this host and logs in"
-                ),
+                format!("teleport-sessiond {silent} ({failure}); {login:?} is a user of this host and logs in"),
             );
             return verdict;
         }
@@ -374,11 +378,19 @@ impl Phase {
             Phase::Account => Code::AuthinfoUnavail,
             Phase::Open => Code::SessionErr,
         });
-        let sentence = format!(
-            "The user {login:?} cannot be made now because teleport-sessiond does not answer; the administrator \
-             should look at \"systemctl status teleport-sessiond.socket teleport-sessiond.service\"."
-        );
-        verdict.log(Priority::Error, format!("{sentence} ({failure})"));
+        let (sentence, hint) = if asked {
+            let sentence = format!(
+                "The user {login:?} cannot be made now because teleport-sessiond does not answer; the administrator \
+                 should look at \"systemctl status teleport-sessiond.socket teleport-sessiond.service\"."
+            );
+            (sentence, format!(" ({failure})"))
+        } else {
+            let sentence = format!(
+                "The user {login:?} cannot be made: {failure}; Teleport has to say less in roles and traits."
+            );
+            (sentence, String::new())
+        };
+        verdict.log(Priority::Error, format!("{sentence}{hint}"));
         verdict.told.push((Style::Error, sentence));
         verdict
     }

@@ -18,6 +18,9 @@ use crate::stream::{self, Broken};
 /// Where the registry listens.
 pub const SOCKET: &str = "/run/teleport-userdb/sessions";
 
+/// Longest call that the registry reads, in bytes of JSON. Roles alone may be 64 KiB long, and take several times that.
+pub const CALL_LIMIT: usize = 1 << 20;
+
 /// Largest answer to a call about one session.
 const ANSWER_LIMIT: usize = 256 * 1024;
 
@@ -58,6 +61,8 @@ pub enum Failure {
     Unreachable(String),
     /// No answer before the deadline. What was asked for may still happen.
     TimedOut,
+    /// What is to be said of the login takes so many bytes, more than [`CALL_LIMIT`]: nobody was asked.
+    TooLong(usize),
     /// The answer is not one of this interface; the text says what was wrong.
     Protocol(String),
 }
@@ -71,6 +76,10 @@ impl fmt::Display for Failure {
             Failure::UnknownSession => f.write_str("no such session"),
             Failure::Unreachable(why) | Failure::Protocol(why) => f.write_str(why),
             Failure::TimedOut => f.write_str("no answer in time"),
+            Failure::TooLong(bytes) => write!(
+                f,
+                "its PAM environment makes a call of {bytes} bytes, and at most {CALL_LIMIT} are read"
+            ),
         }
     }
 }

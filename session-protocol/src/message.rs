@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::client::{Failure, LoginRequest};
+use crate::client::{CALL_LIMIT, Failure, LoginRequest};
 use crate::sessions::{NotAdmitted_Args, Refused_Args};
 
 const INTERFACE: &str = "com.goteleport.Sessions";
@@ -64,6 +64,10 @@ pub(crate) fn call(method: &str, arguments: &impl Serialize) -> Result<Vec<u8>, 
     };
     let mut message =
         serde_json::to_vec(&call).map_err(|error| Failure::Protocol(error.to_string()))?;
+    // The registry would hang up without a word.
+    if message.len() > CALL_LIMIT {
+        return Err(Failure::TooLong(message.len()));
+    }
     message.push(0);
     Ok(message)
 }

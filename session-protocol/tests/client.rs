@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use session_protocol::client::{Failure, LoginRequest, Registry};
+use session_protocol::client::{CALL_LIMIT, Failure, LoginRequest, Registry};
 
 const TIMEOUT: Duration = Duration::from_millis(400);
 
@@ -215,6 +215,24 @@ fn an_endless_answer_is_cut_off() {
     match server.registry().close("s1") {
         Err(Failure::Protocol(why)) => assert!(why.contains("larger than"), "{why}"),
         other => panic!("expected a protocol failure, got {other:?}"),
+    }
+}
+
+/// The registry hangs up on it without a word.
+#[test]
+fn a_call_that_is_too_long_is_not_made_and_says_how_long_it_is() {
+    let server = Server::without_thread();
+    let mut request = request();
+    let long = "x".repeat(CALL_LIMIT);
+    request
+        .environment
+        .insert("TELEPORT_TRAIT".to_owned(), long);
+    match server.registry().reserve(&request) {
+        Err(failure @ Failure::TooLong(bytes)) => {
+            assert!((CALL_LIMIT + 1..CALL_LIMIT + 1000).contains(&bytes));
+            assert!(failure.to_string().contains(&bytes.to_string()));
+        }
+        other => panic!("expected a call that is too long, got {other:?}"),
     }
 }
 

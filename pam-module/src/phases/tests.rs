@@ -3,6 +3,8 @@
 
 use super::*;
 
+mod unanswered;
+
 const ALICE: &[&str] = &["TELEPORT_LOGIN=alice", "TELEPORT_ROLES=dev"];
 
 /// An outside that answers from a script and writes down what it was asked.
@@ -113,16 +115,6 @@ fn refused() -> Failure {
         reason: "policy".to_owned(),
         message: "No role makes this user.".to_owned(),
     }
-}
-
-/// Everything that is no answer.
-fn silences() -> [Failure; 4] {
-    [
-        Failure::Unreachable("gone".to_owned()),
-        Failure::TimedOut,
-        Failure::Protocol("garbage".to_owned()),
-        Failure::UnknownSession,
-    ]
 }
 
 fn codes(world: &mut Script) -> [Code; 3] {
@@ -308,40 +300,6 @@ fn a_variable_that_is_not_utf8_is_named_and_left_out() {
     assert!(!request.environment.contains_key("ODD"));
     assert_eq!(request.environment["EMPTY"], "");
     assert_eq!(request.environment["SUM"], "a=b");
-}
-
-#[test]
-fn a_silent_registry_lets_users_of_the_host_in() {
-    for silence in silences() {
-        let mut world = Script::new("alice", ALICE)
-            .answer(Err(silence.clone()))
-            .answer(Err(silence));
-        world.known = true;
-        assert_eq!(codes(&mut world), [Code::Success; 3]);
-    }
-}
-
-#[test]
-fn a_silent_registry_makes_nobody_and_the_sentence_says_where_to_look() {
-    for silence in silences() {
-        let mut world = Script::new("alice", ALICE)
-            .answer(Err(silence.clone()))
-            .answer(Err(silence));
-        let kept = &mut None;
-        let verdict = account(&mut world, kept);
-        assert_eq!(verdict.code, Code::AuthinfoUnavail);
-        let (style, sentence) = &verdict.told[0];
-        assert_eq!(*style, Style::Error);
-        for part in [
-            "alice",
-            "teleport-sessiond does not answer",
-            "systemctl status",
-        ] {
-            assert!(sentence.contains(part), "{sentence}");
-        }
-        assert_eq!(open_session(&mut world, kept).code, Code::SessionErr);
-        assert_eq!(close_session(&mut world, kept).code, Code::Success);
-    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde::Serialize;
+use session_protocol::client::CALL_LIMIT;
 use session_protocol::sessions::{
     Admission, Close_Args, List_Args, List_Reply, NotAdmitted_Args, Open_Args, Open_Reply,
     Refused_Args, Reserve_Args, Reserve_Reply, Session, UnknownSession_Args,
@@ -27,8 +28,6 @@ use crate::runtime::transport::{
     self, Asker, Call, Disconnect, Interface, InvalidParameter, Limits, Replies, Service,
 };
 
-/// Roles alone may be 64 KiB long, and as JSON they may take several times that.
-const MESSAGE: usize = 1 << 20;
 /// How long a login may wait at most for answers of others and the end of what an earlier user left.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,7 +41,7 @@ pub(in crate::control) async fn serve(
     stop: Stop,
 ) -> std::io::Result<()> {
     let limits = Limits {
-        message: MESSAGE,
+        message: CALL_LIMIT,
         pidfd: true,
         brief: true,
         ..Limits::default()
