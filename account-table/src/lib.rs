@@ -36,6 +36,7 @@ pub use account::{Account, MembershipRef, Version};
 pub use direct::{Fitting, Memberships, Passwd, PrivateGroup, TooSmall};
 pub use group::Group;
 pub use listing::Cursor;
+pub use memory::KeepErrno;
 pub use reader::Lookup;
 pub use record::{Disposition, GroupOrigin, MAX_NAME};
 pub use table::{DEFAULT_PATH, Table, TableCell, TableRef, Trust, process_table};

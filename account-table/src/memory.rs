@@ -39,11 +39,14 @@ pub(crate) fn yield_now() {
     };
 }
 
-/// Restores the caller's errno when dropped: loaded into other people's processes, we leave theirs alone.
-struct KeepErrno(libc::c_int);
+/// Restores the caller's errno when dropped: loaded into other people's processes, we leave theirs alone. The modules that are
+/// loaded with this crate do the same around what they ask the kernel.
+#[derive(Debug)]
+pub struct KeepErrno(libc::c_int);
 
 impl KeepErrno {
-    fn new() -> KeepErrno {
+    /// Takes note of errno as it is.
+    pub fn of_the_caller() -> KeepErrno {
         // SAFETY: __errno_location always returns the calling thread's valid errno.
         KeepErrno(unsafe { *libc::__errno_location() })
     }
@@ -107,7 +110,7 @@ impl fmt::Debug for Mapping {
 impl Mapping {
     /// Maps the table at `path` for reading, if it is a regular file of `owner` that nobody else can write and its header is sound.
     pub(crate) fn open(path: &CStr, owner: u32) -> Result<Mapping, Unopened> {
-        let _errno = KeepErrno::new();
+        let _errno = KeepErrno::of_the_caller();
         let flags =
             libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_NONBLOCK;
         // Through syscall(), which unlike open() and close() is no cancellation point: a thread cancelled in here would be
@@ -242,7 +245,7 @@ impl Drop for Mapping {
 impl Mapping {
     #[cold]
     fn unmap(&mut self) {
-        let _errno = KeepErrno::new();
+        let _errno = KeepErrno::of_the_caller();
         let (base, size) = (self.base().cast_mut().cast(), self.geometry().file_size());
         // SAFETY: base and size are those of our own mapping, and no borrow of it outlives self.
         unsafe { libc::munmap(base, size) };

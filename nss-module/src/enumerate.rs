@@ -4,12 +4,12 @@
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use account_table::{Account, Cursor, GroupOrigin, Lookup, Table};
+use account_table::{Account, Cursor, GroupOrigin, KeepErrno, Lookup, Table};
 use libnss::group::CGroup;
 use libnss::passwd::CPasswd;
 
 use crate::answer::{Outcome, pack_account, pack_group, pack_private_group, table};
-use crate::host::{self, KeepErrno};
+use crate::host;
 use crate::nsswitch;
 use crate::room::Room;
 
@@ -60,7 +60,7 @@ impl Enumeration {
     /// Where `systemd` is asked too, it lists our users through userdb: listing them here would show each twice. So it would
     /// where systemd's own library asks NSS for its list, as in userdbctl and systemd-userdbd: it lists our socket as well.
     fn beginning(&self) -> u64 {
-        let _errno = KeepErrno::new();
+        let _errno = KeepErrno::of_the_caller();
         if host::is_userdb_worker() || host::systemd_is_asking() {
             return STARTED;
         }

@@ -132,20 +132,3 @@ pub(crate) fn show_lines(
     unsafe { libc::syscall(libc::SYS_close, fd) };
     shown
 }
-
-/// The caller's errno, put back when dropped.
-pub(crate) struct KeepErrno(c_int);
-
-impl KeepErrno {
-    pub(crate) fn new() -> KeepErrno {
-        // SAFETY: __errno_location always returns the calling thread's valid errno.
-        KeepErrno(unsafe { *libc::__errno_location() })
-    }
-}
-
-impl Drop for KeepErrno {
-    fn drop(&mut self) {
-        // SAFETY: as in new.
-        unsafe { *libc::__errno_location() = self.0 };
-    }
-}

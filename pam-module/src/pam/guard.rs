@@ -5,12 +5,13 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use account_table::KeepErrno;
+
 /// Runs `body`; if it panics, its message goes to `report` and the answer is None.
 pub(super) fn guarded<R>(body: impl FnOnce() -> R, report: impl FnOnce(&str)) -> Option<R> {
-    // SAFETY: errno of this thread is always there to be read.
-    let errno = unsafe { *libc::__errno_location() };
+    let _errno = KeepErrno::of_the_caller();
     silence();
-    let result = match catch_unwind(AssertUnwindSafe(body)) {
+    match catch_unwind(AssertUnwindSafe(body)) {
         Ok(result) => Some(result),
         Err(payload) => {
             let reported = catch_unwind(AssertUnwindSafe(|| report(message(payload.as_ref()))));
@@ -18,10 +19,7 @@ pub(super) fn guarded<R>(body: impl FnOnce() -> R, report: impl FnOnce(&str)) ->
             std::mem::forget((payload, reported));
             None
         }
-    };
-    // SAFETY: errno of this thread is always there to be written.
-    unsafe { *libc::__errno_location() = errno };
-    result
+    }
 }
 
 /// Keeps panic messages off the login program's stderr. The module has a copy of the standard library to
