@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
 
-use crate::control::host::proc_files;
+use crate::control::host::{descriptors, proc_files};
 use crate::control::leader;
 
 /// What a user namespace makes of IDs. One that was made with all users mapped to themselves has our `uid_map`; whoever
@@ -89,13 +89,13 @@ pub(super) fn admit(
         Some(_) => Some(maps(&read)?),
         None => None,
     };
-    let told = proc_files::fdinfo(pidfd.as_fd())?;
+    let told = descriptors::fdinfo(pidfd)?;
     let status = match proc_files::field(&told, PIDS) {
         Some(_) => None,
         None => Some(read("status")?),
     };
     // Still alive, so the PID was its own all the time.
-    if leader::has_exited(pidfd.as_fd())? || proc_files::pid_in_fdinfo(&told)? != pid {
+    if leader::has_exited(pidfd.as_fd())? || descriptors::pid_in_fdinfo(&told)? != pid {
         return Err(NotAdmitted::Gone);
     }
     judge(&status.unwrap_or(told), &maps, own)

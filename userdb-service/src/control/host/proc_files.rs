@@ -3,7 +3,6 @@
 //! What stands in them is read elsewhere.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -37,40 +36,14 @@ pub(in crate::control) fn read(path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// What the kernel shows of one of our descriptors.
-pub(in crate::control) fn fdinfo(descriptor: BorrowedFd<'_>) -> io::Result<String> {
-    read(&format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd()))
-}
-
 /// What stands behind `name` at the beginning of a line.
 pub(in crate::control) fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     text.lines().find_map(|line| line.strip_prefix(name))
 }
 
-/// The PID of a pidfd's process as its fdinfo says; -1 once it is reaped, 0 if our PID namespace does not show it.
-///
-/// # Errors
-/// It is the fdinfo of something else.
-pub(in crate::control) fn pid_in_fdinfo(fdinfo: &str) -> io::Result<i32> {
-    field(fdinfo, "Pid:")
-        .and_then(|pid| pid.trim().parse().ok())
-        .ok_or_else(|| io::Error::other("a descriptor that is no pidfd"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_pid_of_a_pidfd_is_read_from_its_fdinfo() {
-        let pid = |text: &str| pid_in_fdinfo(text).ok();
-        assert_eq!(
-            pid("pos:\t0\nflags:\t02000002\nPid:\t4711\nNSpid:\t4711\n"),
-            Some(4711)
-        );
-        assert_eq!(pid("Pid:\t-1\n"), Some(-1));
-        assert_eq!(pid("pos:\t0\n"), None);
-    }
 
     #[test]
     fn a_file_is_read_to_its_end_however_long_it_is() {
