@@ -6,6 +6,7 @@ use super::node::{CLOCK_TOLERANCE, NSSWITCH, Node, Seen};
 use super::sandbox::View;
 use super::units::{ENABLED, SESSIOND, SWEEP, Unit};
 use super::written::{Leaving, WithoutFile};
+use crate::policy::sudoers::SUDOERS_D;
 
 /// A judgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -126,7 +127,7 @@ pub fn judge(node: &Node) -> Vec<Finding> {
             Finding::new(
                 "sudoers folder",
                 Verdict::Wrong,
-                format!("teleport-sessiond has /etc/sudoers.d read-only in its sandbox, as it was when the daemon started: nobody gets sudo, and nothing can be taken away; `systemctl restart {SESSIOND}`."),
+                format!("teleport-sessiond has {SUDOERS_D} read-only in its sandbox, as it was when the daemon started: nobody gets sudo, and nothing can be taken away; `systemctl restart {SESSIOND}`."),
             )
         }),
         seen(
@@ -176,7 +177,7 @@ fn files_there(without: &[WithoutFile]) -> Result<String, String> {
     }
     let each: Vec<String> = without
         .iter()
-        .map(|one| format!("{} (/etc/sudoers.d/{})", one.login, one.file))
+        .map(|one| format!("{} ({SUDOERS_D}/{})", one.login, one.file))
         .collect();
     Err(format!(
         "Sudo was granted by a file that is not there: {}; `systemctl restart teleport-sessiond` writes it again.",

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::policy::plan::SudoMode;
+use crate::policy::sudoers::SUDOERS_D;
 use crate::policy::{Config, DOAS_GROUP, GroupName, Plan, SUDO_GROUP, SudoersSpec};
 
 /// A right by membership in a group of ours, of which sudo or doas knows by a line of the administrator's.
@@ -53,7 +54,7 @@ impl ByGroup {
     pub fn sentence(self) -> String {
         match self {
             ByGroup::Sudo => format!(
-                "Sudo by the group {SUDO_GROUP} (sudo.mode = \"group\") takes a line of yours in sudoers, for example in /etc/sudoers.d/by-group: \"%{SUDO_GROUP} ALL=(ALL) NOPASSWD: ALL\". Nothing of ours writes it, and without it nobody has sudo by that group."
+                "Sudo by the group {SUDO_GROUP} (sudo.mode = \"group\") takes a line of yours in sudoers, for example in {SUDOERS_D}/by-group: \"%{SUDO_GROUP} ALL=(ALL) NOPASSWD: ALL\". Nothing of ours writes it, and without it nobody has sudo by that group."
             ),
             ByGroup::Doas => format!(
                 "Doas by the group {DOAS_GROUP} (doas = true) takes a line of yours in /etc/doas.conf: \"permit nopass :{DOAS_GROUP} as root\". Nothing of ours writes it, and without it nobody has doas by that group."

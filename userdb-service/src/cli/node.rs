@@ -29,6 +29,7 @@ use crate::control::sudo::files::SudoersFiles;
 use crate::control::sudo::sudo_rs;
 use crate::policy::Config;
 use crate::policy::config::{DEFAULT_SHELL, HomeMode};
+use crate::policy::sudoers::SUDOERS_D;
 
 /// Where systemd asks us.
 pub const USERDB: &str = "/run/systemd/userdb/com.goteleport.DynamicUser";
@@ -196,7 +197,7 @@ impl Node {
             sudoers_view: match root {
                 true => sandbox::as_seen_by_it_alone(
                     units::main_pid(units::SESSIOND),
-                    Path::new("/etc/sudoers.d"),
+                    Path::new(SUDOERS_D),
                 ),
                 false => View::Unseen,
             },

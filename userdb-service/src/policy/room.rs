@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::quoting::escaped;
+use super::sudoers::SUDOERS_D;
 
 /// sudo-rs reads so many files and no more, in the order of their names: an administrator's last one would
 /// be without effect.
@@ -61,7 +62,7 @@ pub fn for_one_more(max_files: u32, room: Room, teleport_user: &str) -> Result<(
     };
     if room.ours >= most {
         return Err(NoRoom::Full(format!(
-            "This session has no sudo rights: /etc/sudoers.d has {} files of sessions, and may have {most} ({limit}); it gets them as soon as there is room. Under sudo.mode = \"group\" there is no such bound.",
+            "This session has no sudo rights: {SUDOERS_D} has {} files of sessions, and may have {most} ({limit}); it gets them as soon as there is room. Under sudo.mode = \"group\" there is no such bound.",
             room.ours
         )));
     }

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::names::Login;
 use crate::invisible::is_invisible;
 
+/// The folder where each of them stands.
+pub const SUDOERS_D: &str = "/etc/sudoers.d";
+
 /// First line of each file of ours. Whatever lacks it is somebody else's and is never touched.
 pub const HEADER: &str =
     "# teleport-userdb v1: written for a live session, removed with it; do not edit";

@@ -42,6 +42,7 @@ use crate::control::state::{self, StateDir};
 use crate::control::sudo::check::SudoersCheck;
 use crate::control::sudo::rights::SudoRights;
 use crate::control::sudo::thread::SudoersThread;
+use crate::policy::sudoers::SUDOERS_D;
 use crate::policy::{Config, Login};
 use crate::runtime::stop::{self, Stop};
 use crate::runtime::{self, activation, journal, notify};
@@ -51,7 +52,6 @@ pub(in crate::control) const TABLE: &str = match DEFAULT_PATH.to_str() {
     Ok(path) => path,
     Err(_) => panic!("not UTF-8"),
 };
-pub(in crate::control) const SUDOERS: &str = "/etc/sudoers.d";
 pub(in crate::control) const PASSWD_LOCK: &str = "/etc/.pwd.lock";
 
 /// How long a sweep that has begun before us may take.
@@ -185,7 +185,7 @@ async fn serve() -> Result<(), StartError> {
     notify::stopping();
     match replaced.get() {
         true => Err(StartError(format!(
-            "{SUDOERS} was replaced by another folder, where teleport-sessiond cannot work before it has started anew; \
+            "{SUDOERS_D} was replaced by another folder, where teleport-sessiond cannot work before it has started anew; \
              what it granted is removed now, and granted again to the sessions that live"
         ))),
         false => Ok(()),
@@ -223,7 +223,7 @@ impl Daemon {
                     .map_err(|error| failed(TABLE, &error))?,
             ),
             nscd: Nscd::at(Path::new(nscd::SOCKET)),
-            sudoers: SudoersThread::start(Path::new(SUDOERS))
+            sudoers: SudoersThread::start(Path::new(SUDOERS_D))
                 .map_err(|error| failed("a thread for sudoers.d", &error))?,
             rights: RefCell::default(),
             room: Notify::new(),

@@ -23,6 +23,7 @@ use crate::control::publication::socket_mark;
 use crate::control::state;
 use crate::control::sudo::check::{SudoersCheck, Withheld};
 use crate::control::sudo::files::SudoersFiles;
+use crate::policy::sudoers::SUDOERS_D;
 use crate::runtime::journal;
 
 const USAGE: &str = "\
@@ -159,24 +160,21 @@ fn sweep() -> ExitCode {
     match swept.map(|_| is_done.recv_timeout(SWEEP)) {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => {
-            eprintln!(
-                "{}: no answer within {SWEEP:?}; its disk stalls",
-                daemon::SUDOERS
-            );
+            eprintln!("{SUDOERS_D}: no answer within {SWEEP:?}; its disk stalls");
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("no thread to work in {} with: {error}", daemon::SUDOERS);
+            eprintln!("no thread to work in {SUDOERS_D} with: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
 fn sweep_now() -> ExitCode {
-    match SudoersFiles::new(daemon::SUDOERS).sweep(&BTreeSet::new()) {
+    match SudoersFiles::new(SUDOERS_D).sweep(&BTreeSet::new()) {
         Ok(swept) => {
             for name in swept.removed {
-                println!("removed {}/{name}", daemon::SUDOERS);
+                println!("removed {SUDOERS_D}/{name}");
             }
             for doubt in swept.doubtful {
                 eprintln!("{doubt}");

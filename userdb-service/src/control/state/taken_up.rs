@@ -12,13 +12,14 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{error, info, warn};
 
 use crate::control::daemon::messages;
-use crate::control::daemon::{Daemon, SUDOERS, StartError};
+use crate::control::daemon::{Daemon, StartError};
 use crate::control::host::clock::Boottime;
 use crate::control::leader::{Leader, LeaderError};
 use crate::control::registry::{Effect, Session, Standing};
 use crate::control::state::notes::Note;
 use crate::control::state::{self, Loaded, stranded};
 use crate::control::sudo::rights::WITHDRAWAL;
+use crate::policy::sudoers::SUDOERS_D;
 use crate::policy::{Login, SudoersSpec};
 use crate::runtime::shortage::is_shortage;
 
@@ -104,7 +105,7 @@ impl Daemon {
         let swept = self.sweep();
         let on_disk = self.grant_again(swept, grants);
         if timeout_at(disk, on_disk).await.is_err() {
-            warn!("{SUDOERS} does not answer; sudo rights are taken away and given when it does");
+            warn!("{SUDOERS_D} does not answer; sudo rights are taken away and given when it does");
         }
         self.table.borrow_mut().retain(|login| {
             Login::try_from(login)
@@ -179,7 +180,7 @@ impl Daemon {
                     }
                 }
                 Some(Err(error)) => error!("stale sudoers files cannot be removed: {error}"),
-                None => error!("nobody works in {SUDOERS} any more"),
+                None => error!("nobody works in {SUDOERS_D} any more"),
             }
         })
     }

@@ -15,9 +15,9 @@ use tracing::{error, warn};
 
 use super::answer::Answer;
 use super::files::{Removal, SudoersError};
+use crate::control::daemon::Daemon;
 use crate::control::daemon::messages;
-use crate::control::daemon::{Daemon, SUDOERS};
-use crate::policy::sudoers::file_name;
+use crate::policy::sudoers::{SUDOERS_D, file_name};
 use crate::policy::{Login, Plan, SudoersSpec};
 
 /// How long who is given sudo waits for its file. Later it is a session without sudo.
@@ -227,7 +227,7 @@ impl Daemon {
                         return settled;
                     }
                     Ok(Some(Err(error))) => error,
-                    Ok(None) | Err(_) => SudoersError::Late(SUDOERS.into()),
+                    Ok(None) | Err(_) => SudoersError::Late(SUDOERS_D.into()),
                 };
                 warn!(
                     MESSAGE_ID = messages::NO_SUDO,
@@ -249,7 +249,7 @@ impl Daemon {
                 .await
         {
             let why = format!(
-                "what earlier sessions of {login} were granted in {SUDOERS} cannot be taken away yet"
+                "what earlier sessions of {login} were granted in {SUDOERS_D} cannot be taken away yet"
             );
             warn!(TELEPORT_LOGIN = %login, "{why}");
             settled.too_much = Some(why);
@@ -357,7 +357,7 @@ impl Daemon {
     fn removed(&self, login: &Login, removal: Removal) {
         let mut rights = self.rights.borrow_mut();
         if removal == Removal::NotOurs && rights.on_disk.contains(login) {
-            let path = Path::new(SUDOERS).join(file_name(login));
+            let path = Path::new(SUDOERS_D).join(file_name(login));
             let path = path.display();
             error!(
                 MESSAGE_ID = messages::SUDO_LEFT,

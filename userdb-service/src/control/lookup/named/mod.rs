@@ -23,6 +23,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::stamp::Stamp;
+use crate::policy::sudoers::SUDOERS_D;
 use own::Own;
 use walk::{Files, Syntax, Walk};
 
@@ -82,7 +83,7 @@ impl Named {
     /// A file that sudo may be able to read and this process is not, by its name.
     pub fn in_sudoers_file(path: &Path) -> io::Result<Named> {
         let root = (Syntax::Sudoers, path.to_owned());
-        Scanner::at(vec![root], "/etc/sudoers.d").read().cloned()
+        Scanner::at(vec![root], SUDOERS_D).read().cloned()
     }
 
     fn add(&mut self, parsed: &Parsed) {
@@ -112,7 +113,7 @@ impl Scanner {
             (Syntax::Doas, "/etc/doas.conf"),
         ];
         let roots = roots.map(|(syntax, path)| (syntax, PathBuf::from(path)));
-        Scanner::at(roots.to_vec(), "/etc/sudoers.d")
+        Scanner::at(roots.to_vec(), SUDOERS_D)
     }
 
     fn at(roots: Vec<(Syntax, PathBuf)>, ours: impl Into<PathBuf>) -> Scanner {

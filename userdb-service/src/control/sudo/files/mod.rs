@@ -34,7 +34,7 @@ pub(crate) use self::whose::is_ours;
 use self::whose::{Fingerprint, Found};
 use crate::control::host::descriptors::magic_link;
 use crate::policy::names::Login;
-use crate::policy::sudoers::{SudoersSpec, file_name, render};
+use crate::policy::sudoers::{SUDOERS_D, SudoersSpec, file_name, render};
 
 /// How sudo wants its files.
 const MODE: Mode = Mode::S_IRUSR.union(Mode::S_IRGRP);
@@ -69,7 +69,7 @@ pub struct FolderId(u64, u64);
 
 impl Default for SudoersFiles {
     fn default() -> SudoersFiles {
-        SudoersFiles::new("/etc/sudoers.d")
+        SudoersFiles::new(SUDOERS_D)
     }
 }
 
