@@ -6,7 +6,7 @@ use std::path::Path;
 use super::explain::{self, ExplainArgs, Node};
 use super::output::Json;
 use super::room::room;
-use super::written::{settled, taken_up};
+use super::written::{load_state, taken_up};
 use super::{Failure, WRONG_USE};
 use crate::control::configuration::config_files;
 use crate::control::lookup::{Lookups, Settings};
@@ -39,7 +39,7 @@ impl Node for Here {
     }
 
     fn occupancy(&mut self, config: &Config) -> Result<Occupancy, String> {
-        let loaded = settled(Path::new(state::FOLDER))?;
+        let loaded = load_state(Path::new(state::FOLDER))?;
         self.registry = taken_up(loaded, Terms::from(config));
         Ok(self.registry.occupancy().clone())
     }

@@ -52,7 +52,7 @@ pub struct WithoutFile {
 
 /// What is written down in `folder`, read while nothing of it vanishes: a session that ends meanwhile looks like a file that cannot
 /// be read.
-pub(super) fn settled(folder: &Path) -> Result<Loaded, String> {
+pub(super) fn load_state(folder: &Path) -> Result<Loaded, String> {
     let mut attempts = 10;
     loop {
         let loaded = StateDir::read(folder)
@@ -88,7 +88,7 @@ pub(super) fn leaving(root: bool, folder: &Path) -> Seen<Vec<Leaving>> {
     if !root {
         return Seen::RootOnly;
     }
-    match settled(folder) {
+    match load_state(folder) {
         Ok(loaded) => Seen::Known(on_the_way_out(&taken_up(loaded, Terms::default()))),
         Err(why) => Seen::Failed(format!(
             "{why}; teleport-sessiond sets such a file aside when it starts"
@@ -118,7 +118,7 @@ pub(super) fn without_file(
         lacking(
             config,
             files,
-            &taken_up(settled(folder)?, Terms::from(config)),
+            &taken_up(load_state(folder)?, Terms::from(config)),
         )
     };
     let looked = look().and_then(|first| {
