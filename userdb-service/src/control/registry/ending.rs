@@ -88,7 +88,12 @@ impl Registry {
     }
 
     /// After its sessions changed: shows what they grant now, or begins the end of the login.
-    pub(super) fn settle(&mut self, now: Boottime, login: &Login, effects: &mut Vec<Effect>) {
+    pub(super) fn show_or_retire(
+        &mut self,
+        now: Boottime,
+        login: &Login,
+        effects: &mut Vec<Effect>,
+    ) {
         let shows = self.order(login, effects);
         self.retire(now, login, shows, effects);
     }

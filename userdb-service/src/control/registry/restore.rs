@@ -131,7 +131,7 @@ impl Registry {
         }
         let logins: Vec<Login> = self.logins.keys().cloned().collect();
         for login in logins {
-            self.settle(now, &login, &mut effects);
+            self.show_or_retire(now, &login, &mut effects);
         }
         effects
     }
