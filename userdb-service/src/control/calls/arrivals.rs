@@ -266,9 +266,9 @@ impl Daemon {
     async fn can_join_before(self: &Rc<Self>, deadline: Instant, plan: &Plan) -> bool {
         loop {
             // Registered before the registry is looked at, so that no change is missed in between.
-            let settled = self.settled.notified();
-            tokio::pin!(settled);
-            settled.as_mut().enable();
+            let look_again = self.look_again.notified();
+            tokio::pin!(look_again);
+            look_again.as_mut().enable();
             let joinable = self.registry.borrow().joinable(plan);
             if joinable == Joinable::Now {
                 return true;
@@ -278,7 +278,7 @@ impl Daemon {
                 self.carry_out(effects);
                 continue;
             }
-            if self.stopping.get() || timeout_at(deadline, settled).await.is_err() {
+            if self.stopping.get() || timeout_at(deadline, look_again).await.is_err() {
                 return false;
             }
         }

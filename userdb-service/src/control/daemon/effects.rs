@@ -177,7 +177,7 @@ impl Daemon {
             self.burst_is_over.notify_one();
         }
         self.keep_deadline();
-        self.settled.notify_waiters();
+        self.look_again.notify_waiters();
     }
 
     /// Gives memory back that a burst has needed. Not at once: tasks that have ended are still to be taken down.

@@ -100,8 +100,8 @@ pub(in crate::control) struct Daemon {
     pub(in crate::control) burst: RefCell<Burst>,
     /// Memory can be given back.
     pub(in crate::control) burst_is_over: Notify,
-    /// The registry has changed: who waits for a login looks again.
-    pub(in crate::control) settled: Notify,
+    /// Who waits for a login looks again: the registry has changed, rights of earlier sessions are gone, or the daemon stops.
+    pub(in crate::control) look_again: Notify,
     /// SIGTERM has come.
     pub(in crate::control) stopping: Cell<bool>,
 }
@@ -248,7 +248,7 @@ impl Daemon {
             deadline: Cell::new(None),
             burst: RefCell::default(),
             burst_is_over: Notify::new(),
-            settled: Notify::new(),
+            look_again: Notify::new(),
             stopping: Cell::new(false),
         })
     }
@@ -298,6 +298,6 @@ impl Daemon {
     async fn let_nobody_wait_for_a_stop(self: Rc<Self>, stop: Stop) {
         stop.wait().await;
         self.stopping.set(true);
-        self.settled.notify_waiters();
+        self.look_again.notify_waiters();
     }
 }

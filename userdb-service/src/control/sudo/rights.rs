@@ -378,7 +378,7 @@ impl Daemon {
     fn not_stale_any_more(&self, login: &Login, stale: &mut bool) {
         if std::mem::take(stale) {
             self.rights.borrow_mut().one_less(login);
-            self.settled.notify_waiters();
+            self.look_again.notify_waiters();
         }
     }
 
@@ -429,9 +429,9 @@ impl Daemon {
         let stopped = deadline.min(Instant::now() + WITHDRAWAL);
         loop {
             // Registered before it is looked, so that no change is missed in between.
-            let settled = self.settled.notified();
-            tokio::pin!(settled);
-            settled.as_mut().enable();
+            let look_again = self.look_again.notified();
+            tokio::pin!(look_again);
+            look_again.as_mut().enable();
             if !self.rights.borrow().stale.contains_key(login) {
                 return true;
             }
@@ -439,7 +439,7 @@ impl Daemon {
                 true => stopped,
                 false => deadline,
             };
-            if timeout_at(until, settled).await.is_err() {
+            if timeout_at(until, look_again).await.is_err() {
                 return false;
             }
         }
