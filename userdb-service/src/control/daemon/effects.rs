@@ -18,7 +18,7 @@ use crate::control::daemon::messages;
 use crate::control::publication::publish;
 use crate::control::registry::{Effect, Published, Session, SessionId, State};
 use crate::control::state::notes::Note;
-use crate::control::sudo::rights::{Ordered, Settled};
+use crate::control::sudo::rights::{OrderOutcome, Ordered};
 use crate::policy::Login;
 use crate::runtime::memory;
 
@@ -41,7 +41,7 @@ pub(in crate::control) struct Granted {
 #[derive(Debug)]
 struct Steps {
     effects: Peekable<vec::IntoIter<Effect>>,
-    /// The order for sudoers.d that was given last, until it is settled.
+    /// The order for sudoers.d that was given last, until something has come of it.
     ordered: Option<Ordered>,
     /// Whether a step that fails stops the others.
     granting: bool,
@@ -94,8 +94,8 @@ impl Daemon {
             let Some(ordered) = self.advance(&mut steps) else {
                 return Carried::Done(steps.done);
             };
-            match self.settled_soon(ordered) {
-                Ok(settled) => self.take_note(&mut steps, settled),
+            match self.outcome_soon(ordered) {
+                Ok(outcome) => self.take_note(&mut steps, outcome),
                 Err(ordered) => break ordered,
             }
         };
@@ -103,8 +103,8 @@ impl Daemon {
         Carried::UnderWay(spawn_local(async move {
             let mut ordered = ordered;
             loop {
-                let settled = daemon.settle_sudoers(ordered).await;
-                daemon.take_note(&mut steps, settled);
+                let outcome = daemon.wait_for_order(ordered).await;
+                daemon.take_note(&mut steps, outcome);
                 match daemon.advance(&mut steps) {
                     Some(next) => ordered = next,
                     None => return steps.done,
@@ -113,14 +113,14 @@ impl Daemon {
         }))
     }
 
-    fn take_note(&self, steps: &mut Steps, settled: Settled) {
-        steps.done.messages.extend(settled.message);
+    fn take_note(&self, steps: &mut Steps, outcome: OrderOutcome) {
+        steps.done.messages.extend(outcome.message);
         if steps.granting {
-            steps.done.failed = settled.too_much;
+            steps.done.failed = outcome.too_much;
         }
     }
 
-    /// Carries out steps up to the next that an order has to be settled for.
+    /// Carries out steps up to the next that an order has to be waited for.
     fn advance(self: &Rc<Self>, steps: &mut Steps) -> Option<Ordered> {
         while steps.done.failed.is_none() {
             let Some(effect) = steps.effects.next_if(|next| {
@@ -216,7 +216,7 @@ impl Daemon {
         });
     }
 
-    /// An order for sudoers.d is given, and returned: it is still to be settled.
+    /// An order for sudoers.d is given, and returned: it is still to be waited for.
     fn carry_out_one(self: &Rc<Self>, effect: Effect) -> Result<Option<Ordered>, String> {
         match effect {
             Effect::RememberSession(id) => self.remember_session(id)?,

@@ -202,9 +202,9 @@ impl Daemon {
                     continue;
                 }
                 let ordered = daemon.order_sudoers(login.clone(), &specs);
-                let settled = daemon.settle_sudoers(ordered).await;
+                let outcome = daemon.wait_for_order(ordered).await;
                 let waits = daemon.rights.borrow().waiting.contains(&login);
-                if settled.message.is_some() && !waits {
+                if outcome.message.is_some() && !waits {
                     daemon.grant_in_time(login);
                 }
             }

@@ -64,7 +64,7 @@ pub(in crate::control) enum Ordered {
 
 /// What whoever has waited for an order should know.
 #[derive(Debug, Default)]
-pub(in crate::control) struct Settled {
+pub(in crate::control) struct OrderOutcome {
     /// For the person.
     pub(in crate::control) message: Option<String>,
     /// The login may have more rights on disk than it was granted.
@@ -157,16 +157,16 @@ impl Daemon {
     }
 
     /// What has come of an order that was the last one, if it was carried out in a moment; otherwise it is still to be
-    /// settled.
-    pub(in crate::control) fn settled_soon(
+    /// waited for.
+    pub(in crate::control) fn outcome_soon(
         &self,
         mut ordered: Ordered,
-    ) -> Result<Settled, Ordered> {
+    ) -> Result<OrderOutcome, Ordered> {
         match &mut ordered {
             Ordered::Grant { login, answer, .. } => {
                 if let Some(Ok(())) = self.sudoers.soon(answer) {
                     self.granted(login);
-                    return Ok(Settled::default());
+                    return Ok(OrderOutcome::default());
                 }
             }
             Ordered::Removal { login, answer } => {
@@ -174,7 +174,7 @@ impl Daemon {
                     self.removed(login, *removal);
                     self.not_stale_any_more(login, &mut true);
                     if !self.rights.borrow().stale.contains_key(login) {
-                        return Ok(Settled::default());
+                        return Ok(OrderOutcome::default());
                     }
                     ordered = Ordered::Removed(login.clone());
                 }
@@ -192,8 +192,11 @@ impl Daemon {
     }
 
     /// Waits for an order, as long as it may take.
-    pub(in crate::control) async fn settle_sudoers(self: &Rc<Self>, ordered: Ordered) -> Settled {
-        let mut settled = Settled::default();
+    pub(in crate::control) async fn wait_for_order(
+        self: &Rc<Self>,
+        ordered: Ordered,
+    ) -> OrderOutcome {
+        let mut outcome = OrderOutcome::default();
         let (login, older) = match ordered {
             Ordered::Removal { login, answer } => {
                 self.pursue_removal(&login, answer, true);
@@ -206,8 +209,8 @@ impl Daemon {
                     TELEPORT_LOGIN = %login,
                     "{login} goes without sudo: {why}"
                 );
-                settled.message = Some(why);
-                return settled;
+                outcome.message = Some(why);
+                return outcome;
             }
             Ordered::Grant {
                 login,
@@ -217,14 +220,14 @@ impl Daemon {
                 let error = match timeout(GRANT, answer.come()).await {
                     Ok(Some(Ok(()))) => {
                         self.granted(&login);
-                        return settled;
+                        return outcome;
                     }
                     Ok(Some(Err(error @ SudoersError::Replaced(_)))) => {
                         // The daemon ends now; the next one writes what living sessions have.
-                        settled.message = Some(format!(
+                        outcome.message = Some(format!(
                             "The sudo rights of this session will come in a few seconds ({error})."
                         ));
-                        return settled;
+                        return outcome;
                     }
                     Ok(Some(Err(error))) => error,
                     Ok(None) | Err(_) => SudoersError::Late(SUDOERS_D.into()),
@@ -234,7 +237,7 @@ impl Daemon {
                     TELEPORT_LOGIN = %login,
                     "{login} goes without sudo: {error}"
                 );
-                settled.message = Some(format!(
+                outcome.message = Some(format!(
                     "This session has no sudo rights: its sudoers file cannot be written ({error})."
                 ));
                 self.registry.borrow_mut().sudoers_not_written(&login);
@@ -252,9 +255,9 @@ impl Daemon {
                 "what earlier sessions of {login} were granted in {SUDOERS_D} cannot be taken away yet"
             );
             warn!(TELEPORT_LOGIN = %login, "{why}");
-            settled.too_much = Some(why);
+            outcome.too_much = Some(why);
         }
-        settled
+        outcome
     }
 
     /// Gives a login back what its sessions had, as soon as the file system allows it.
