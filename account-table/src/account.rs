@@ -145,7 +145,7 @@ impl Account {
 
     /// Cuts a fresh copy to the length it states, and says whether it is a sound user record: one pass over its words.
     #[inline]
-    pub(crate) fn settle(&mut self) -> bool {
+    pub(crate) fn trim_and_check(&mut self) -> bool {
         let shape = self.word(user::SHAPE);
         if shape & 0xff != user::KIND || !self.buffer.truncate((shape >> 48) as usize) {
             return false;

@@ -207,7 +207,7 @@ impl Table {
             return Slot::Empty;
         };
         match self.read(head_at, account.buffer_mut(), MAX_RECORD_WORDS) {
-            Slot::Copied(_) if !account.settle() => Slot::Empty,
+            Slot::Copied(_) if !account.trim_and_check() => Slot::Empty,
             Slot::Copied(head) => {
                 account.set_version(slot, head);
                 Slot::Copied(head)

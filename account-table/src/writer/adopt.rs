@@ -63,7 +63,7 @@ impl State {
         let mut account = Account::empty();
         for (slot, head) in self.heads(|slot| geometry.user_head(slot)) {
             let place = self.claim_record(head, account.buffer_mut())?;
-            let keys = if account.settle() {
+            let keys = if account.trim_and_check() {
                 Keys::of_account(&account)
             } else {
                 None
@@ -148,7 +148,7 @@ impl State {
             account
                 .buffer_mut()
                 .fill(self.map.cells().get(first..first + count).ok_or(Damaged)?);
-            let known = account.settle()
+            let known = account.trim_and_check()
                 && account.groups().all(|listed| {
                     self.groups
                         .get(&listed.slot)
