@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use crate::control::configuration::config_files::LoadError;
 use crate::control::daemon::messages;
 use crate::control::daemon::{Daemon, StartError};
-use crate::control::host::aside::{Aside, Undone};
+use crate::control::host::blocking_pool::{BlockingPool, Undone};
 use crate::control::registry::Terms;
 use crate::control::sudo::check::{SudoersCheck, Withheld};
 use crate::policy::Config;
@@ -30,7 +30,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// tells the daemon to reload finds one that can.
 const LEFT_ALONE: usize = 2;
 /// Where the files are read. One that hangs on what is not even mounted there any more must not keep the next from reading.
-static READING: Aside = Aside::new(4);
+static READING: BlockingPool = BlockingPool::new(4);
 
 /// How long somebody who comes during a reload waits for it. `systemctl reload` does not: who logs in after it is to find what it has
 /// brought.

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::making::{NewHome, fill, name_of_attempt};
 use super::{HomeError, Homes, Provided, Tenant, begun_for, is_home_of};
 use crate::control::end::janitor::Janitor;
-use crate::control::host::aside::Aside;
+use crate::control::host::blocking_pool::BlockingPool;
 use crate::policy::names::Login;
 
 /// The folder of the marks.
@@ -30,9 +30,9 @@ const MARKS: &str = ".teleport-userdb";
 /// How long one may take to remove what others have begun, until it counts among those that do not answer.
 const LONGEST: Duration = Duration::from_secs(60);
 /// When all wait for a disk that does not answer, nobody is sent after them.
-static THREADS: Aside = Aside::new(16);
+static THREADS: BlockingPool = BlockingPool::new(16);
 /// What copies the skeleton into them. Others than those above: where it is the skeleton that hangs, homes do not.
-static COPYING: Aside = Aside::new(4);
+static COPYING: BlockingPool = BlockingPool::new(4);
 
 #[derive(Serialize, Deserialize)]
 struct Mark {
@@ -63,7 +63,7 @@ impl Homes {
         tenant: &Tenant<'_>,
         by: Instant,
     ) -> Result<Provided, HomeError> {
-        let found = aside(base, tenant, by, {
+        let found = on_a_thread(base, tenant, by, {
             let base = base.to_owned();
             move |tenant, wanted| Homes::open(base, janitor)?.find_lasting(tenant, wanted)
         })
@@ -72,7 +72,7 @@ impl Homes {
             return Ok(Provided::Present);
         };
         let home = fill(&COPYING, tenant, home, by).await;
-        let homes = aside(base, tenant, by, move |tenant, wanted| {
+        let homes = on_a_thread(base, tenant, by, move |tenant, wanted| {
             let home = match home {
                 Some(home) => home,
                 None => {
@@ -92,7 +92,7 @@ impl Homes {
     /// Removes what attempts that were interrupted have left in the trash. Nobody waits for it.
     fn remove_interrupted(self) {
         /// However slowly homes are emptied, others are made.
-        static EMPTYING: Aside = Aside::new(1);
+        static EMPTYING: BlockingPool = BlockingPool::new(1);
         tokio::spawn(EMPTYING.run(LONGEST, move |_| {
             // On an event loop of its own: the daemon's may be shut down meanwhile, and who waits by its timers panics then.
             let runtime = Builder::new_current_thread().enable_all().build();
@@ -253,7 +253,7 @@ impl NewMark {
 }
 
 /// Does a piece of work that may wait for a disk, for a while.
-async fn aside<T: Send + 'static>(
+async fn on_a_thread<T: Send + 'static>(
     base: &Path,
     tenant: &Tenant<'_>,
     by: Instant,

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::{HomeError, Homes, Provided, Tenant, change_owner, skeleton};
-use crate::control::host::aside::Aside;
+use crate::control::host::blocking_pool::BlockingPool;
 use crate::policy::names::Login;
 
 const SKELETON: &str = "/etc/skel";
@@ -24,7 +24,7 @@ const NEW: &str = ".new-";
 /// Between that login and what tells attempts from each other. No login has it.
 const ATTEMPT: char = '~';
 /// What copies into ephemeral homes: more at once are not faster.
-static COPYING: Aside = Aside::new(4);
+static COPYING: BlockingPool = BlockingPool::new(4);
 /// An empty folder of the tenant's in its new home, in whose place the home itself will count for the tenant: where there are
 /// quotas, the skeleton must not take that room.
 const PLACE: &CStr = c".place";
@@ -118,7 +118,7 @@ fn half_until(by: Instant) -> Duration {
 /// Copies the skeleton into a home that was begun. `None` if that takes too long: the thread that is at it keeps the folder, in
 /// which nothing must rely on it any more.
 pub(super) async fn fill(
-    threads: &'static Aside,
+    threads: &'static BlockingPool,
     tenant: &Tenant<'_>,
     home: NewHome,
     by: Instant,

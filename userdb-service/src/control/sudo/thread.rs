@@ -19,7 +19,7 @@ use tracing::warn;
 use super::ahead::Ahead;
 use super::answer::{Answer, MOMENT, Reply};
 use super::files::{Folder, FolderId, Removal, SudoersError, SudoersFiles, Swept};
-use crate::control::host::aside::Aside;
+use crate::control::host::blocking_pool::BlockingPool;
 use crate::control::host::descriptors::magic_link;
 use crate::policy::sudoers::file_name;
 use crate::policy::{Login, SudoersSpec};
@@ -186,7 +186,7 @@ impl SudoersThread {
         login: &Login,
         limit: Duration,
     ) -> Option<bool> {
-        static LOOKS: Aside = Aside::new(4);
+        static LOOKS: BlockingPool = BlockingPool::new(4);
         let (files, login) = (SudoersFiles::new(self.look.as_ref()), login.clone());
         LOOKS.run(limit, move |_| files.is_taken(&login)).await
     }

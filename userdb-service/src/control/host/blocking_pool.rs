@@ -16,7 +16,7 @@ const REST: Duration = Duration::from_secs(60);
 
 /// Threads for one disk, or for what is on one: those that wait for it must not keep the work on others waiting.
 #[derive(Debug)]
-pub(in crate::control) struct Aside {
+pub(in crate::control) struct BlockingPool {
     turns: Semaphore,
     most: usize,
     late: AtomicUsize,
@@ -35,7 +35,7 @@ struct Handover {
 
 /// One of the threads, for as long as the work or who has asked for it is there.
 struct Turn {
-    aside: &'static Aside,
+    pool: &'static BlockingPool,
     is_late: AtomicBool,
     _permit: SemaphorePermit<'static>,
 }
@@ -49,7 +49,7 @@ pub(in crate::control) enum Undone {
     NoThread(io::Error),
 }
 
-impl Aside {
+impl BlockingPool {
     /// With `most` threads. Who comes when all are busy waits for one, unless none of them is waited for any more.
     pub(in crate::control) const fn new(most: usize) -> Self {
         Self {
@@ -97,7 +97,7 @@ impl Aside {
         let deadline = Instant::now() + limit;
         let permit = timeout_at(deadline, self.turns.acquire()).await;
         let turn = Arc::new(Turn {
-            aside: self,
+            pool: self,
             is_late: AtomicBool::new(false),
             _permit: permit.ok().and_then(Result::ok).ok_or(Undone::Late)?,
         });
@@ -130,7 +130,7 @@ impl Aside {
         }
         drop(handover);
         std::thread::Builder::new()
-            .name("aside".to_owned())
+            .name("blocking".to_owned())
             .spawn(move || self.do_all(work))
             .map(drop)
     }
@@ -183,7 +183,7 @@ pub(in crate::control) struct Hung {
 }
 
 #[cfg(test)]
-impl Aside {
+impl BlockingPool {
     /// Has all threads wait for a disk that does not answer.
     pub(in crate::control) async fn hang(&'static self) -> Hung {
         let hang = |_| {
@@ -206,7 +206,7 @@ impl Aside {
 impl Drop for Turn {
     fn drop(&mut self) {
         if *self.is_late.get_mut() {
-            self.aside.late.fetch_sub(1, Ordering::Relaxed);
+            self.pool.late.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -229,12 +229,12 @@ mod tests {
 
     #[tokio::test]
     async fn who_finds_all_threads_busy_waits_for_one() {
-        static ASIDE: Aside = Aside::new(1);
+        static POOL: BlockingPool = BlockingPool::new(1);
         let (disk, read) = channel();
-        let first = tokio::spawn(ASIDE.run(LONG, stuck(read, channel().0)));
+        let first = tokio::spawn(POOL.run(LONG, stuck(read, channel().0)));
         tokio::task::yield_now().await;
-        assert_eq!(ASIDE.run(SHORT, |_| ()).await, None);
-        let second = tokio::spawn(ASIDE.run(LONG, |_| "done"));
+        assert_eq!(POOL.run(SHORT, |_| ()).await, None);
+        let second = tokio::spawn(POOL.run(LONG, |_| "done"));
         disk.send(()).unwrap();
         assert_eq!(first.await.unwrap(), Some(()));
         assert_eq!(second.await.unwrap(), Some("done"));
@@ -242,22 +242,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_thread_that_has_done_its_work_is_given_the_next_and_one_that_has_not_is_not() {
-        static ASIDE: Aside = Aside::new(2);
+        static POOL: BlockingPool = BlockingPool::new(2);
         let id = |_: &dyn Fn() -> bool| std::thread::current().id();
-        let first = ASIDE.run(LONG, id).await;
+        let first = POOL.run(LONG, id).await;
         let until = Instant::now() + LONG;
-        while ASIDE.handover().resting == 0 {
+        while POOL.handover().resting == 0 {
             assert!(Instant::now() < until, "it never rests");
             tokio::task::yield_now().await;
         }
         let (disk, read) = channel();
-        let busy = tokio::spawn(ASIDE.run(LONG, move |wanted| {
+        let busy = tokio::spawn(POOL.run(LONG, move |wanted| {
             let _ = read.recv();
             id(wanted)
         }));
         tokio::task::yield_now().await;
-        assert_eq!(ASIDE.handover().resting, 0);
-        let second = ASIDE.run(LONG, id).await;
+        assert_eq!(POOL.handover().resting, 0);
+        let second = POOL.run(LONG, id).await;
         assert!(second.is_some() && second != first);
         disk.send(()).unwrap();
         // The second may have done its own work before the first woke.
@@ -267,16 +267,16 @@ mod tests {
 
     #[tokio::test]
     async fn who_finds_all_threads_late_is_sent_away_at_once_until_one_comes_back() {
-        static ASIDE: Aside = Aside::new(1);
+        static POOL: BlockingPool = BlockingPool::new(1);
         let (disk, read) = channel();
         let (told, wanted) = channel();
-        assert_eq!(ASIDE.run(SHORT, stuck(read, told)).await, None);
+        assert_eq!(POOL.run(SHORT, stuck(read, told)).await, None);
         // At once: this would wait for a minute otherwise.
-        assert_eq!(ASIDE.run(2 * LONG, |_| ()).await, None);
+        assert_eq!(POOL.run(2 * LONG, |_| ()).await, None);
         disk.send(()).unwrap();
         assert!(!wanted.recv_timeout(LONG).unwrap());
         let until = Instant::now() + LONG;
-        while ASIDE.run(LONG, |_| ()).await.is_none() {
+        while POOL.run(LONG, |_| ()).await.is_none() {
             assert!(Instant::now() < until, "its turn is never over");
             tokio::task::yield_now().await;
         }
