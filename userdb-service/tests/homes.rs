@@ -60,9 +60,9 @@ impl Bench {
         self.homes().provide(&self.tenant(user), in_time()).await
     }
 
-    async fn provide_lasting(&self, user: &str) -> Result<Provided, HomeError> {
+    async fn provide_persistent(&self, user: &str) -> Result<Provided, HomeError> {
         let program = env!("CARGO_BIN_EXE_teleport-sessiond").into();
-        Homes::provide_lasting(
+        Homes::provide_persistent(
             &self.path,
             Janitor { program },
             &self.tenant(user),
@@ -224,9 +224,9 @@ async fn a_start_keeps_the_homes_of_the_living_and_the_waiting_and_nothing_half_
 }
 
 #[tokio::test]
-async fn a_lasting_home_is_its_teleport_users_for_good() {
-    let bench = Bench::new("lasting");
-    let provide = |user: &'static str| bench.provide_lasting(user);
+async fn a_persistent_home_is_its_teleport_users_for_good() {
+    let bench = Bench::new("persistent");
+    let provide = |user: &'static str| bench.provide_persistent(user);
     assert_eq!(provide("ann").await.unwrap(), Provided::Fresh);
     assert_eq!(provide("ann").await.unwrap(), Provided::Present);
     let refused = provide("bea").await.unwrap_err();
@@ -256,7 +256,7 @@ async fn a_lasting_home_is_its_teleport_users_for_good() {
 }
 
 #[tokio::test]
-async fn a_lasting_home_that_was_interrupted_leaves_nothing_once_it_is_there() {
+async fn a_persistent_home_that_was_interrupted_leaves_nothing_once_it_is_there() {
     let bench = Bench::new("interrupted");
     // Whichever daemon began it.
     let begun = [".new-zed", ".new-zed~7.1"].map(|name| bench.path.join(name));
@@ -265,7 +265,7 @@ async fn a_lasting_home_that_was_interrupted_leaves_nothing_once_it_is_there() {
         std::fs::write(begun.join("half a skeleton"), "x").unwrap();
         chown(begun, Some(0x7000_0201), None).unwrap();
     }
-    let provided = bench.provide_lasting("ann").await.unwrap();
+    let provided = bench.provide_persistent("ann").await.unwrap();
     assert_eq!(provided, Provided::Fresh);
     assert!(!begun.iter().any(|begun| begun.exists()));
     let trash = bench.path.join(".trash");
@@ -296,7 +296,7 @@ fn what_was_interrupted_is_removed_though_the_event_loop_is_shut_down_meanwhile(
         .unwrap();
     runtime.block_on(async {
         let (tenant, janitor) = (bench.tenant("ann"), Janitor { program });
-        let provided = Homes::provide_lasting(&bench.path, janitor, &tenant, in_time()).await;
+        let provided = Homes::provide_persistent(&bench.path, janitor, &tenant, in_time()).await;
         assert_eq!(provided.unwrap(), Provided::Fresh);
         tokio::time::sleep(Duration::from_millis(300)).await;
     });
@@ -311,11 +311,11 @@ fn what_was_interrupted_is_removed_though_the_event_loop_is_shut_down_meanwhile(
 }
 
 #[tokio::test]
-async fn a_lasting_home_that_others_own_is_left_alone() {
+async fn a_persistent_home_that_others_own_is_left_alone() {
     let bench = Bench::new("others");
-    bench.provide_lasting("ann").await.unwrap();
+    bench.provide_persistent("ann").await.unwrap();
     chown(bench.home(), Some(0x7000_0299), None).unwrap();
-    let refused = bench.provide_lasting("ann").await;
+    let refused = bench.provide_persistent("ann").await;
     assert!(
         matches!(
             refused,
@@ -328,7 +328,7 @@ async fn a_lasting_home_that_others_own_is_left_alone() {
     );
     std::fs::remove_dir_all(bench.home()).unwrap();
     symlink("/etc", bench.home()).unwrap();
-    let refused = bench.provide_lasting("ann").await;
+    let refused = bench.provide_persistent("ann").await;
     assert!(
         matches!(refused, Err(HomeError::NotTheirs { owner: 0, .. })),
         "{refused:?}"

@@ -73,7 +73,7 @@ impl Daemon {
             }
             Home::Persistent { path } => {
                 let base = path.rsplit_once('/').map_or("/", |(base, _)| base);
-                Homes::provide_lasting(Path::new(base), Janitor::default(), &tenant, by).await?;
+                Homes::provide_persistent(Path::new(base), Janitor::default(), &tenant, by).await?;
             }
         }
         Ok(())

@@ -5,7 +5,7 @@
 //! Everything is relative to the held folder and follows no link. Besides homes, which are named like
 //! logins, the folder holds, each behind a dot and so in nobody's way:
 //!
-//! * `.new-LOGIN`: a home that is being made, of a lasting one `.new-LOGIN~ATTEMPT`,
+//! * `.new-LOGIN`: a home that is being made, of a persistent one `.new-LOGIN~ATTEMPT`,
 //! * `.kept-LOGIN/`: root's, with the home of somebody who may come back, `home`, and whose it is, `owner`,
 //! * `.spare-N`: empty, for when the file system is full,
 //! * `.trash/`: root's, with what nobody will see again.
@@ -13,9 +13,9 @@
 pub(super) mod dwellings;
 pub(super) mod home_mount;
 pub(super) mod kept_homes;
-mod lasting;
 mod making;
 mod owner_file;
+mod persistent;
 mod skeleton;
 mod spares;
 mod trash;
@@ -50,16 +50,16 @@ const KEPT: &str = ".kept-";
 /// Why there is no home. The login goes on with `/` and the person is told.
 #[derive(Debug)]
 pub enum HomeError {
-    /// Something that is not this user's home has its name in a folder of lasting homes.
+    /// Something that is not this user's home has its name in a folder of persistent homes.
     NotTheirs {
         /// The home.
         path: PathBuf,
         /// Whose it is.
         owner: u32,
     },
-    /// A lasting home that was made for another Teleport user under the same login.
+    /// A persistent home that was made for another Teleport user under the same login.
     OfAnother(PathBuf),
-    /// The disk of lasting homes does not answer.
+    /// The disk of persistent homes does not answer.
     TooSlow(PathBuf),
     /// The folder of homes can be changed by others than root.
     Unsafe(PathBuf),
@@ -163,7 +163,7 @@ pub struct Homes {
 }
 
 impl Homes {
-    /// Opens `/run/teleport-userdb/home`, or `home.base` for lasting homes.
+    /// Opens `/run/teleport-userdb/home`, or `home.base` for persistent homes.
     ///
     /// # Errors
     /// It is absent, or others than root can change it.

@@ -1,4 +1,4 @@
-//! Homes that stay, on a disk or a server that may be slow or gone: looked at and made on a thread beside the daemon's,
+//! Persistent homes, on a disk or a server that may be slow or gone: looked at and made on a thread beside the daemon's,
 //! and waited for only so long. Each is marked with the Teleport user it was made for.
 //!
 //! The mark is a file that root alone can write, `BASE/.teleport-userdb/LOGIN`: in the home itself, its user could
@@ -53,11 +53,11 @@ enum Found {
 }
 
 impl Homes {
-    /// Gives a tenant a lasting home in `base`, `by` then. One that belongs to somebody else is left alone.
+    /// Gives a tenant a persistent home in `base`, `by` then. One that belongs to somebody else is left alone.
     ///
     /// # Errors
     /// There is none, it is somebody else's, or the disk does not answer in time.
-    pub async fn provide_lasting(
+    pub async fn provide_persistent(
         base: &Path,
         janitor: Janitor,
         tenant: &Tenant<'_>,
@@ -65,7 +65,7 @@ impl Homes {
     ) -> Result<Provided, HomeError> {
         let found = on_a_thread(base, tenant, by, {
             let base = base.to_owned();
-            move |tenant, wanted| Homes::open(base, janitor)?.find_lasting(tenant, wanted)
+            move |tenant, wanted| Homes::open(base, janitor)?.find_persistent(tenant, wanted)
         })
         .await?;
         let Found::New(homes, home) = found else {
@@ -106,17 +106,17 @@ impl Homes {
         }));
     }
 
-    fn find_lasting(
+    fn find_persistent(
         self,
         tenant: &Tenant<'_>,
         wanted: &dyn Fn() -> bool,
     ) -> Result<Found, HomeError> {
-        if self.has_lasting(tenant, wanted)? {
+        if self.has_persistent(tenant, wanted)? {
             return Ok(Found::Present);
         }
         self.forget_attempts(tenant.login, wanted)?;
         // One that nobody waited for may have named its home before that.
-        if self.has_lasting(tenant, wanted)? {
+        if self.has_persistent(tenant, wanted)? {
             return Ok(Found::Present);
         }
         let home = self.begin(tenant, name_of_attempt(tenant.login))?;
@@ -124,7 +124,7 @@ impl Homes {
     }
 
     /// Whether the tenant has a home, which has its mark then.
-    fn has_lasting(
+    fn has_persistent(
         &self,
         tenant: &Tenant<'_>,
         wanted: &dyn Fn() -> bool,
@@ -286,7 +286,8 @@ mod tests {
 
     impl Bench {
         fn new(name: &str) -> Bench {
-            let base = std::env::temp_dir().join(format!("lasting-{name}-{}", std::process::id()));
+            let base =
+                std::env::temp_dir().join(format!("persistent-{name}-{}", std::process::id()));
             let _ = std::fs::remove_dir_all(&base);
             std::fs::create_dir_all(&base).unwrap();
             Bench(base)
@@ -299,7 +300,8 @@ mod tests {
         async fn provide(&self, within: Duration) -> Result<Provided, HomeError> {
             let (login, by) = (zed(), Instant::now() + within);
             let tenant = tenant(&login, "ann");
-            let provided = Homes::provide_lasting(&self.0, Janitor::default(), &tenant, by).await;
+            let provided =
+                Homes::provide_persistent(&self.0, Janitor::default(), &tenant, by).await;
             assert!(Instant::now() < by + MORE, "it was waited for for longer");
             provided
         }
@@ -341,7 +343,7 @@ mod tests {
         let (ann, bea) = (tenant(&login, "ann"), tenant(&login, "bea"));
         let begin = |tenant: &Tenant<'_>, wanted: bool| match bench
             .homes()
-            .find_lasting(tenant, &|| wanted)
+            .find_persistent(tenant, &|| wanted)
         {
             Ok(Found::New(_, home)) => Ok(home),
             Ok(Found::Present) => panic!("there is no home"),
@@ -355,7 +357,7 @@ mod tests {
         assert_eq!(homes.stat("zed").unwrap(), None);
         homes.mark(&bea, &|| true).unwrap();
         homes.finish(&bea, begun).unwrap();
-        assert!(homes.has_lasting(&bea, &|| true).unwrap());
+        assert!(homes.has_persistent(&bea, &|| true).unwrap());
     }
 
     #[test]
@@ -363,7 +365,7 @@ mod tests {
         let bench = Bench::new("named");
         let (homes, login) = (bench.homes(), zed());
         let ann = tenant(&login, "ann");
-        let Ok(Found::New(_, home)) = bench.homes().find_lasting(&ann, &|| true) else {
+        let Ok(Found::New(_, home)) = bench.homes().find_persistent(&ann, &|| true) else {
             panic!("there is no home");
         };
         homes.mark(&ann, &|| true).unwrap();
@@ -373,7 +375,7 @@ mod tests {
             home.take()
                 .is_none_or(|home| homes.finish(&ann, home).is_ok())
         };
-        let found = bench.homes().find_lasting(&ann, &late);
+        let found = bench.homes().find_persistent(&ann, &late);
         assert!(matches!(found, Ok(Found::Present)));
     }
 
