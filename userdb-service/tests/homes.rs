@@ -138,7 +138,7 @@ async fn a_home_that_outlived_its_user_is_given_to_nobody_who_comes_anew() {
     let bench = Bench::new("outlived");
     bench.provide("ann").await.unwrap();
     std::fs::write(bench.home().join("secret"), "of ann").unwrap();
-    // Neither parked nor evicted: the daemon was killed, or the file system was full.
+    // Neither kept nor evicted: the daemon was killed, or the file system was full.
     let next = bench.provide("eve").await;
     assert_eq!(next.unwrap(), Provided::Fresh);
     assert!(!bench.home().join("secret").exists());
@@ -151,12 +151,12 @@ async fn the_same_teleport_user_finds_the_home_again_and_nobody_reaches_it_meanw
     bench.leave("work");
     // Whatever the user made of the mode, the home can be kept.
     std::fs::set_permissions(bench.home(), PermissionsExt::from_mode(0o055)).unwrap();
-    assert!(bench.homes().park(&bench.tenant("ann"), KEEP).unwrap());
+    assert!(bench.homes().keep(&bench.tenant("ann"), KEEP).unwrap());
     assert_eq!(bench.names(), [".kept-zed"]);
     let kept = bench.path.join(".kept-zed");
     assert_eq!((mode(&kept), kept.metadata().unwrap().uid()), (0o700, 0));
-    assert_eq!(bench.homes().parked().unwrap()[0].login, bench.login);
-    assert!(bench.homes().parked().unwrap()[0].rest > KEEP - Duration::from_secs(60));
+    assert_eq!(bench.homes().kept().unwrap()[0].login, bench.login);
+    assert!(bench.homes().kept().unwrap()[0].rest > KEEP - Duration::from_secs(60));
     assert_eq!(bench.provide("ann").await.unwrap(), Provided::Kept);
     assert!(bench.home().join("work").exists());
     assert_eq!(bench.home().metadata().unwrap().uid(), 0x7000_0201);
@@ -168,7 +168,7 @@ async fn another_teleport_user_gets_a_new_home_and_the_old_one_is_emptied() {
     let bench = Bench::new("other");
     bench.provide("ann").await.unwrap();
     bench.leave("secret");
-    bench.homes().park(&bench.tenant("ann"), KEEP).unwrap();
+    bench.homes().keep(&bench.tenant("ann"), KEEP).unwrap();
     assert_eq!(bench.provide("bea").await.unwrap(), Provided::Fresh);
     assert!(!bench.home().join("secret").exists());
     assert_eq!(bench.names(), [".trash", "zed"]);
@@ -188,7 +188,7 @@ async fn what_root_made_in_a_home_does_not_keep_it_from_being_removed() {
     let bench = Bench::new("roots");
     bench.provide("ann").await.unwrap();
     std::fs::create_dir_all(bench.home().join("made/by/sudo")).unwrap();
-    bench.homes().park(&bench.tenant("ann"), KEEP).unwrap();
+    bench.homes().keep(&bench.tenant("ann"), KEEP).unwrap();
     assert!(bench.homes().discard(&bench.login).unwrap());
     assert!(!bench.homes().discard(&bench.login).unwrap());
     bench.homes().empty_trash().await.unwrap();
@@ -199,7 +199,7 @@ async fn what_root_made_in_a_home_does_not_keep_it_from_being_removed() {
 async fn a_start_keeps_the_homes_of_the_living_and_the_waiting_and_nothing_half_made() {
     let bench = Bench::new("sweep");
     bench.provide("ann").await.unwrap();
-    bench.homes().park(&bench.tenant("ann"), KEEP).unwrap();
+    bench.homes().keep(&bench.tenant("ann"), KEEP).unwrap();
     for name in ["live", "dead", ".new-half", ".new-zed~7.1", ".kept-half"] {
         std::fs::create_dir(bench.path.join(name)).unwrap();
     }
@@ -378,7 +378,7 @@ async fn on_a_full_file_system_there_is_a_home_for_the_next_all_the_same() {
     let owner = bench.home().metadata().map(|home| home.uid());
     // And it ends, though nothing can be kept. Whoever fills it takes the room of each home that goes; for a long while there
     // is one for the next all the same.
-    let parked = homes.park(&bench.tenant("ann"), Duration::from_secs(1));
+    let kept = homes.keep(&bench.tenant("ann"), Duration::from_secs(1));
     let evicted = homes.evict(&bench.login);
     let mut nexts = Vec::new();
     for next in 0..200 {
@@ -391,14 +391,14 @@ async fn on_a_full_file_system_there_is_a_home_for_the_next_all_the_same() {
         {
         }
         nexts.push(bench.provide("ann").await);
-        let _ = homes.park(&bench.tenant("ann"), Duration::from_secs(1));
+        let _ = homes.keep(&bench.tenant("ann"), Duration::from_secs(1));
         let _ = homes.evict(&bench.login);
     }
     drop(homes);
     mount(&["umount"]);
     assert_eq!(provided.unwrap(), Provided::Fresh);
     assert_eq!(owner.unwrap(), 0x7000_0201);
-    assert!(evicted.is_ok(), "{parked:?} {evicted:?}");
+    assert!(evicted.is_ok(), "{kept:?} {evicted:?}");
     let homeless = nexts.iter().position(Result::is_err);
     assert_eq!(homeless, None, "{:?}", nexts.last());
 }
@@ -476,12 +476,12 @@ fn run(half: Half, bench: &Bench) {
                     .uid(0x7000_0201)
                     .status();
                 assert!(as_user.unwrap().success());
-                bench.homes().park(&bench.tenant("ann"), KEEP).unwrap();
+                bench.homes().keep(&bench.tenant("ann"), KEEP).unwrap();
                 let back = bench.provide("ann").await.unwrap();
                 assert_eq!(back, Provided::Kept);
             }
             Half::Second => {
-                bench.homes().park(&bench.tenant("ann"), KEEP).unwrap();
+                bench.homes().keep(&bench.tenant("ann"), KEEP).unwrap();
                 let next = bench.provide("bea").await.unwrap();
                 assert_eq!(next, Provided::Fresh);
                 bench.homes().empty_trash().await.unwrap();

@@ -119,11 +119,11 @@ impl Daemon {
             return Ok(());
         };
         // Where there is hardly any room, whoever has filled it would go on keeping the others from writing.
-        let parked = match whose(standing) {
-            Some(tenant) if homes.has_room() => homes.park(&tenant, standing.terms.home_keep),
+        let kept = match whose(standing) {
+            Some(tenant) if homes.has_room() => homes.keep(&tenant, standing.terms.home_keep),
             _ => Ok(false),
         };
-        match parked {
+        match kept {
             Ok(true) => {
                 let rest = standing.terms.home_keep;
                 self.kept_homes.look_after(login.clone(), rest);
@@ -157,11 +157,11 @@ impl Daemon {
         if let Err(error) = homes.sweep(&standing) {
             error!("cannot throw away all stale homes: {error}");
         }
-        for parked in homes.parked().unwrap_or_default() {
+        for kept in homes.kept().unwrap_or_default() {
             // One that cannot be looked at now is looked at in time, and what is wrong said then.
-            let rest = homes.rest(&parked.login).ok().flatten();
+            let rest = homes.rest(&kept.login).ok().flatten();
             self.kept_homes
-                .look_after(parked.login, rest.unwrap_or_default());
+                .look_after(kept.login, rest.unwrap_or_default());
         }
         self.thrown_away.notify_one();
     }

@@ -145,7 +145,7 @@ pub enum Provided {
 
 /// A home that waits for its Teleport user.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parked {
+pub struct Kept {
     /// The login it is named like.
     pub login: Login,
     /// How long it still waits, from now on: time asleep counts.
@@ -216,7 +216,7 @@ impl Homes {
     /// There is none. What was there before is unreachable or as it was.
     pub async fn provide(&self, tenant: &Tenant<'_>, by: Instant) -> Result<Provided, HomeError> {
         self.evict(tenant.login)?;
-        if self.unpark(tenant)? {
+        if self.give_kept(tenant)? {
             return Ok(Provided::Kept);
         }
         self.make(tenant, by).await
@@ -257,7 +257,7 @@ impl Homes {
     ///
     /// # Errors
     /// The home may still be in place: try again.
-    pub fn park(&self, tenant: &Tenant<'_>, keep: Duration) -> Result<bool, HomeError> {
+    pub fn keep(&self, tenant: &Tenant<'_>, keep: Duration) -> Result<bool, HomeError> {
         let name = tenant.login.as_ref();
         match self.stat(name)? {
             Some(seen) if !seen.is_mount && is_home_of(&seen, tenant.uid) => {}
@@ -272,7 +272,7 @@ impl Homes {
             teleport_user: tenant.teleport_user.to_owned(),
             uid: tenant.uid,
             gid: tenant.gid,
-            parked_usec: Boottime::now(),
+            since: Boottime::now(),
             keep,
         };
         owner
@@ -287,8 +287,8 @@ impl Homes {
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn parked(&self) -> Result<Vec<Parked>, HomeError> {
-        let mut parked = Vec::new();
+    pub fn kept(&self) -> Result<Vec<Kept>, HomeError> {
+        let mut kept = Vec::new();
         for name in self.names()? {
             let Some(login) = name
                 .strip_prefix(KEPT)
@@ -297,13 +297,13 @@ impl Homes {
                 continue;
             };
             if let Some(owner) = self.owner_of(&name) {
-                parked.push(Parked {
+                kept.push(Kept {
                     login,
                     rest: owner.rest(),
                 });
             }
         }
-        Ok(parked)
+        Ok(kept)
     }
 
     /// How long the home of `login` still waits, if it is kept.
@@ -378,7 +378,7 @@ impl Homes {
 
     /// Brings back what was kept for this tenant; what was kept for another under the same login is
     /// thrown away.
-    fn unpark(&self, tenant: &Tenant<'_>) -> Result<bool, HomeError> {
+    fn give_kept(&self, tenant: &Tenant<'_>) -> Result<bool, HomeError> {
         let kept = format!("{KEPT}{}", tenant.login);
         if self.stat(&kept)?.is_none() {
             return Ok(false);
@@ -448,7 +448,7 @@ impl Homes {
         look(&self.folder, name).map_err(|e| self.io("looking at", name, e))
     }
 
-    /// Whose a parked home is; `None` if it is not whole.
+    /// Whose a kept home is; `None` if it is not whole.
     fn owner_of(&self, kept: &str) -> Option<OwnerFile> {
         let inner = self.enter(kept).ok()?;
         look(&inner, c"home").ok()??;

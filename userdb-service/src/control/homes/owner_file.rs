@@ -1,4 +1,4 @@
-//! Whose a parked home is, in a file beside it that root alone can read.
+//! Whose a kept home is, in a file beside it that root alone can read.
 //! The folder of ephemeral homes does not outlive the boot, and so neither does what is written here.
 
 use std::fs::File;
@@ -22,7 +22,8 @@ pub(super) struct OwnerFile {
     pub(super) uid: Uid,
     pub(super) gid: Gid,
     /// Time asleep counts and the wall clock does not.
-    pub(super) parked_usec: Boottime,
+    #[serde(rename = "parked_usec")]
+    pub(super) since: Boottime,
     /// How long it is kept: what its user came under, whatever is configured by now. A daemon of before
     /// wrote nothing down.
     #[serde(default = "default_keep")]
@@ -52,7 +53,7 @@ impl OwnerFile {
 
     /// How long it is kept from now on.
     pub(super) fn rest(&self) -> Duration {
-        let waited = Boottime::now().since(self.parked_usec);
+        let waited = Boottime::now().since(self.since);
         self.keep.saturating_sub(waited)
     }
 }
@@ -68,12 +69,8 @@ mod tests {
         assert_eq!(serde_json::to_string(&owner).unwrap(), text);
         let waited = Boottime::now().since(Boottime::from_usec(0));
         assert!(owner.rest() <= owner.keep.saturating_sub(waited));
-        let parked_usec = Boottime::now();
-        let rest = OwnerFile {
-            parked_usec,
-            ..owner
-        }
-        .rest();
+        let since = Boottime::now();
+        let rest = OwnerFile { since, ..owner }.rest();
         assert!(rest > Duration::from_secs(590), "{rest:?}");
         let older = text.replace(r#","keep":{"secs":600,"nanos":0}"#, "");
         let older: OwnerFile = serde_json::from_str(&older).unwrap();
