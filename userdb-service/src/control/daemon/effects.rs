@@ -194,7 +194,7 @@ impl Daemon {
         self.table.borrow_mut().shrink();
         self.leaders.borrow_mut().shrink_to_fit();
         self.watches.borrow_mut().shrink_to_fit();
-        self.doors.borrow_mut().shrink_to_fit();
+        self.home_locks.borrow_mut().shrink_to_fit();
         self.kept_homes.shrink();
         memory::give_back();
     }

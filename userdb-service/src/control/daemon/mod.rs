@@ -29,8 +29,8 @@ use crate::control::daemon::alone::{Alone, alone};
 use crate::control::daemon::burst::Burst;
 use crate::control::end::janitor::Janitor;
 use crate::control::end::logind::Logind;
-use crate::control::homes::dwellings::Doors;
 use crate::control::homes::kept_homes::KeptHomes;
+use crate::control::homes::lifecycle::HomeLocks;
 use crate::control::host::clock::{Boottime, LONGEST_SLEEP};
 use crate::control::leader::Leader;
 use crate::control::leader::parents::Parents;
@@ -78,7 +78,7 @@ pub(in crate::control) struct Daemon {
     pub(in crate::control) logind: Logind,
     pub(in crate::control) janitor: Janitor,
     pub(in crate::control) passwd_lock: PasswdLock,
-    pub(in crate::control) doors: RefCell<Doors>,
+    pub(in crate::control) home_locks: RefCell<HomeLocks>,
     /// Something of a home is in the trash.
     pub(in crate::control) thrown_away: Notify,
     pub(in crate::control) kept_homes: KeptHomes,
@@ -234,7 +234,7 @@ impl Daemon {
             logind: Logind::default(),
             janitor: Janitor::default(),
             passwd_lock: PasswdLock::new(PASSWD_LOCK.into()),
-            doors: RefCell::default(),
+            home_locks: RefCell::default(),
             thrown_away: Notify::new(),
             kept_homes: KeptHomes::default(),
             leaders: RefCell::default(),

@@ -10,9 +10,9 @@
 //! * `.spare-N`: empty, for when the file system is full,
 //! * `.trash/`: root's, with what nobody will see again.
 
-pub(super) mod dwellings;
 pub(super) mod home_mount;
 pub(super) mod kept_homes;
+pub(super) mod lifecycle;
 mod making;
 mod owner_file;
 mod persistent;

@@ -30,7 +30,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// One task at a time works on the home of a login.
-pub(in crate::control) type Doors = HashMap<Login, Weak<Mutex<()>>>;
+pub(in crate::control) type HomeLocks = HashMap<Login, Weak<Mutex<()>>>;
 
 impl Daemon {
     /// Sees to it that the plan's home is there, for a login that is to be answered by `deadline`. A sentence for the
@@ -41,9 +41,9 @@ impl Daemon {
         deadline: Instant,
     ) -> Result<(), String> {
         let by = home_by(Instant::now(), deadline);
-        let door = self.door(&plan.login);
-        let provided = match inside(&door, &plan.home, by).await {
-            Ok(_inside) => self.provide_inside(plan, by).await,
+        let lock = self.home_lock(&plan.login);
+        let provided = match locked(&lock, &plan.home, by).await {
+            Ok(_held) => self.provide_locked(plan, by).await,
             Err(error) => Err(error),
         };
         provided.map_err(|error| {
@@ -58,7 +58,7 @@ impl Daemon {
         })
     }
 
-    async fn provide_inside(&self, plan: &Plan, by: Instant) -> Result<(), HomeError> {
+    async fn provide_locked(&self, plan: &Plan, by: Instant) -> Result<(), HomeError> {
         let tenant = Tenant {
             login: &plan.login,
             uid: plan.uid,
@@ -84,7 +84,7 @@ impl Daemon {
         tenant: &Tenant<'_>,
         by: Instant,
     ) -> Result<Provided, HomeError> {
-        // Asked behind the door: who came before us has either given it a home or not.
+        // Asked with the lock held: who came before us has either given it a home or not.
         let again = self
             .registry
             .borrow()
@@ -113,8 +113,8 @@ impl Daemon {
         standing: &Standing,
     ) -> Result<(), HomeError> {
         let login = &standing.login;
-        let door = self.door(login);
-        let _inside = door.lock().await;
+        let lock = self.home_lock(login);
+        let _held = lock.lock().await;
         let Some(homes) = ephemeral_if_any()? else {
             return Ok(());
         };
@@ -215,8 +215,8 @@ impl Daemon {
 
     /// How long the kept home of `login` may stay yet; `None` if there is none (any more).
     async fn throw_away_if_due(&self, login: &Login) -> Result<Option<Duration>, HomeError> {
-        let door = self.door(login);
-        let _inside = door.lock().await;
+        let lock = self.home_lock(login);
+        let _held = lock.lock().await;
         let Some(homes) = ephemeral_if_any()? else {
             return Ok(None);
         };
@@ -230,15 +230,15 @@ impl Daemon {
         Ok(Some(rest))
     }
 
-    fn door(&self, login: &Login) -> Rc<Mutex<()>> {
-        let mut doors = self.doors.borrow_mut();
-        if let Some(door) = doors.get(login).and_then(Weak::upgrade) {
-            return door;
+    fn home_lock(&self, login: &Login) -> Rc<Mutex<()>> {
+        let mut locks = self.home_locks.borrow_mut();
+        if let Some(lock) = locks.get(login).and_then(Weak::upgrade) {
+            return lock;
         }
-        doors.retain(|_, door| door.strong_count() > 0);
-        let door = Rc::new(Mutex::new(()));
-        doors.insert(login.clone(), Rc::downgrade(&door));
-        door
+        locks.retain(|_, lock| lock.strong_count() > 0);
+        let lock = Rc::new(Mutex::new(()));
+        locks.insert(login.clone(), Rc::downgrade(&lock));
+        lock
     }
 }
 
@@ -249,13 +249,13 @@ fn home_by(now: Instant, deadline: Instant) -> Instant {
 }
 
 /// Waits for whoever is at work on the home of this login.
-async fn inside<'d>(
-    door: &'d Mutex<()>,
+async fn locked<'d>(
+    lock: &'d Mutex<()>,
     home: &Home,
     by: Instant,
 ) -> Result<MutexGuard<'d, ()>, HomeError> {
-    let inside = timeout_at(by, door.lock()).await;
-    inside.map_err(|_| HomeError::TooSlow(home.path().into()))
+    let held = timeout_at(by, lock.lock()).await;
+    held.map_err(|_| HomeError::TooSlow(home.path().into()))
 }
 
 /// Whose the home is that an ended login leaves in place. Nobody can say if it was shared; and if it was given none,
@@ -345,9 +345,9 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_is_at_work_on_a_home_is_waited_for_no_longer_than_the_home_itself() {
-        let (door, path) = (Mutex::new(()), "/home/dev".to_owned());
+        let (lock, path) = (Mutex::new(()), "/home/dev".to_owned());
         let home = Home::Persistent { path };
-        let enter = || inside(&door, &home, Instant::now() + Duration::from_millis(50));
+        let enter = || locked(&lock, &home, Instant::now() + Duration::from_millis(50));
         let at_work = enter().await.expect("nobody is");
         let refused = tokio::time::timeout(Duration::from_secs(30), enter()).await;
         let refused = refused.expect("it is waited for for ever").unwrap_err();
