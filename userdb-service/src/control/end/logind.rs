@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use zbus::connection::Builder;
 use zbus::{Connection, OwnedObjectPath, proxy};
 
-use super::looks::{LOOK, gone};
+use super::polling::{LOOK, gone};
 use super::silence::Silence;
 use super::units::{runtime_dir_unit, slice_of, slice_unit, unit_of};
 use crate::control::host::look::is_there;

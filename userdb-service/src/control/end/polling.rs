@@ -1,4 +1,4 @@
-//! Waiting for what nothing tells of: it is looked at.
+//! Polling, for what nothing tells of: whether somebody is gone is looked at again and again, and less often where it takes long.
 
 use std::time::Duration;
 
