@@ -21,6 +21,7 @@ use super::sessions::{PATIENCE, sentence, silent};
 use super::units::{self, Unit};
 use super::written::{Leaving, WithoutFile, leaving, without_file};
 use super::{homes, pam};
+use crate::USERDB_SOCKET;
 use crate::control::configuration::config_files::{self, LoadError};
 use crate::control::lookup::nsswitch::{self, Services};
 use crate::control::state;
@@ -31,8 +32,6 @@ use crate::policy::Config;
 use crate::policy::config::{DEFAULT_SHELL, HomeMode};
 use crate::policy::sudoers::SUDOERS_D;
 
-/// Where systemd asks us.
-pub const USERDB: &str = "/run/systemd/userdb/com.goteleport.DynamicUser";
 /// The order of the name services.
 pub const NSSWITCH: &str = "/etc/nsswitch.conf";
 const FOLDERS: [&str; 5] = ["usr/sbin", "usr/bin", "usr/local/bin", "sbin", "bin"];
@@ -170,7 +169,7 @@ impl Node {
                 .filter(|login| lingering.contains(*login))
                 .cloned()
                 .collect(),
-            userdb: userdb(Path::new(USERDB), PATIENCE),
+            userdb: userdb(Path::new(USERDB_SOCKET), PATIENCE),
             stale_sudoers,
             leaving: leaving(root, Path::new(state::FOLDER)),
             without_sudoers: match &registry {

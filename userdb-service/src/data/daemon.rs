@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Accounts, Provider, SERVICE, machine_id, privileges};
+use super::{Accounts, Provider, machine_id, privileges};
+use crate::USERDB_SERVICE;
 use crate::runtime::shortage::is_shortage;
 use crate::runtime::transport::{Limits, serve};
 use crate::runtime::{activation, block_on, journal, notify, raise_descriptor_limit, stop};
@@ -71,7 +72,7 @@ fn run_with(
     // A question of the kind everybody asks, about a name nobody has: `:` cannot be in one.
     let question = json!({
         "method": "io.systemd.UserDatabase.GetUserRecord",
-        "parameters": {"userName": ":watchdog", "service": SERVICE},
+        "parameters": {"userName": ":watchdog", "service": USERDB_SERVICE},
     });
     let provider = Rc::new(Provider::new(Accounts::published(), machine_id()));
     block_on(async {

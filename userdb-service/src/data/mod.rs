@@ -22,9 +22,6 @@ mod users;
 pub use accounts::Accounts;
 pub use provider::{Provider, machine_id};
 
-/// The name of this provider: of its socket in `/run/systemd/userdb`, and in each of its records.
-pub const SERVICE: &str = "com.goteleport.DynamicUser";
-
 /// Types generated from `io.systemd.UserDatabase.varlink`.
 #[allow(
     missing_docs,

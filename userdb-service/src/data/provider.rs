@@ -9,7 +9,6 @@ use account_table::{Account, Table};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::SERVICE;
 use super::accounts::Accounts;
 use super::groups::GroupQuery;
 use super::memberships::MembershipQuery;
@@ -17,6 +16,7 @@ use super::memo::{Memo, State};
 use super::protocol::{GetGroupRecord_Args, GetMemberships_Args, GetUserRecord_Args};
 use super::rendered::Rendered;
 use super::users::UserQuery;
+use crate::USERDB_SERVICE;
 use crate::runtime::transport::{
     Asker, Call, Disconnect, Interface, InvalidParameter, NoParameters, Replies, Service,
 };
@@ -224,10 +224,12 @@ fn read<A: DeserializeOwned, Q>(
     query: impl Fn(A) -> Result<Q, InvalidParameter>,
 ) -> Result<Q, NoQuery> {
     match call.arguments::<A>() {
-        Ok(arguments) if service(&arguments) == SERVICE => {
+        Ok(arguments) if service(&arguments) == USERDB_SERVICE => {
             query(arguments).map_err(NoQuery::Parameter)
         }
-        Err(invalid) if call.parameters()["service"] == SERVICE => Err(NoQuery::Parameter(invalid)),
+        Err(invalid) if call.parameters()["service"] == USERDB_SERVICE => {
+            Err(NoQuery::Parameter(invalid))
+        }
         _ => Err(NoQuery::OtherService),
     }
 }

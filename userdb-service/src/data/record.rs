@@ -8,9 +8,9 @@ use account_table::{Account, Disposition, Group};
 use serde_derive::Serialize;
 use uuid::Uuid;
 
-use super::SERVICE;
 use super::filters::name_of;
 use super::json::Object;
+use crate::USERDB_SERVICE;
 
 /// Appends what `GetUserRecord` replies with about `account`, who is in `groups`; `now` in microseconds of CLOCK_REALTIME.
 /// Fields in systemd's spelling; `teleportSessions` is ours.
@@ -38,7 +38,7 @@ pub(super) fn user(
     record.text("homeDirectory", account.home());
     record.text("shell", account.shell());
     record.text("disposition", name_of(account.disposition()));
-    record.text("service", SERVICE);
+    record.text("service", USERDB_SERVICE);
     record.texts("memberOf", groups.iter().map(Group::name));
     // A record from the future is refused; the clock may have been set back since.
     record.number("lastChangeUSec", account.since_usec().min(now));
@@ -107,7 +107,7 @@ impl<'a> OfGroup<'a> {
             group_name: name,
             gid,
             disposition: name_of(Disposition::Dynamic),
-            service: SERVICE,
+            service: USERDB_SERVICE,
         }
     }
 }

@@ -6,8 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 
 use account_table::{AccountSpec, Disposition, GroupOrigin, GroupSpec, Trust, Writer};
 use serde_json::{Value, json};
+use userdb_service::USERDB_SERVICE;
 use userdb_service::data::protocol::GetMemberships_Reply;
-use userdb_service::data::{Accounts, Provider, SERVICE};
+use userdb_service::data::{Accounts, Provider};
 use userdb_service::runtime::transport::Limits;
 use uuid::Uuid;
 
@@ -119,7 +120,7 @@ impl Host {
 }
 
 pub(crate) fn with_service(mut parameters: Value) -> Value {
-    parameters["service"] = json!(SERVICE);
+    parameters["service"] = json!(USERDB_SERVICE);
     parameters
 }
 

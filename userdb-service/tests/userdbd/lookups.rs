@@ -193,7 +193,7 @@ fn the_same_question_is_answered_by_the_table_as_it_is_now() {
     let mut host = Host::with_two();
     let mut client = host.connect();
     let method = "io.systemd.UserDatabase.GetUserRecord";
-    let asked = json!({"userName": "alice", "service": userdb_service::data::SERVICE});
+    let asked = json!({"userName": "alice", "service": userdb_service::USERDB_SERVICE});
     for sessions in 1..50 {
         let mut account = alice();
         account.sessions = sessions;

@@ -23,6 +23,3 @@ pub use client::{LookupFailed, Lookups, Settings, absorb, local};
 
 /// The first argument with which the daemon's binary is run as a lookup worker.
 pub const WORKER_ARGUMENT: &str = "--lookup-worker";
-
-/// Our userdb service: what `SYSTEMD_BYPASS_USERDB` names in the worker, so that nobody asks us.
-pub const OWN_SERVICE: &str = "com.goteleport.DynamicUser";

@@ -13,12 +13,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::OWN_SERVICE;
 use super::asking::{Asker, NSSWITCH};
 use super::host_facts::{Homes, SubordinateIds};
 use super::local_users::{self, LocalUsers};
 use super::named::Scanner;
 use super::wire::{HostReport, Reply, Request, Results};
+use crate::USERDB_SERVICE;
 use crate::control::end::remains;
 use crate::policy::decide::{Answer, HostFailure, Question};
 
@@ -39,9 +39,9 @@ const GRACE: Duration = Duration::from_millis(200);
 /// broke the protocol.
 pub fn run() -> io::Result<()> {
     let bypass = std::env::var("SYSTEMD_BYPASS_USERDB").unwrap_or_default();
-    if !bypass.split(':').any(|name| name == OWN_SERVICE) {
+    if !bypass.split(':').any(|name| name == USERDB_SERVICE) {
         return Err(io::Error::other(format!(
-            "SYSTEMD_BYPASS_USERDB must name {OWN_SERVICE}"
+            "SYSTEMD_BYPASS_USERDB must name {USERDB_SERVICE}"
         )));
     }
     let born = Instant::now();

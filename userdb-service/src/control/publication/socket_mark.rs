@@ -12,11 +12,10 @@ use account_table::{Account, Cursor, DEFAULT_PATH, GroupOrigin, Lookup, TableCel
 use rustix::fs::{XattrFlags, removexattr, setxattr};
 use rustix::io::Errno;
 
+use crate::USERDB_SOCKET;
 use crate::control::configuration::config_files;
 use crate::policy::Config;
 
-/// The socket of `teleport-userdbd.socket`.
-const SOCKET: &str = "/run/systemd/userdb/com.goteleport.DynamicUser";
 const ENTRY_POINT: (&str, &str) = ("user.varlink", "entrypoint");
 const IDS: [&str; 2] = ["user.userdb.uid", "user.userdb.gid"];
 
@@ -30,14 +29,14 @@ pub(in crate::control) fn run() -> ExitCode {
         (Ok(config), Some(published)) => Some(ranges(&config, published)),
         _ => None,
     };
-    match mark(Path::new(SOCKET), ids.as_deref()) {
+    match mark(Path::new(USERDB_SOCKET), ids.as_deref()) {
         Ok(()) => {}
         // Not here: no such kernel, file system or socket.
         Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOENT | Errno::NODATA) => {}
         Err(error) => {
-            eprintln!("{SOCKET} cannot be marked: {error}");
+            eprintln!("{USERDB_SOCKET} cannot be marked: {error}");
             // Those of before may be too narrow.
-            let _ = mark(Path::new(SOCKET), None);
+            let _ = mark(Path::new(USERDB_SOCKET), None);
         }
     }
     ExitCode::SUCCESS

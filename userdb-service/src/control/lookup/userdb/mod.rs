@@ -23,7 +23,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use serde_json::json;
 use varlink::{Reply, Request};
 
-use super::OWN_SERVICE;
+use crate::USERDB_SERVICE;
 use crate::policy::decide::Question;
 use drop_ins::Folder;
 use manager::{Kept, MANAGER, for_manager};
@@ -40,7 +40,7 @@ const FOLDERS: [&str; 5] = [
 
 /// The multiplexer and the NSS bridge only repeat what others say.
 const REPEATERS: [&str; 3] = [
-    OWN_SERVICE,
+    USERDB_SERVICE,
     "io.systemd.Multiplexer",
     "io.systemd.NameServiceSwitch",
 ];
