@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use super::node::{CLOCK_TOLERANCE, NSSWITCH, Node, Seen};
+use super::node::{CLOCK_TOLERANCE, Node, Seen};
 use super::sandbox::View;
 use super::units::{ENABLED, SESSIOND, SWEEP, Unit};
 use super::written::{Leaving, WithoutFile};
+use crate::control::lookup::nsswitch::NSSWITCH;
 use crate::policy::sudoers::SUDOERS_D;
 
 /// A judgement.

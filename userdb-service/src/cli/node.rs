@@ -23,7 +23,7 @@ use super::written::{Leaving, WithoutFile, leaving, without_file};
 use super::{homes, pam};
 use crate::USERDB_SOCKET;
 use crate::control::configuration::config_files::{self, LoadError};
-use crate::control::lookup::nsswitch::{self, Services};
+use crate::control::lookup::nsswitch::{self, NSSWITCH, Services};
 use crate::control::state;
 use crate::control::sudo::check::{SudoersCheck, Withheld};
 use crate::control::sudo::files::SudoersFiles;
@@ -32,8 +32,6 @@ use crate::policy::Config;
 use crate::policy::config::{DEFAULT_SHELL, HomeMode};
 use crate::policy::sudoers::SUDOERS_D;
 
-/// The order of the name services.
-pub const NSSWITCH: &str = "/etc/nsswitch.conf";
 const FOLDERS: [&str; 5] = ["usr/sbin", "usr/bin", "usr/local/bin", "sbin", "bin"];
 
 /// Something that may be hidden or broken.

@@ -1,6 +1,9 @@
 //! `/etc/nsswitch.conf`: which services answer for users and for groups.
 //! Parsing only; nobody is asked from here.
 
+/// Where it is.
+pub(crate) const NSSWITCH: &str = "/etc/nsswitch.conf";
+
 /// The services to ask, in order, for each of the databases that concern us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Services {

@@ -13,10 +13,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::asking::{Asker, NSSWITCH};
+use super::asking::Asker;
 use super::host_facts::{Homes, SubordinateIds};
 use super::local_users::{self, LocalUsers};
 use super::named::Scanner;
+use super::nsswitch::NSSWITCH;
 use super::wire::{HostReport, Reply, Request, Results};
 use crate::USERDB_SERVICE;
 use crate::control::end::remains;

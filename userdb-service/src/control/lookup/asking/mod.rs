@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::glibc::{self, Presence, Reply};
 use super::local_files::LocalFiles;
-use super::nsswitch::{self, Services};
+use super::nsswitch::{self, NSSWITCH, Services};
 use super::stamp::Stamp;
 use super::twins;
 use super::userdb::UserDatabase;
@@ -29,8 +29,6 @@ const AT_ONCE: usize = 8;
 
 /// The service of systemd's user database.
 const SYSTEMD: &str = "systemd";
-
-pub(super) const NSSWITCH: &str = "/etc/nsswitch.conf";
 
 /// Told of each service before it is asked.
 pub(super) type Asking<'a> = &'a mut dyn FnMut(&str) -> io::Result<()>;
