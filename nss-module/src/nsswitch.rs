@@ -1,4 +1,6 @@
 //! Whether a line of nsswitch.conf lists a service. Pure: the text comes from outside.
+//! Bytes, and no allocation, because it runs in every process. The daemon's reader, which also knows the order of the services and the
+//! actions between them, is `userdb-service/src/control/lookup/nsswitch.rs`.
 
 /// Whether the line of `database` lists `service`, in the sense glibc reads the file in: `#` starts a comment, the name of a database
 /// ends at white space or a colon, any number of which may follow (it needs no colon at all), `[...]` is an action, and of several

@@ -144,7 +144,8 @@ fn become_user(uid: u32, gid: u32) -> Result<(), PrivilegeError> {
 }
 
 /// UID and GID of `name` in a passwd file; none if the line cannot be used: an ID that is
-/// root's, nobody's or no ID.
+/// root's, nobody's or no ID. Of the rest of the line and the file nothing counts, so this is no reader of either as those in the
+/// control plane are.
 fn user_in(passwd: &[u8], name: &str) -> Option<(u32, u32)> {
     // What others have written about themselves may be in any encoding.
     let passwd = String::from_utf8_lossy(passwd);

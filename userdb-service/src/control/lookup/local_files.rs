@@ -1,7 +1,7 @@
 //! What the service `files` says, from `/etc/passwd` and `/etc/group` kept in order: glibc reads them from the beginning for
 //! each question, and a login asks five. Other services are asked for, not read.
 //!
-//! A file with a line that glibc may understand otherwise than here is left to glibc.
+//! Strict: a file with a line that glibc may understand otherwise than here is left to glibc. The lenient reader is `local_users`.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,5 +1,8 @@
 //! What `/etc/passwd` says, read as the text it is: whole, which no question to a name service is.
 //! Reads that file only; users of other services are asked for, not read.
+//!
+//! Lenient: a line that cannot be understood is skipped, since the others still say whom they say. `local_files`, whose answers stand
+//! for glibc's, may skip nothing: it reads strictly, or leaves the file to glibc.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -1,5 +1,6 @@
 //! `/etc/nsswitch.conf`: which services answer for users and for groups.
-//! Parsing only; nobody is asked from here.
+//! Parsing only; nobody is asked from here. The worker and the command line share it; the NSS module, which may not allocate, has one of
+//! its own that only says whether a service is listed.
 
 /// Where it is.
 pub(crate) const NSSWITCH: &str = "/etc/nsswitch.conf";
