@@ -76,7 +76,7 @@ pub(super) fn taken_up(loaded: Loaded, terms: Terms) -> Registry {
         Boottime::now(),
         loaded.standings,
         loaded.sessions,
-        loaded.quarantine,
+        loaded.used_ids,
         &BTreeSet::new(),
         |_| true,
     );

@@ -141,7 +141,7 @@ pub struct HostFailure {
 pub struct Occupancy {
     /// The logins that are ours now, by the name they are published under.
     pub logins: BTreeMap<Login, Occupant>,
-    /// Every UID given out since boot, live, retiring or quarantined, with the login it was given to
+    /// Every UID given out since boot, whether its login is live, retiring or gone, with the login it was given to
     /// as that was spelled originally ([`Plan::given`]).
     pub uids: Given<Uid>,
     /// Every GID given out since boot that is not its user's UID, with the name it was hashed from:

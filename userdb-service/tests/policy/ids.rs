@@ -141,7 +141,7 @@ fn a_full_range_refuses() {
         "{}",
         refusal.message
     );
-    // Quarantine: released numbers go to no other name, and back to their own.
+    // Released numbers go to no other name, and back to their own.
     world.close_all();
     world.refusal(&login("d", "dev"));
     world.plan(&login("b", "dev"));

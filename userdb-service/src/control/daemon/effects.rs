@@ -228,10 +228,10 @@ impl Daemon {
                 self.write_down_in_time(Note::Login(login));
             }
             Effect::RememberLoginSoon(login) => self.write_down_soon(Note::Login(login)),
-            Effect::Quarantine(uid, given) => {
+            Effect::RememberUid(uid, given) => {
                 self.write_down_in_time(Note::UsedUid(uid, given));
             }
-            Effect::QuarantineGroup(gid, name) => {
+            Effect::RememberGid(gid, name) => {
                 self.write_down_in_time(Note::UsedGid(gid, name));
             }
             Effect::Sudoers(login, specs) => {

@@ -36,8 +36,8 @@ pub enum Effect {
     Unwatch(SessionId),
     /// End processes and other remains of the UID, then report that they have ended.
     EndRemains(Login, Uid),
-    /// The UID may go to no other name before the next boot.
-    Quarantine(Uid, String),
+    /// Write down that the UID may go to no other name before the next boot.
+    RememberUid(Uid, String),
     /// Nor may the GID of this group, or of this login's private group.
-    QuarantineGroup(Gid, String),
+    RememberGid(Gid, String),
 }

@@ -218,9 +218,9 @@ impl Registry {
             self.count_sudo(login);
             if gid.get() != uid.get() {
                 self.occupancy.gids.insert(gid, given.as_str().into());
-                effects.push(Effect::QuarantineGroup(gid, given.clone()));
+                effects.push(Effect::RememberGid(gid, given.clone()));
             }
-            effects.push(Effect::Quarantine(uid, given));
+            effects.push(Effect::RememberUid(uid, given));
             effects.push(Effect::ForgetLogin(login.clone()));
         }
     }

@@ -25,7 +25,7 @@ pub use effect::Effect;
 pub use entry::{Phase, Standing, Terms};
 pub use granted::{Published, Together};
 pub use opening::{Arrival, Begun, Joinable, NoReservation};
-pub use restore::Quarantine;
+pub use restore::UsedIds;
 pub use session::{NotASessionId, Session, SessionId, State};
 
 use self::entry::Entry;

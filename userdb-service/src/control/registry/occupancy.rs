@@ -94,7 +94,7 @@ impl Registry {
             let hashed = format!("group:{name}");
             if self.occupancy.gids.get(gid).map(Text::as_str) != Some(&hashed) {
                 self.occupancy.gids.insert(*gid, hashed.as_str().into());
-                effects.push(Effect::QuarantineGroup(*gid, hashed));
+                effects.push(Effect::RememberGid(*gid, hashed));
             }
         }
         for name in before.keys() {

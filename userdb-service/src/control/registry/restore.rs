@@ -12,7 +12,7 @@ use crate::policy::{Gid, Login, Uid};
 
 /// IDs that were given out since boot, each with the name it was derived from.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Quarantine {
+pub struct UsedIds {
     /// UIDs, by the login as it was spelled originally.
     pub uids: Vec<(Uid, String)>,
     /// GIDs that are not their user's UID, by `group:NAME` or by the login.
@@ -29,15 +29,15 @@ impl Registry {
         now: Boottime,
         standings: Vec<Standing>,
         mut sessions: Vec<Session>,
-        quarantine: Quarantine,
+        used_ids: UsedIds,
         in_doubt: &BTreeSet<Login>,
         mut alive: impl FnMut(&Session) -> bool,
     ) -> Vec<Effect> {
-        let uids = quarantine.uids.into_iter();
+        let uids = used_ids.uids.into_iter();
         self.occupancy
             .uids
             .extend(uids.map(|(uid, name)| (uid, name.into())));
-        let gids = quarantine.gids.into_iter();
+        let gids = used_ids.gids.into_iter();
         self.occupancy
             .gids
             .extend(gids.map(|(gid, name)| (gid, name.into())));
@@ -77,10 +77,10 @@ impl Registry {
                 // Perhaps nothing else says that it was given out.
                 let given = plan.given.as_str();
                 self.occupancy.uids.insert(plan.uid, given.into());
-                effects.push(Effect::Quarantine(plan.uid, given.to_owned()));
+                effects.push(Effect::RememberUid(plan.uid, given.to_owned()));
                 if plan.gid.get() != plan.uid.get() {
                     self.occupancy.gids.insert(plan.gid, given.into());
-                    effects.push(Effect::QuarantineGroup(plan.gid, given.to_owned()));
+                    effects.push(Effect::RememberGid(plan.gid, given.to_owned()));
                 }
             }
             match session.state {

@@ -218,7 +218,7 @@ fn remains_are_ended_after_the_delay_and_the_leaders_exit_and_not_before() {
         Joinable::Now
     );
     assert!(world.standings.is_empty() && world.written.is_empty());
-    assert_eq!(world.quarantine.len(), 1);
+    assert_eq!(world.used_uids.len(), 1);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use siphasher::sip::SipHasher24;
 
 use crate::control::host::clock::Boottime;
 use crate::control::host::regular;
-use crate::control::registry::{Quarantine, Session, SessionId, Standing, State};
+use crate::control::registry::{Session, SessionId, Standing, State, UsedIds};
 use crate::policy::{Gid, Login, Uid};
 use crate::runtime::shortage::is_shortage;
 
@@ -54,7 +54,7 @@ pub struct Loaded {
     /// Logins of which anything was left.
     pub standings: Vec<Standing>,
     /// IDs that go to no other name before the next boot.
-    pub quarantine: Quarantine,
+    pub used_ids: UsedIds,
     /// Files that could not be used, with the reason.
     pub damaged: Vec<(PathBuf, String)>,
 }
@@ -119,12 +119,12 @@ impl StateDir {
         loaded.standings = standings;
         loaded.damaged.extend(damaged);
         let (used, damaged) = self.read_folder::<Used<Uid>>(UIDS)?;
-        loaded.quarantine.uids = used.into_iter().map(|used| (used.id, used.name)).collect();
-        loaded.quarantine.uids.extend(nameless(&damaged));
+        loaded.used_ids.uids = used.into_iter().map(|used| (used.id, used.name)).collect();
+        loaded.used_ids.uids.extend(nameless(&damaged));
         loaded.damaged.extend(damaged);
         let (used, damaged) = self.read_folder::<Used<Gid>>(GIDS)?;
-        loaded.quarantine.gids = used.into_iter().map(|used| (used.id, used.name)).collect();
-        loaded.quarantine.gids.extend(nameless(&damaged));
+        loaded.used_ids.gids = used.into_iter().map(|used| (used.id, used.name)).collect();
+        loaded.used_ids.gids.extend(nameless(&damaged));
         loaded.damaged.extend(damaged);
         Ok(loaded)
     }
@@ -364,7 +364,7 @@ mod tests {
         let loaded = StateDir::open(&root)
             .and_then(|state| state.load())
             .expect("read");
-        assert_eq!(loaded.quarantine.uids, vec![(uid, "Dev".to_owned())]);
+        assert_eq!(loaded.used_ids.uids, vec![(uid, "Dev".to_owned())]);
         assert!(loaded.damaged.is_empty());
         fs::remove_dir_all(root).expect("removed");
     }
@@ -454,16 +454,12 @@ mod tests {
             fs::write(&path, &bad).expect("written");
             let loaded = state.load().expect("read");
             // The ID itself stays used, by a name that nobody has.
-            assert_eq!(
-                loaded.quarantine.uids,
-                vec![(uid, String::new())],
-                "{bad:?}"
-            );
+            assert_eq!(loaded.used_ids.uids, vec![(uid, String::new())], "{bad:?}");
             assert_eq!(loaded.damaged.len(), 1, "{bad:?}");
         }
         state.set_aside(&path).expect("linked");
         // Until it is written anew nothing else says so.
-        let uids = || state.load().expect("read").quarantine.uids;
+        let uids = || state.load().expect("read").used_ids.uids;
         assert_eq!(uids(), [(uid, String::new())]);
         state.save_uid(uid, "").expect("written");
         assert_eq!(uids(), [(uid, String::new())]);

@@ -72,7 +72,7 @@ impl Daemon {
             Boottime::now(),
             loaded.standings,
             loaded.sessions,
-            loaded.quarantine,
+            loaded.used_ids,
             &in_doubt,
             |session| self.leaders.borrow().contains_key(&session.id),
         );
@@ -213,12 +213,12 @@ impl Daemon {
 
     /// Of a damaged note about a used ID only the ID is known. Written down anew, it stays so.
     fn keep_used_ids_used(self: &Rc<Self>, loaded: &Loaded) {
-        for (uid, name) in &loaded.quarantine.uids {
+        for (uid, name) in &loaded.used_ids.uids {
             if name.is_empty() {
                 self.write_down_in_time(Note::UsedUid(*uid, name.clone()));
             }
         }
-        for (gid, name) in &loaded.quarantine.gids {
+        for (gid, name) in &loaded.used_ids.gids {
             if name.is_empty() {
                 self.write_down_in_time(Note::UsedGid(*gid, name.clone()));
             }

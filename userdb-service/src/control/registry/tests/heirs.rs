@@ -89,7 +89,7 @@ fn what_is_left_of_an_earlier_user_of_the_name_does_not_say_who_has_it_now() {
         world
             .standings
             .extend(has_standing.then(|| (dev(), standing)));
-        world.quarantine.clear();
+        world.used_uids.clear();
         world.group_ids.clear();
         let next = numbered(plan("dev", "bob", false), 20_002, 20_002);
         let next = world.reserve(next, 11);
@@ -99,7 +99,7 @@ fn what_is_left_of_an_earlier_user_of_the_name_does_not_say_who_has_it_now() {
         assert_eq!(standing.uid.get(), 20_002);
         assert!(standing.owners.iter().eq(["bob"]));
         // What it says of IDs counts.
-        assert!(world.quarantine.contains_key(&alices.uid));
+        assert!(world.used_uids.contains_key(&alices.uid));
         assert!(world.group_ids.contains_key(&alices.gid));
     }
 }

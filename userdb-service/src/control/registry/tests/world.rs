@@ -16,7 +16,7 @@ pub(super) struct World {
     pub(super) standings: BTreeMap<Login, Standing>,
     /// Nobody waits for these to be written down.
     pub(super) unwritten: BTreeSet<Login>,
-    pub(super) quarantine: BTreeMap<Uid, String>,
+    pub(super) used_uids: BTreeMap<Uid, String>,
     pub(super) group_ids: BTreeMap<Gid, String>,
     pub(super) watched: BTreeSet<SessionId>,
     pub(super) ending: BTreeSet<Login>,
@@ -34,7 +34,7 @@ impl World {
             lacks_sessions: false,
             standings: BTreeMap::new(),
             unwritten: BTreeSet::new(),
-            quarantine: BTreeMap::new(),
+            used_uids: BTreeMap::new(),
             group_ids: BTreeMap::new(),
             watched: BTreeSet::new(),
             ending: BTreeSet::new(),
@@ -95,10 +95,10 @@ impl World {
                 Effect::EndRemains(login, _) => {
                     self.ending.insert(login);
                 }
-                Effect::Quarantine(uid, given) => {
-                    self.quarantine.insert(uid, given);
+                Effect::RememberUid(uid, given) => {
+                    self.used_uids.insert(uid, given);
                 }
-                Effect::QuarantineGroup(gid, name) => {
+                Effect::RememberGid(gid, name) => {
                     self.group_ids.insert(gid, name);
                 }
             }
@@ -207,8 +207,8 @@ impl World {
             self.now,
             self.standings.values().cloned().collect(),
             self.written.values().cloned().collect(),
-            Quarantine {
-                uids: self.quarantine.clone().into_iter().collect(),
+            UsedIds {
+                uids: self.used_uids.clone().into_iter().collect(),
                 gids: self.group_ids.clone().into_iter().collect(),
             },
             &in_doubt,
