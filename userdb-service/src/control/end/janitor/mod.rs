@@ -67,6 +67,23 @@ impl Task {
             Task::WipeAsRoot => "wipe-as-root",
         }
     }
+
+    /// How long one may take before it is killed.
+    fn limit(self) -> Duration {
+        let seconds = match self {
+            Task::Terminate | Task::Kill | Task::Leftovers => 5,
+            Task::Ipc => 10,
+            Task::Wipe | Task::WipeAsRoot => 60,
+        };
+        Duration::from_secs(seconds)
+    }
+
+    fn turns(self) -> &'static Semaphore {
+        match self {
+            Task::Wipe | Task::WipeAsRoot => &TURNS_AT_FOLDERS,
+            Task::Terminate | Task::Kill | Task::Ipc | Task::Leftovers => &TURNS,
+        }
+    }
 }
 
 /// Why a task is not done. What it was to end or remove may still be there.
@@ -114,14 +131,7 @@ impl Janitor {
     /// # Errors
     /// None may have had it.
     pub async fn terminate(&self, uid: Uid) -> Result<(), JanitorError> {
-        self.run(
-            Task::Terminate,
-            uid.get(),
-            uid.get(),
-            None,
-            Duration::from_secs(5),
-        )
-        .await
+        self.run(Task::Terminate, uid.get(), uid.get(), None).await
     }
 
     /// Sends SIGKILL to every process of `uid`, wherever it hides, until none is left.
@@ -129,14 +139,7 @@ impl Janitor {
     /// # Errors
     /// Some may be left.
     pub async fn kill(&self, uid: Uid) -> Result<(), JanitorError> {
-        self.run(
-            Task::Kill,
-            uid.get(),
-            uid.get(),
-            None,
-            Duration::from_secs(5),
-        )
-        .await
+        self.run(Task::Kill, uid.get(), uid.get(), None).await
     }
 
     /// Removes the SysV and POSIX IPC objects of `uid`.
@@ -144,14 +147,7 @@ impl Janitor {
     /// # Errors
     /// Some may be left.
     pub async fn remove_ipc(&self, uid: Uid, gid: Gid) -> Result<(), JanitorError> {
-        self.run(
-            Task::Ipc,
-            uid.get(),
-            gid.get(),
-            None,
-            Duration::from_secs(10),
-        )
-        .await
+        self.run(Task::Ipc, uid.get(), gid.get(), None).await
     }
 
     /// Removes crontab, `at` jobs, linger file and sudo's time stamps of a user: still in a child, which works on
@@ -160,13 +156,10 @@ impl Janitor {
     /// # Errors
     /// Some may be left.
     pub async fn remove_leftovers(&self, login: &Login, uid: Uid) -> Result<(), JanitorError> {
-        self.start(
-            Task::Leftovers,
-            &[&uid.to_string(), login.as_ref()],
-            Stdio::null(),
-            Duration::from_secs(5),
-        )
-        .await
+        let arguments = [&*uid.to_string(), login.as_ref()];
+        let task = Task::Leftovers;
+        self.start(task, &arguments, Stdio::null(), task.limit())
+            .await
     }
 
     /// Removes everything in a folder that belongs to `uid`, but not the folder.
@@ -179,14 +172,8 @@ impl Janitor {
         gid: Gid,
         folder: BorrowedFd<'_>,
     ) -> Result<(), JanitorError> {
-        self.run(
-            Task::Wipe,
-            uid.get(),
-            gid.get(),
-            Some(folder),
-            Duration::from_secs(60),
-        )
-        .await
+        self.run(Task::Wipe, uid.get(), gid.get(), Some(folder))
+            .await
     }
 
     /// Removes what [`Janitor::wipe`] could not, such as root's own files: still in a child, and only
@@ -196,14 +183,7 @@ impl Janitor {
     /// # Errors
     /// Something may be left, for example a mount.
     pub async fn wipe_as_root(&self, folder: BorrowedFd<'_>) -> Result<(), JanitorError> {
-        self.run(
-            Task::WipeAsRoot,
-            0,
-            0,
-            Some(folder),
-            Duration::from_secs(60),
-        )
-        .await
+        self.run(Task::WipeAsRoot, 0, 0, Some(folder)).await
     }
 
     async fn run(
@@ -212,7 +192,6 @@ impl Janitor {
         uid: u32,
         gid: u32,
         folder: Option<BorrowedFd<'_>>,
-        limit: Duration,
     ) -> Result<(), JanitorError> {
         let stdin = match folder {
             Some(folder) => Stdio::from(
@@ -224,7 +203,7 @@ impl Janitor {
             None => Stdio::null(),
         };
         let arguments = [&*uid.to_string(), &gid.to_string()];
-        self.start(task, &arguments, stdin, limit).await
+        self.start(task, &arguments, stdin, task.limit()).await
     }
 
     async fn start(
@@ -234,12 +213,8 @@ impl Janitor {
         stdin: Stdio,
         limit: Duration,
     ) -> Result<(), JanitorError> {
-        let turns = match task {
-            Task::Wipe | Task::WipeAsRoot => &TURNS_AT_FOLDERS,
-            Task::Terminate | Task::Kill | Task::Ipc | Task::Leftovers => &TURNS,
-        };
         // Never closed, so it comes: whoever has one gives it back after his limit.
-        let _turn = turns.acquire().await;
+        let _turn = task.turns().acquire().await;
         let mut child = Command::new(&self.program)
             .arg0("teleport-sessiond-janitor")
             .args([JANITOR_ARGUMENT, task.name()])
