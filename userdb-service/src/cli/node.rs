@@ -10,6 +10,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use account_table::{Cursor, DEFAULT_PATH, Lookup, Table, Trust};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use serde::Serialize;
 use session_protocol::client::Registry;
 
@@ -295,9 +297,8 @@ fn registry(root: bool) -> Seen<Vec<String>> {
 /// Asks a varlink service who it is.
 fn userdb(path: &Path, patience: Duration) -> Seen<String> {
     let ask = || -> io::Result<String> {
-        let mut stream = UnixStream::connect(path)?;
+        let mut stream = connect(path, patience)?;
         stream.set_read_timeout(Some(patience))?;
-        stream.set_write_timeout(Some(patience))?;
         stream.write_all(b"{\"method\":\"org.varlink.service.GetInfo\"}\0")?;
         let (mut answer, mut byte) = (Vec::new(), [0]);
         while answer.len() < 64 * 1024 {
@@ -324,6 +325,15 @@ fn userdb(path: &Path, patience: Duration) -> Seen<String> {
             path.display()
         )),
     }
+}
+
+/// A connection, to write to which takes `patience` at most, and to make it, too: where a queue is full, that waits.
+fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket.into())
 }
 
 fn table() -> Seen<TableSeen> {
@@ -396,6 +406,24 @@ mod tests {
             seen => panic!("{seen:?}"),
         }
         fs::remove_file(path).expect("removed");
+    }
+
+    #[test]
+    fn a_provider_whose_queue_is_full_is_not_waited_for_for_ever() {
+        let path = std::env::temp_dir().join(format!("full-queue-{}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).expect("bound");
+        rustix::net::listen(&listener, 0).expect("a queue for one");
+        let _first = UnixStream::connect(&path).expect("room for one");
+        let (said, heard) = std::sync::mpsc::channel();
+        let socket = path.clone();
+        std::thread::spawn(move || said.send(userdb(&socket, Duration::from_millis(20))));
+        let seen = heard.recv_timeout(Duration::from_secs(30));
+        assert!(
+            matches!(&seen, Ok(Seen::Failed(why)) if why.contains("systemctl restart")),
+            "{seen:?}"
+        );
+        fs::remove_file(&path).expect("removed");
     }
 
     #[test]

@@ -77,9 +77,15 @@ pub(crate) fn returning(text: &str) -> Vec<String> {
 /// Each line's database, and what stands behind it.
 fn lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.lines().filter_map(|line| {
-        let line = line.split('#').next().unwrap_or_default().trim_start();
-        line.split_once(|c: char| c == ':' || c.is_ascii_whitespace())
+        let line = line.split('#').next().unwrap_or_default();
+        line.trim_start_matches(is_space)
+            .split_once(|c: char| c == ':' || is_space(c))
     })
+}
+
+/// White space in the sense of C, which is what glibc splits by.
+fn is_space(c: char) -> bool {
+    c.is_ascii_whitespace() || c == '\x0b'
 }
 
 /// A service on a line.
@@ -92,7 +98,7 @@ struct Entry {
 fn entries(mut rest: &str) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     loop {
-        rest = rest.trim_start();
+        rest = rest.trim_start_matches(is_space);
         if let Some(actions) = rest.strip_prefix('[') {
             let Some((actions, after)) = actions.split_once(']') else {
                 return entries;
@@ -107,7 +113,7 @@ fn entries(mut rest: &str) -> Vec<Entry> {
             return entries;
         }
         let end = rest
-            .find(|c: char| c == '[' || c.is_ascii_whitespace())
+            .find(|c: char| c == '[' || is_space(c))
             .unwrap_or(rest.len());
         entries.push(Entry {
             service: rest[..end].to_owned(),
@@ -120,7 +126,10 @@ fn entries(mut rest: &str) -> Vec<Entry> {
 /// Whether actions such as `!UNAVAIL=return` return for a name that is not found; `None` where they say nothing of it.
 fn on_not_found(actions: &str) -> Option<bool> {
     let spaced = actions.replace('=', " = ");
-    let words: Vec<&str> = spaced.split_ascii_whitespace().collect();
+    let words: Vec<&str> = spaced
+        .split(is_space)
+        .filter(|word| !word.is_empty())
+        .collect();
     let mut returns = None;
     for action in words.chunks(3) {
         let [status, "=", then] = action else {
@@ -197,6 +206,18 @@ mod tests {
         assert_eq!(
             passwd("passwd: files\npasswd: sss files sss\n"),
             ["sss", "files"]
+        );
+    }
+
+    #[test]
+    fn what_is_white_space_is_what_c_takes_for_it() {
+        assert_eq!(
+            passwd("\x0bpasswd:\x0bfiles\x0bsss\x0c[NOTFOUND\x0b=\x0breturn]\u{a0}nis\n"),
+            ["files", "sss", "\u{a0}nis"]
+        );
+        assert_eq!(
+            returning("passwd:\x0bfiles\x0b[NOTFOUND\x0b=\x0breturn]\x0bteleport"),
+            ["passwd"]
         );
     }
 
