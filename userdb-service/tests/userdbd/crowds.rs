@@ -43,14 +43,19 @@ impl Service for Slow {
         call: Call<'_>,
         replies: &mut Replies<'_>,
     ) -> Result<(), Disconnect> {
+        self.searches.fetch_add(1, Ordering::SeqCst);
+        let _at_work = AtWork(Arc::clone(&self.searches));
+        if call.name() == "Rest" {
+            replies
+                .pause(tokio::time::sleep(Duration::from_secs(60)))
+                .await?;
+        }
         let begin = Instant::now();
         let long = match call.name() {
             "Search" => Duration::from_secs(20),
             "ShortSearch" => Duration::from_millis(300),
             _ => Duration::ZERO,
         };
-        self.searches.fetch_add(1, Ordering::SeqCst);
-        let _at_work = AtWork(Arc::clone(&self.searches));
         while begin.elapsed() < long {
             replies.pause(tokio::task::yield_now()).await?;
         }
@@ -145,6 +150,32 @@ fn where_all_are_at_work_newcomers_get_in_and_the_uids_with_most_give_way() {
     let _more = crowd(path, 10_001, 8, &["Search"]);
     assert!(is_answered(path, 10_001));
     until("the first have gone", || open(&of_one) == 0);
+}
+
+/// Not only when its turn comes: what it holds is what the limit is for.
+#[test]
+fn what_gives_way_is_gone_with_all_it_holds_before_another_comes() {
+    let limits = Limits {
+        total: 8,
+        ..Limits::default()
+    };
+    let (mut server, searches) = start(limits);
+    let at_work = || searches.load(Ordering::SeqCst);
+    let first = crowd(&server.path, 0, 8, &["Rest"]);
+    until("all are at work", || at_work() == 8);
+    let second = crowd(&server.path, 0, 5, &["Rest"]);
+    until("five have given way", || open(&first) == 3);
+    until("those who came instead are at work", || at_work() >= 8);
+    assert_eq!((at_work(), open(&second)), (8, 5));
+    let begin = Instant::now();
+    server.wish_to_stop();
+    server.stopped();
+    assert!(
+        begin.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        begin.elapsed()
+    );
+    assert_eq!(at_work(), 0);
 }
 
 #[test]

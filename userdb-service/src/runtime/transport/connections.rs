@@ -20,6 +20,7 @@ use super::giving_way::{Activity, Claim};
 use super::link::Link;
 use super::pieces::LargePieces;
 use super::replies::Disconnect;
+use super::serving::Serving;
 use crate::runtime::peer::Peer;
 use crate::runtime::watched::{Lazy, Watched};
 
@@ -35,12 +36,15 @@ pub(super) struct Connection {
     /// How many there are of its UID, where it is one of those in [`Connections::per_uid`].
     of_its_uid: OnceCell<Rc<Cell<usize>>>,
     pub(super) large: LargePieces,
+    pub(super) serving: Rc<Serving>,
     activity: Cell<Activity>,
     since: Cell<Instant>,
     /// Bytes of half a message that it holds.
     half: Cell<usize>,
-    /// No longer one of the connections; its task has yet to find out.
+    /// No longer one of the connections.
     gone: Cell<bool>,
+    /// Nothing is read from it any more.
+    deaf: Cell<bool>,
 }
 
 impl Connection {
@@ -84,14 +88,10 @@ impl Connection {
     }
 
     /// Others have their turn until `then` has come about, and this connection may be given up meanwhile.
-    pub(super) async fn pause(&self, then: impl Future<Output = ()>) -> Result<(), Disconnect> {
+    pub(super) async fn pause(&self, then: impl Future<Output = ()>) {
         self.enter(Activity::Paused);
         then.await;
-        if self.gone.get() {
-            return Err(Disconnect);
-        }
         self.enter(Activity::Busy);
-        Ok(())
     }
 
     /// The peer has closed its end: not only the half it sends by, after which it may still read.
@@ -114,8 +114,14 @@ impl Connection {
         self.activity.get()
     }
 
-    /// Shutting the socket down is how its task learns of it: at its next read or write, never in
-    /// the middle of the service's work.
+    /// What has been sent can still be read after this.
+    fn hear_no_more(&self) {
+        if !self.deaf.replace(true) {
+            self.shut(Shutdown::Read);
+        }
+    }
+
+    /// At its next read or write its task learns of it, never in the middle of the service's work.
     fn shut(&self, how: Shutdown) {
         // Fails only if the peer has closed it already.
         let _ = shutdown(self.socket.descriptor(), how);
@@ -231,10 +237,12 @@ impl Connections {
             peer,
             of_its_uid: OnceCell::new(),
             large: self.large.clone(),
+            serving: Rc::default(),
             activity: Cell::new(Activity::New),
             since: Cell::new(Instant::now()),
             half: Cell::new(0),
             gone: Cell::new(false),
+            deaf: Cell::new(false),
         });
         if self.is_empty() {
             self.occupied.notify_one();
@@ -345,10 +353,9 @@ impl Connections {
         for (id, connection) in self.open.borrow().iter() {
             match connection.activity.get() {
                 Activity::New | Activity::Partial if !late => {}
-                Activity::Paused if late => overdue.push(*id),
-                Activity::Writing if late => connection.shut(Shutdown::Both),
-                // What has been sent can still be read after this.
-                _ => connection.shut(Shutdown::Read),
+                Activity::Busy => connection.hear_no_more(),
+                _ if late => overdue.push(*id),
+                _ => connection.hear_no_more(),
             }
         }
         overdue.into_iter().for_each(|id| self.close(id));
@@ -359,13 +366,15 @@ impl Connections {
         self.ending.get()
     }
 
+    /// Closes one that is not in the middle of a call, or is where that can be given up.
     fn close(&self, id: u64) {
         if let Some(connection) = self.leave(id) {
             connection.shut(Shutdown::Both);
+            connection.serving.give_up();
         }
     }
 
-    /// Forgets a connection: its task has ended, or is about to.
+    /// Forgets a connection.
     pub(super) fn leave(&self, id: u64) -> Option<Rc<Connection>> {
         let connection = self.open.borrow_mut().remove(&id)?;
         connection.gone.set(true);

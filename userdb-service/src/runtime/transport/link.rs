@@ -15,6 +15,7 @@ use super::connections::{Asker, Connection, Connections};
 use super::giving_way::Activity;
 use super::introspection;
 use super::replies::{Disconnect, Replies, write};
+use super::serving::Serving;
 use crate::runtime::moment;
 
 /// What is read and written first: nearly every call and reply fits, and glibc keeps blocks of up to
@@ -58,6 +59,10 @@ impl Link {
             id,
             among,
         }
+    }
+
+    pub(super) fn serving(&self) -> Rc<Serving> {
+        Rc::clone(&self.connection.serving)
     }
 
     /// Answers until the peer has gone, sends what is no request, or is shut out.
@@ -104,7 +109,7 @@ impl Link {
                 // Whoever has more than one call waiting has others before the next: among as many who
                 // never stop asking as may connect, an answer for each is what somebody new waits for.
                 if start > 0 {
-                    connection.pause(yield_now()).await?;
+                    connection.pause(yield_now()).await;
                     self.begins_another()?;
                 }
                 self.answer(&input[start..end], &mut output, service)

@@ -14,12 +14,14 @@ mod introspection;
 mod link;
 mod pieces;
 mod replies;
+mod serving;
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -38,6 +40,7 @@ pub use replies::{Disconnect, Item, NoParameters, Replies};
 use super::stop::Stop;
 use super::watched::{Watched, watch};
 use connections::Connections;
+use serving::Task;
 
 /// What one listening socket allows its callers.
 #[derive(Debug, Clone)]
@@ -70,8 +73,8 @@ impl Default for Limits {
             halves: 16 << 20,
             per_uid: 128,
             total: 4096,
-            partial: Duration::from_secs(10),
-            write: Duration::from_secs(10),
+            partial: Duration::from_secs(5),
+            write: Duration::from_secs(5),
             idle: Duration::from_secs(300),
             pidfd: false,
             brief: false,
@@ -94,7 +97,7 @@ pub trait Service: 'static {
 
     /// Answers one call of one of its interfaces with exactly one final reply or error; for a method
     /// it does not know that is [`Replies::method_not_found`]. Calls of one connection come one after
-    /// the other; nothing else is promised about order.
+    /// the other; nothing else is promised about order. One that pauses, or whose reply is not taken, may be dropped there.
     fn call(
         &self,
         asker: Asker<'_>,
@@ -175,17 +178,17 @@ async fn accept(listener: &Watched) -> io::Result<OwnedFd> {
 async fn admit<S: Service>(connections: &Rc<Connections>, socket: OwnedFd, service: &Rc<S>) {
     match connections.admit(socket) {
         Ok(Some(link)) => {
-            let service = Rc::clone(service);
-            let mut serving = Box::pin(async move { link.serve(&*service).await });
+            let (service, serving) = (Rc::clone(service), link.serving());
+            let mut task = Task::new(serving, async move { link.serve(&*service).await });
             // Most who connect have asked by now, and are answered here: before the next questions of those who never stop, and
             // without another look at the sockets. A panic that the process outlives (teleport-sessiond does not) ends a connection
             // and nothing else, as it does in a task.
             let first = poll_fn(|context| {
-                let poll = AssertUnwindSafe(|| serving.as_mut().poll(context));
+                let poll = AssertUnwindSafe(|| Pin::new(&mut task).poll(context));
                 Poll::Ready(catch_unwind(poll).is_ok_and(|poll| poll.is_pending()))
             });
             if first.await {
-                spawn_local(serving);
+                spawn_local(task);
             }
         }
         // Nobody can give way; the caller sees a closed connection at once.

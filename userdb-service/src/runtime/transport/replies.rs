@@ -254,12 +254,12 @@ impl<'c> Replies<'c> {
     }
 
     /// Lets others have their turn in the middle of a call that may as well be made again, until `then` has come about: meanwhile
-    /// its connection may be given up for another, or because the daemon ends.
+    /// its connection may be given up for another, or because the daemon ends. Then this does not return.
     ///
     /// # Errors
-    /// It has been given up, or the peer is gone.
+    /// The peer is gone.
     pub async fn pause(&mut self, then: impl Future<Output = ()>) -> Result<(), Disconnect> {
-        self.connection.pause(then).await?;
+        self.connection.pause(then).await;
         self.pauses += 1;
         if self.pauses == LOOK {
             self.pauses = 0;

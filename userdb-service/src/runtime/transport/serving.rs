@@ -1,0 +1,70 @@
+//! What serves a connection, as a task that can be taken down at once from outside, with all it holds.
+//! What it does, and who takes it down, does not enter.
+
+use std::cell::Cell;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+type Work = Pin<Box<dyn Future<Output = ()>>>;
+
+/// The work on one connection. While it is under way, nobody else has it.
+#[derive(Default)]
+pub(super) struct Serving {
+    work: Cell<Option<Work>>,
+    given_up: Cell<bool>,
+}
+
+impl Serving {
+    /// Drops the work, its socket and its buffers. To be told, and to end by itself, it would have to wait for its turn: among
+    /// thousands who search, that is longer than it takes for thousands more to come. What gives itself up goes on until it waits.
+    pub(super) fn give_up(&self) {
+        self.given_up.set(true);
+        drop(self.work.take());
+    }
+
+    fn go_on(&self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(mut work) = self.work.take() else {
+            return Poll::Ready(());
+        };
+        if work.as_mut().poll(context).is_ready() || self.given_up.get() {
+            return Poll::Ready(());
+        }
+        self.work.set(Some(work));
+        Poll::Pending
+    }
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving")
+            .field("given_up", &self.given_up)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Does the work. Holds nothing of the connection, so that an entry in the queue of tasks is all that is left of one given up.
+pub(super) struct Task(Rc<Serving>);
+
+impl Task {
+    pub(super) fn new(serving: Rc<Serving>, work: impl Future<Output = ()> + 'static) -> Task {
+        serving.work.set(Some(Box::pin(work)));
+        Task(serving)
+    }
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0.go_on(context)
+    }
+}
+
+/// The work holds its connection, which holds the work.
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.give_up();
+    }
+}
