@@ -1,6 +1,8 @@
 //! The Debian package on a plain machine: what installing switches on, and that purging takes all of it back.
 
-use rig::{Etc, Machine, Result, Suite};
+use std::time::Duration;
+
+use rig::{Disk, Etc, Machine, Result, Suite, hang};
 
 const UNITS: [&str; 4] = [
     "teleport-sessiond.socket",
@@ -8,6 +10,10 @@ const UNITS: [&str; 4] = [
     "teleport-sessiond.service",
     "teleport-userdbd.service",
 ];
+
+const ADMIN_FILE: &str = "/etc/teleport-userdb/config.d/50-admin.toml";
+const ADMIN: &str =
+    "[[role]]\nmatch = \"admin\"\ncreate-user = true\nsudoers = [\"ALL=(ALL) NOPASSWD: ALL\"]\n";
 
 /// Content, modes and owners of /etc, without what account tools leave beside their files.
 fn etc(machine: &Machine) -> Etc {
@@ -136,10 +142,7 @@ fn removing_names_the_rights_that_stay_and_leaves_no_failed_unit() -> Result<()>
     let machine = Machine::boot(Suite::chosen()?)?;
     machine.install_client()?;
     machine.install_package()?.must();
-    machine.write(
-        "/etc/teleport-userdb/config.d/50-admin.toml",
-        "[[role]]\nmatch = \"admin\"\ncreate-user = true\nsudoers = [\"ALL=(ALL) NOPASSWD: ALL\"]\n",
-    );
+    machine.write(ADMIN_FILE, ADMIN);
     machine
         .sh("mount --bind /etc/sudoers.d /etc/sudoers.d && systemctl restart teleport-sessiond")
         .must();
@@ -175,5 +178,102 @@ fn removing_names_the_rights_that_stay_and_leaves_no_failed_unit() -> Result<()>
     for login in logins {
         login.finish();
     }
+    Ok(())
+}
+
+/// A removal that waits for a disk for a while; one that waits until it answers takes longer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_purge_ends_while_the_disk_of_sudoers_d_stalls_and_every_right_goes_when_it_answers()
+-> Result<()> {
+    let machine = Machine::boot(Suite::chosen()?)?;
+    machine.install_client()?;
+    machine.install_package()?.must();
+    machine.write(ADMIN_FILE, ADMIN);
+    let disk = Disk::mounted(&machine, "/etc/sudoers.d");
+    // As shipped, PID 1 takes half a minute to see that it cannot stop the daemon. That is not of this test.
+    let drop_in = "/etc/systemd/system/teleport-sessiond.service.d";
+    machine
+        .sh(&format!(
+            "mkdir -p {drop_in}; printf '[Service]\\nTimeoutStopSec=1s\\n' >{drop_in}/quick.conf; systemctl daemon-reload; \
+             systemctl restart teleport-sessiond"
+        ))
+        .must();
+    let names = ["quentin", "quirin", "quinta"];
+    let logins = names.map(|login| {
+        let mut login = machine.login(login).roles("admin").hold("open").start();
+        login.reach("open");
+        login
+    });
+    let files = names.map(|login| format!("/etc/sudoers.d/teleport-{login}"));
+    disk.freeze();
+    let removed = machine.run(&["dpkg", "--purge", "teleport-userdb"]);
+    println!("{removed}");
+    removed.must();
+    assert!(removed.elapsed < PATIENCE, "{removed}");
+    assert!(removed.stderr.contains("does not answer"), "{removed}");
+    for file in &files {
+        machine.run(&["test", "-e", file]).must();
+        assert!(removed.stderr.contains(file), "{removed}");
+    }
+    disk.thaw();
+    let took = machine.within(Duration::from_secs(10), "every right goes", |machine| {
+        files
+            .iter()
+            .all(|file| !machine.run(&["test", "-e", file]).succeeded())
+    });
+    println!("gone after {took:?}");
+    machine.within(
+        Duration::from_secs(10),
+        "nobody is left behind",
+        |machine| {
+            !machine
+                .run(&["pgrep", "-f", "[s]weep-patiently"])
+                .succeeded()
+        },
+    );
+    for login in logins {
+        login.finish();
+    }
+    Ok(())
+}
+
+#[test]
+fn a_removal_ends_while_sudoers_d_cannot_even_be_read() -> Result<()> {
+    let machine = Machine::boot(Suite::chosen()?)?;
+    machine.install_client()?;
+    machine.install_package()?.must();
+    machine
+        .run(&[
+            "systemctl",
+            "stop",
+            "teleport-sessiond.socket",
+            "teleport-sessiond.service",
+        ])
+        .must();
+    let mut hanging = hang(&machine, "/etc/sudoers.d", "0");
+    let removed = machine.run(&["dpkg", "--remove", "teleport-userdb"]);
+    println!("{removed}");
+    removed.must();
+    assert!(removed.elapsed < PATIENCE, "{removed}");
+    assert!(removed.stderr.contains("does not answer"), "{removed}");
+    assert!(
+        removed.stderr.contains("# teleport-userdb v1: "),
+        "{removed}"
+    );
+    machine
+        .run(&["pkill", "-KILL", "-f", "teleport-chil[d] hang"])
+        .must();
+    let _ = hanging.wait();
+    machine.within(
+        Duration::from_secs(10),
+        "nobody is left behind",
+        |machine| {
+            !machine
+                .run(&["pgrep", "-f", "[s]weep-patiently"])
+                .succeeded()
+        },
+    );
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 mod command;
 mod etc;
+mod freezing;
 mod hanging;
 mod heir;
 mod image;
@@ -19,6 +20,7 @@ mod trouble;
 
 pub use command::Ran;
 pub use etc::Etc;
+pub use freezing::Disk;
 pub use hanging::hang;
 pub use heir::takes_pid;
 pub use image::{Suite, image_with};

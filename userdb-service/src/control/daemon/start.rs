@@ -3,7 +3,7 @@
 //! The helpers are this same binary, so that they are of the same version as the daemon that asks them.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -35,6 +35,8 @@ Owns the login sessions of this node and publishes their users. Started by syste
   --sweep    remove every sudoers file that teleport-sessiond has written, and exit
   --sweep-unless-running
              the same, but nothing while a daemon runs, whose sessions have them
+  --sweep-patiently
+             the same, however long the disk takes; for the removal of the package
   --mount-homes
              WHAT WHERE [-o OPTIONS]: mount a tmpfs for homes, with quotas where the kernel has them; for mount(8)
   --unmount  UID-LOGIN: detach what that user has mounted, and exit; for teleport-unmount@.service
@@ -73,11 +75,12 @@ pub fn main() -> ExitCode {
         }
         ["--check"] => check(),
         // Who may not even look would find nothing, and say that nothing is left.
-        ["--sweep" | "--sweep-unless-running"] if !geteuid().is_root() => {
+        ["--sweep" | "--sweep-unless-running" | "--sweep-patiently"] if !geteuid().is_root() => {
             eprintln!("only root can remove sudoers files");
             ExitCode::FAILURE
         }
         ["--sweep"] => sweep(),
+        ["--sweep-patiently"] => sweep_now(),
         ["--sweep-unless-running"] => match alone(Path::new(state::FOLDER), MOMENT) {
             Ok(None) => {
                 println!("the daemon runs and looks after its files");
@@ -151,7 +154,8 @@ const SWEEP: Duration = Duration::from_secs(5);
 ///
 /// On a thread, since whose main thread waits for a disk that stalls cannot be ended, and keeps the next daemon from working, see
 /// [`alone`]. The thread ends with us: once the disk answers, the one file that it was at goes, and the others stay. So whoever runs a
-/// sweep that matters tries again (teleport-sudoers-withdrawal.service).
+/// sweep that matters tries again (teleport-sudoers-withdrawal.service), or, where there will be nothing to try with, waits for as long as
+/// it takes (--sweep-patiently).
 fn sweep() -> ExitCode {
     let (done, is_done) = mpsc::channel();
     let swept = thread::Builder::new()
@@ -170,19 +174,20 @@ fn sweep() -> ExitCode {
     }
 }
 
+/// Trap: whoever has started it may listen no more when the disk answers at last, so nothing here that panics where it cannot print.
 fn sweep_now() -> ExitCode {
     match SudoersFiles::new(SUDOERS_D).sweep(&BTreeSet::new()) {
         Ok(swept) => {
             for name in swept.removed {
-                println!("removed {SUDOERS_D}/{name}");
+                let _ = writeln!(io::stdout(), "removed {SUDOERS_D}/{name}");
             }
             for doubt in swept.doubtful {
-                eprintln!("{doubt}");
+                let _ = writeln!(io::stderr(), "{doubt}");
             }
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("{error}");
+            let _ = writeln!(io::stderr(), "{error}");
             ExitCode::FAILURE
         }
     }
