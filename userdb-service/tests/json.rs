@@ -14,7 +14,9 @@ use session_protocol::sessions::Session;
 use userdb_service::cli::list::{State, User};
 use userdb_service::cli::node::TableSeen;
 use userdb_service::cli::units::Unit;
+use userdb_service::cli::unread::UnreadFile;
 use userdb_service::cli::written::{Leaving, WithoutFile};
+use userdb_service::control::sudo::files::Amiss;
 use userdb_service::policy::decide::{Facts, LoginPhase};
 use userdb_service::policy::explain::{Explained, explain};
 
@@ -84,8 +86,15 @@ fn the_manual_page_has_every_key_of_what_is_seen_and_judged() {
     let without = WithoutFile {
         login: String::new(),
         file: String::new(),
+        found: Amiss::Absent,
     };
     all_documented("withoutSudoers", &to_value(without).expect("JSON"));
+    let unread = UnreadFile {
+        path: String::new(),
+        why: String::new(),
+        mend: None,
+    };
+    all_documented("unreadSudoers", &to_value(unread).expect("JSON"));
 }
 
 #[test]

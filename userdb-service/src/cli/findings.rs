@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::node::{CLOCK_TOLERANCE, Node, Seen};
 use super::sandbox::View;
+use super::sudo_findings;
 use super::units::{ENABLED, SESSIOND, SWEEP, Unit};
-use super::written::{Leaving, WithoutFile};
+use super::written::Leaving;
 use crate::control::lookup::nsswitch::NSSWITCH;
 use crate::policy::sudoers::SUDOERS_D;
 
@@ -111,6 +112,12 @@ pub fn judge(node: &Node) -> Vec<Finding> {
             |unmatched| sessions(unmatched, &node.lingering),
         ),
         seen(
+            "sudoers",
+            &node.unread_sudoers,
+            "Only root can tell whether it is read.",
+            |unread| sudo_findings::read(unread),
+        ),
+        seen(
             "sudoers files",
             &node.stale_sudoers,
             "Only root can read them.",
@@ -135,7 +142,7 @@ pub fn judge(node: &Node) -> Vec<Finding> {
             "sudo rights",
             &node.without_sudoers,
             "Only root can see whose files are missing.",
-            |without| files_there(without),
+            |without| sudo_findings::granted(without),
         ),
         seen("leaving", &node.leaving, "Only root can see who is being ended.", |leaving| {
             Ok(ends(leaving))
@@ -170,20 +177,6 @@ fn home_base(base: &str, view: View) -> Result<String, String> {
             "teleport-sessiond does not see {base} in its sandbox, so who is to have a persistent home goes without one; `systemctl cat {SESSIOND}` shows what hides it (ProtectHome=, InaccessiblePaths=, TemporaryFileSystem=): take that away, then `systemctl restart teleport-sessiond`."
         )),
     }
-}
-
-fn files_there(without: &[WithoutFile]) -> Result<String, String> {
-    if without.is_empty() {
-        return Ok("Each live user that was granted sudo by a file has it.".to_owned());
-    }
-    let each: Vec<String> = without
-        .iter()
-        .map(|one| format!("{} ({SUDOERS_D}/{})", one.login, one.file))
-        .collect();
-    Err(format!(
-        "Sudo was granted by a file that is not there: {}; `systemctl restart teleport-sessiond` writes it again.",
-        each.join(", ")
-    ))
 }
 
 fn ends(leaving: &[Leaving]) -> String {
@@ -417,4 +410,4 @@ fn clock(node: &Node) -> Finding {
 
 #[cfg(test)]
 #[path = "findings_tests.rs"]
-mod tests;
+pub(super) mod tests;

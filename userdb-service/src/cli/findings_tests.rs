@@ -7,7 +7,7 @@ use crate::cli::units::{HOMES, LOOKUP, needed};
 use crate::cli::{check, status};
 use crate::policy::decide::LoginPhase;
 
-fn good() -> Node {
+pub(in crate::cli) fn good() -> Node {
     Node {
         registry: Seen::Known(vec!["maria".to_owned(), "maria".to_owned()]),
         userdb: Seen::Known("teleport-userdbd".to_owned()),
@@ -22,6 +22,7 @@ fn good() -> Node {
         sudoers: Seen::Known(vec!["teleport-maria".to_owned()]),
         stale_sudoers: Seen::Known(Vec::new()),
         without_sudoers: Seen::Known(Vec::new()),
+        unread_sudoers: Seen::Known(Vec::new()),
         nsswitch_passwd: words("files teleport systemd"),
         nsswitch_group: words("files teleport systemd"),
         nsswitch_initgroups: None,
@@ -63,7 +64,7 @@ fn words(text: &str) -> Vec<String> {
 
 /// The one wrong thing about a node.
 #[track_caller]
-fn wrong(node: &Node) -> (&'static str, String) {
+pub(in crate::cli) fn wrong(node: &Node) -> (&'static str, String) {
     let findings = judge(node);
     let mut wrong = findings
         .into_iter()
@@ -221,23 +222,6 @@ fn a_folder_of_sudoers_that_the_daemon_alone_has_read_only_takes_a_restart() {
         message.contains("systemctl restart teleport-sessiond"),
         "{message}"
     );
-}
-
-#[test]
-fn sudo_whose_file_is_not_there_is_told_with_login_file_and_what_brings_it_back() {
-    let mut node = good();
-    node.without_sudoers = Seen::Known(vec![WithoutFile {
-        login: "a.b".to_owned(),
-        file: "teleport-a=2eb".to_owned(),
-    }]);
-    let (check, message) = wrong(&node);
-    assert_eq!(check, "sudo rights");
-    for part in [
-        "a.b (/etc/sudoers.d/teleport-a=2eb)",
-        "`systemctl restart teleport-sessiond` writes it again",
-    ] {
-        assert!(message.contains(part), "{message}");
-    }
 }
 
 #[test]

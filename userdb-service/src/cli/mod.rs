@@ -1,6 +1,6 @@
 //! `teleport-userdbctl`: how administrators see what goes on. It changes nothing.
 //!
-//! A file per subcommand. [`node`] looks at the machine (with `compare`, [`hints`], `homes`, `pam`, [`sandbox`], [`units`] and `written`), [`findings`] judges what was seen, [`output`]
+//! A file per subcommand. [`node`] looks at the machine (with `compare`, [`hints`], `homes`, `pam`, [`sandbox`], [`units`], [`unread`] and `written`), [`findings`] judges what was seen, [`output`]
 //! and [`table`] turn data into text; only this file knows the whole command line.
 
 pub mod check;
@@ -18,8 +18,10 @@ mod room;
 pub mod sandbox;
 pub mod sessions;
 pub mod status;
+mod sudo_findings;
 pub mod table;
 pub mod units;
+pub mod unread;
 pub mod written;
 
 use std::io::{self, Write};

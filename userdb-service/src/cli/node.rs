@@ -21,6 +21,7 @@ use super::list::users;
 use super::sandbox::{self, View};
 use super::sessions::{PATIENCE, sentence, silent};
 use super::units::{self, Unit};
+use super::unread::{self, UnreadFile};
 use super::written::{Leaving, WithoutFile, leaving, without_file};
 use super::{homes, pam};
 use crate::USERDB_SOCKET;
@@ -94,6 +95,8 @@ pub struct Node {
     pub stale_sudoers: Seen<Vec<String>>,
     /// Logins that were granted sudo by a file that is not there.
     pub without_sudoers: Seen<Vec<WithoutFile>>,
+    /// What sudoers and doas.conf include and a lookup worker cannot read.
+    pub unread_sudoers: Seen<Vec<UnreadFile>>,
     /// Services of the `passwd` line, in order.
     pub nsswitch_passwd: Vec<String>,
     /// Services of the `group` line, in order.
@@ -184,6 +187,7 @@ impl Node {
             registry,
             table,
             sudoers,
+            unread_sudoers: unread::look(root),
             nsswitch_passwd: passwd,
             nsswitch_group: group,
             nsswitch_initgroups: initgroups,

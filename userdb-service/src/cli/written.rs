@@ -1,4 +1,5 @@
-//! Who is on, as the daemon has written it down for a restart: whose sudoers file has to be there, and who is on the way out.
+//! Who is on, as the daemon has written it down for a restart: whose sudoers file has to be there, and as it was written, and who is on the
+//! way out.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,7 +12,7 @@ use super::room::room;
 use crate::control::host::clock::Boottime;
 use crate::control::registry::{Registry, Terms};
 use crate::control::state::{Loaded, StateDir};
-use crate::control::sudo::files::SudoersFiles;
+use crate::control::sudo::files::{Amiss, SudoersFiles};
 use crate::policy::decide::LoginPhase;
 use crate::policy::sudoers::file_name;
 use crate::policy::{Config, Login};
@@ -41,13 +42,15 @@ impl Leaving {
     }
 }
 
-/// A login that was granted sudo by a file that is not there.
+/// A login that was granted sudo by a file that does not grant it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WithoutFile {
     /// The login.
     pub login: String,
     /// The name of the file in sudoers.d.
     pub file: String,
+    /// What has become of it.
+    pub found: Amiss,
 }
 
 /// What is written down in `folder`, read while nothing of it vanishes: a session that ends meanwhile looks like a file that cannot
@@ -108,13 +111,13 @@ fn on_the_way_out(registry: &Registry) -> Vec<Leaving> {
         .collect()
 }
 
-/// Logins that were granted sudo by a file, and have none though there is room for it.
+/// Logins that were granted sudo by a file that does not grant it, or is not there though there is room for it.
 pub(super) fn without_file(
     config: &Config,
     files: &SudoersFiles,
     folder: &Path,
 ) -> Seen<Vec<WithoutFile>> {
-    let look = || -> Result<BTreeSet<Login>, String> {
+    let look = || -> Result<BTreeSet<(Login, Amiss)>, String> {
         lacking(
             config,
             files,
@@ -132,9 +135,10 @@ pub(super) fn without_file(
         Ok(logins) => Seen::Known(
             logins
                 .into_iter()
-                .map(|login| WithoutFile {
+                .map(|(login, found)| WithoutFile {
                     file: file_name(&login),
                     login: String::from(login),
+                    found,
                 })
                 .collect(),
         ),
@@ -146,15 +150,23 @@ fn lacking(
     config: &Config,
     files: &SudoersFiles,
     registry: &Registry,
-) -> Result<BTreeSet<Login>, String> {
+) -> Result<BTreeSet<(Login, Amiss)>, String> {
     let mut lacking = BTreeSet::new();
-    for login in registry.sudoers().filter(|login| !files.is_taken(login)) {
+    for login in registry.sudoers() {
         let Some(published) = registry.published(login) else {
             continue;
         };
-        // Who is beyond the bound has been told so, and waits.
-        if room(files, registry, config, &published.plan)?.is_ok() {
-            lacking.insert(login.clone());
+        let found = files
+            .amiss(login, &published.plan.sudoers)
+            .map_err(|error| format!("the sudoers files cannot be looked at: {error}"))?;
+        let is_lacking = match found {
+            None => false,
+            // Who is beyond the bound has been told so, and waits.
+            Some(Amiss::Absent) => room(files, registry, config, &published.plan)?.is_ok(),
+            Some(_) => true,
+        };
+        if let Some(found) = found.filter(|_| is_lacking) {
+            lacking.insert((login.clone(), found));
         }
     }
     Ok(lacking)

@@ -86,21 +86,31 @@ fn who_was_granted_sudo_and_has_no_file_is_found_with_the_name_of_the_file() {
     };
     registry.reserve(Boottime::now(), early);
     write_down(&registry, &state);
-    let file = std::fs::write(
-        sudoers.join("teleport-has-it"),
-        "# somebody else's, perhaps\n",
-    );
-    file.expect("written");
+    let has_it = Login::try_from("has-it").expect("a login");
+    let written = files.write(&has_it, &[crate::policy::SudoersSpec::full()]);
+    written.expect("this test needs root");
     let found = without_file(&Config::default(), &files, &root);
     let missing = WithoutFile {
         login: "a.b".to_owned(),
         file: "teleport-a=2eb".to_owned(),
+        found: Amiss::Absent,
     };
     assert_eq!(found, Seen::Known(vec![missing]));
     // Who is beyond the bound has none, rightly.
     let mut full = Config::default();
     full.sudo.max_files = 0;
     assert_eq!(without_file(&full, &files, &root), Seen::Known(Vec::new()));
+    // One that is there and grants nothing is no file, whatever its name, and whatever the bound.
+    let file = sudoers.join("teleport-has-it");
+    std::fs::remove_file(&file).expect("removed");
+    std::fs::write(file, "# somebody else's, perhaps\n").expect("written");
+    let foreign = WithoutFile {
+        login: "has-it".to_owned(),
+        file: "teleport-has-it".to_owned(),
+        found: Amiss::Headless,
+    };
+    let found = without_file(&full, &files, &root);
+    assert_eq!(found, Seen::Known(vec![foreign]));
     for folder in [root, sudoers] {
         std::fs::remove_dir_all(folder).expect("removed");
     }
@@ -114,10 +124,12 @@ fn a_file_that_comes_while_it_is_looked_for_is_not_missing() {
         &on(Terms::default(), &[plan("late", "alice", true)]),
         &state,
     );
-    let path = sudoers.join("teleport-late");
+    let files = SudoersFiles::new(&sudoers);
     let writer = std::thread::spawn(move || {
         std::thread::sleep(MOMENT / 4);
-        std::fs::write(path, "").expect("written");
+        let late = Login::try_from("late").expect("a login");
+        let written = files.write(&late, &[crate::policy::SudoersSpec::full()]);
+        written.expect("this test needs root");
     });
     let found = without_file(&Config::default(), &SudoersFiles::new(&sudoers), &root);
     assert_eq!(found, Seen::Known(Vec::new()));

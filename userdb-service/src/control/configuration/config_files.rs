@@ -5,12 +5,9 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
-use std::thread;
 use std::time::Duration;
 
-use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-
+use crate::control::host::plain_root::as_plain_root;
 use crate::control::host::regular;
 use crate::policy::{Config, ConfigError};
 use crate::runtime::shortage::is_shortage;
@@ -120,22 +117,9 @@ pub fn load(root: &Path) -> Result<Config, LoadError> {
 /// it takes. For programs that end soon after: what hangs is left to itself.
 pub fn load_as_the_daemon(root: &Path) -> Result<Config, LoadError> {
     let root = root.to_owned();
-    let (answer, answered) = sync_channel(1);
-    // Rights are a thread's own.
-    let read = move || {
-        let past_modes = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
-        if let Ok(mut has) = capabilities(None) {
-            has.effective.remove(past_modes);
-            // Who cannot give them away has none.
-            let _ = set_capabilities(None, has);
-        }
-        let _ = answer.send(load(&root));
-    };
-    let started = thread::Builder::new().name("configuration".to_owned());
-    started.spawn(read).map_err(LoadError::of_all)?;
-    answered
-        .recv_timeout(PATIENCE)
-        .unwrap_or_else(|_| Err(LoadError::late()))
+    as_plain_root(PATIENCE, move || load(&root))
+        .map_err(LoadError::of_all)?
+        .unwrap_or_else(|| Err(LoadError::late()))
 }
 
 /// What was seen at `path`, `None` where nothing is. A link whose target is missing is not the same as nothing: what it says

@@ -6,6 +6,7 @@ pub mod clock;
 pub(super) mod descriptors;
 pub(super) mod look;
 pub(super) mod mount_table;
+pub(super) mod plain_root;
 pub(super) mod proc_files;
 pub(super) mod regular;
 #[cfg(test)]

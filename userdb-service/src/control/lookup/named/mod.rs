@@ -11,6 +11,7 @@ mod lengths;
 mod lexer;
 mod own;
 mod sudoers;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -25,6 +26,8 @@ use std::path::{Path, PathBuf};
 use super::stamp::Stamp;
 use crate::policy::sudoers::SUDOERS_D;
 use own::Own;
+pub use survey::{includes_ours, unread_by_workers};
+pub use walk::Unread;
 use walk::{Files, Syntax, Walk};
 
 /// Names and includes of one file.
@@ -93,6 +96,25 @@ impl Named {
     }
 }
 
+const SUDOERS: &str = "/etc/sudoers";
+/// sudo-rs reads this one instead, where there is one.
+const SUDOERS_OF_SUDO_RS: &str = "/etc/sudoers-rs";
+/// On openSUSE sudo reads it where there is no other.
+const SUDOERS_OF_THE_VENDOR: &str = "/usr/etc/sudoers";
+
+/// Where reading begins.
+fn roots() -> Vec<(Syntax, PathBuf)> {
+    let roots = [
+        (Syntax::Sudoers, SUDOERS),
+        (Syntax::Sudoers, SUDOERS_OF_SUDO_RS),
+        (Syntax::Sudoers, SUDOERS_OF_THE_VENDOR),
+        (Syntax::Doas, "/etc/doas.conf"),
+    ];
+    roots
+        .map(|(syntax, path)| (syntax, PathBuf::from(path)))
+        .to_vec()
+}
+
 /// Remembers each file by its version; only what changed is read again.
 #[derive(Debug)]
 pub(super) struct Scanner {
@@ -105,15 +127,7 @@ pub(super) struct Scanner {
 
 impl Scanner {
     pub(super) fn new() -> Scanner {
-        let roots = [
-            (Syntax::Sudoers, "/etc/sudoers"),
-            // sudo-rs reads this one instead, where there is one; on openSUSE sudo reads the other.
-            (Syntax::Sudoers, "/etc/sudoers-rs"),
-            (Syntax::Sudoers, "/usr/etc/sudoers"),
-            (Syntax::Doas, "/etc/doas.conf"),
-        ];
-        let roots = roots.map(|(syntax, path)| (syntax, PathBuf::from(path)));
-        Scanner::at(roots.to_vec(), SUDOERS_D)
+        Scanner::at(roots(), SUDOERS_D)
     }
 
     fn at(roots: Vec<(Syntax, PathBuf)>, ours: impl Into<PathBuf>) -> Scanner {

@@ -1,7 +1,7 @@
 //! Which files sudo and doas read: includes, folders, and which of them are skipped. What stands in a
 //! file is read elsewhere.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -31,6 +31,19 @@ pub(super) struct Walk<'a> {
     own: &'a mut Own,
     before: &'a Files,
     after: Files,
+    /// Folders that are included.
+    folders: BTreeSet<PathBuf>,
+    /// What could not be read, where the walk is to go on past it.
+    unread: Option<Vec<Unread>>,
+}
+
+/// A file or a folder that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// Which.
+    pub path: PathBuf,
+    /// As the kernel says.
+    pub why: String,
 }
 
 impl<'a> Walk<'a> {
@@ -40,6 +53,16 @@ impl<'a> Walk<'a> {
             own,
             before,
             after: Files::new(),
+            folders: BTreeSet::new(),
+            unread: None,
+        }
+    }
+
+    /// Goes on past what cannot be read, and notes it.
+    pub(super) fn going_on(self) -> Walk<'a> {
+        Walk {
+            unread: Some(Vec::new()),
+            ..self
         }
     }
 
@@ -56,6 +79,27 @@ impl<'a> Walk<'a> {
         self.after
     }
 
+    /// Folders that are included, there or not, and what could not be read of a walk that [goes on](Self::going_on).
+    pub(super) fn met(self) -> (BTreeSet<PathBuf>, Vec<Unread>) {
+        (self.folders, self.unread.unwrap_or_default())
+    }
+
+    /// This one cannot be read.
+    fn cannot(&mut self, path: &Path, error: io::Error) -> io::Result<()> {
+        let Some(unread) = &mut self.unread else {
+            return Err(named(path, error));
+        };
+        let one = Unread {
+            path: path.to_owned(),
+            why: error.to_string(),
+        };
+        // It may be included twice.
+        if !unread.contains(&one) {
+            unread.push(one);
+        }
+        Ok(())
+    }
+
     fn nested(&mut self, syntax: Syntax, path: &Path, depth: usize) -> io::Result<()> {
         if depth > DEEPEST_INCLUDE || self.after.contains_key(path) {
             return Ok(());
@@ -65,7 +109,7 @@ impl<'a> Walk<'a> {
             Ok(metadata) if metadata.is_file() => Stamp::seen(&metadata),
             Ok(_) => return Ok(()),
             Err(e) if nobody_can_open(&e) => return Ok(()),
-            Err(e) => return Err(named(path, e)),
+            Err(e) => return self.cannot(path, e),
         };
         // Our own files say nothing.
         if self.own.recognises(path, stamp) {
@@ -84,7 +128,7 @@ impl<'a> Walk<'a> {
                     Syntax::Doas => doas::parse(&text),
                 },
                 Err(e) if nobody_can_open(&e) => return Ok(()),
-                Err(e) => return Err(named(path, e)),
+                Err(e) => return self.cannot(path, e),
             },
         };
         let includes = parsed.includes.clone();
@@ -104,16 +148,20 @@ impl<'a> Walk<'a> {
     }
 
     fn folder(&mut self, syntax: Syntax, path: &Path, depth: usize) -> io::Result<()> {
+        self.folders.insert(path.to_owned());
         let names = match self.own.others(path) {
             Some(names) => names,
             None => {
                 let entries = match std::fs::read_dir(path) {
                     Ok(entries) => entries,
                     Err(e) if nobody_can_open(&e) => return Ok(()),
-                    Err(e) => return Err(named(path, e)),
+                    Err(e) => return self.cannot(path, e),
                 };
                 let names: io::Result<_> = entries.map(|entry| Ok(entry?.file_name())).collect();
-                self.own.listed(path, names.map_err(|e| named(path, e))?)
+                match names {
+                    Ok(names) => self.own.listed(path, names),
+                    Err(e) => return self.cannot(path, e),
+                }
             }
         };
         for name in names {

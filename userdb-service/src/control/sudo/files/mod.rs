@@ -5,6 +5,7 @@
 //! opened anew each time, because packages and administrators replace it, or by who has just looked which one it is; what is
 //! kept is only which files we have written.
 
+mod amiss;
 mod error;
 mod prepared;
 mod reach;
@@ -27,6 +28,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat, 
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
 
+pub use self::amiss::Amiss;
 pub use self::error::SudoersError;
 pub use self::prepared::Prepared;
 pub use self::removal::{Folder, Removal};

@@ -351,3 +351,61 @@ fn a_prepared_file_never_takes_the_name_of_somebody_elses() {
     assert!(matches!(refused, Err(SudoersError::NotOurs(_))));
     assert_eq!(bench.text("teleport-zed"), "bob ALL=ALL\n");
 }
+
+#[test]
+fn what_has_become_of_a_file_is_told_and_what_stands_in_it_beside_is_nothing_amiss() {
+    let bench = Bench::new("amiss");
+    let zed = login("zed");
+    let path = bench.path.join("teleport-zed");
+    let amiss = || bench.files.amiss(&zed, &id_only()).unwrap();
+    let clear = || {
+        let _ = std::fs::remove_file(&path);
+        let _ = std::fs::remove_dir(&path);
+    };
+    let set = |mode| {
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    assert_eq!(amiss(), Some(Amiss::Absent));
+    type Change<'c> = (Amiss, &'c dyn Fn());
+    let changes: [Change<'_>; 10] = [
+        (Amiss::NoFile, &|| {
+            clear();
+            std::fs::create_dir(&path).unwrap();
+        }),
+        (Amiss::NoFile, &|| {
+            clear();
+            symlink("/dev/null", &path).unwrap();
+        }),
+        (Amiss::NoFile, &|| {
+            clear();
+            nix::unistd::mkfifo(&path, Mode::S_IRWXU).unwrap();
+        }),
+        (Amiss::Owner, &|| {
+            std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+        }),
+        (Amiss::Closed, &|| set(0o040)),
+        (Amiss::Empty, &|| std::fs::write(&path, "").unwrap()),
+        (Amiss::Headless, &|| {
+            std::fs::write(&path, "zed ALL=(root) NOPASSWD: /usr/bin/id\n").unwrap();
+        }),
+        (Amiss::Linked, &|| {
+            std::fs::hard_link(&path, bench.path.join("second")).unwrap();
+        }),
+        (Amiss::Rule, &|| {
+            std::fs::write(&path, format!("{HEADER}\n# zed ALL=ALL\n")).unwrap();
+        }),
+        (Amiss::Mode, &|| set(0o460)),
+    ];
+    for (expected, change) in changes {
+        clear();
+        let _ = std::fs::remove_file(bench.path.join("second"));
+        bench.files.write(&zed, &id_only()).unwrap();
+        assert_eq!(amiss(), None);
+        change();
+        assert_eq!(amiss(), Some(expected));
+    }
+    set(0o440);
+    let beside = format!("{}# a note\n", bench.text("teleport-zed"));
+    std::fs::write(&path, beside).unwrap();
+    assert_eq!(amiss(), None);
+}

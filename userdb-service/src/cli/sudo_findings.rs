@@ -1,0 +1,76 @@
+//! What keeps sudo from what roles give, and people out because of sudo's files, as sentences. Pure, as [`super::findings`], of which it
+//! is a part.
+
+use super::unread::UnreadFile;
+use super::written::WithoutFile;
+use crate::control::sudo::files::Amiss;
+use crate::policy::sudoers::SUDOERS_D;
+
+/// Whether the lookup workers can read what sudoers and doas.conf include.
+pub(super) fn read(unread: &[UnreadFile]) -> Result<String, String> {
+    if unread.is_empty() {
+        return Ok("The lookup workers can read what sudoers and doas.conf include.".to_owned());
+    }
+    let each: Vec<String> = unread.iter().map(UnreadFile::sentence).collect();
+    Err(format!(
+        "Every new login is refused, because the lookup workers (root without any capability) cannot read {}.",
+        each.join("; ")
+    ))
+}
+
+/// Whether each live user's file grants what was written into it.
+pub(super) fn granted(without: &[WithoutFile]) -> Result<String, String> {
+    if without.is_empty() {
+        return Ok("Each live user that was granted sudo by a file has it.".to_owned());
+    }
+    let (absent, amiss): (Vec<_>, Vec<_>) =
+        without.iter().partition(|one| one.found == Amiss::Absent);
+    let mut sentences = Vec::new();
+    if !absent.is_empty() {
+        let each: Vec<String> = absent
+            .iter()
+            .map(|one| format!("{} ({})", one.login, path(one)))
+            .collect();
+        sentences.push(format!(
+            "Sudo was granted by a file that is not there: {}; `systemctl restart teleport-sessiond` writes it again.",
+            each.join(", ")
+        ));
+    }
+    sentences.extend(amiss.into_iter().map(amiss_of));
+    Err(sentences.join(" "))
+}
+
+/// The file of somebody live as it was found, and what makes it grant what it is to grant.
+fn amiss_of(one: &WithoutFile) -> String {
+    let path = path(one);
+    let restart = format!("`systemctl restart teleport-sessiond` writes it again");
+    // In its place the daemon touches nothing that is not its own.
+    let remove = format!("remove {path}, then {restart}");
+    let chmod = format!("`chmod 0440 {path}` is right");
+    let (what, mend) = match one.found {
+        Amiss::Absent => ("is not there", restart),
+        Amiss::NoFile => ("is a folder, a link or a pipe", remove),
+        Amiss::Owner => ("is not root's, so that sudo ignores it", remove),
+        Amiss::Closed => ("cannot be read by its owner", chmod),
+        Amiss::Empty => ("is empty", remove),
+        Amiss::Headless => ("is not ours any more: it has lost its header line", remove),
+        Amiss::Linked => ("has other names, so that it is left alone", remove),
+        Amiss::Rule => ("has lost the rule that was written into it", restart),
+        Amiss::Mode => (
+            "can be written to by others than root, so that sudo ignores it",
+            chmod,
+        ),
+    };
+    format!(
+        "Sudo was granted to {} by {path}, which {what}; {mend}.",
+        one.login
+    )
+}
+
+fn path(one: &WithoutFile) -> String {
+    format!("{SUDOERS_D}/{}", one.file)
+}
+
+#[cfg(test)]
+#[path = "sudo_findings_tests.rs"]
+mod tests;

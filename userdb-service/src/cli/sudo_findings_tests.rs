@@ -1,0 +1,90 @@
+//! Judgements of nodes whose sudo files are made up.
+
+use crate::cli::findings::tests::{good, wrong};
+use crate::cli::node::Seen;
+use crate::cli::unread::UnreadFile;
+use crate::cli::written::WithoutFile;
+use crate::control::sudo::files::Amiss;
+
+#[track_caller]
+fn told(found: (&str, String), check: &str, parts: &[&str]) {
+    assert_eq!(found.0, check);
+    for part in parts {
+        assert!(found.1.contains(part), "{part:?}: {}", found.1);
+    }
+    assert!(found.1.ends_with('.'), "{}", found.1);
+}
+
+#[test]
+fn what_the_lookup_workers_cannot_read_keeps_everybody_out_and_is_told_with_what_opens_it() {
+    let mut node = good();
+    let file = |path: &str, why: &str, mend: Option<&str>| UnreadFile {
+        path: path.to_owned(),
+        why: why.to_owned(),
+        mend: mend.map(str::to_owned),
+    };
+    node.unread_sudoers = Seen::Known(vec![
+        file(
+            "/etc/sudoers.d/x",
+            "denied",
+            Some("chmod u+r /etc/sudoers.d/x"),
+        ),
+        file("/etc/doas.conf", "is larger than 8 MiB", None),
+    ]);
+    told(
+        wrong(&node),
+        "sudoers",
+        &[
+            "Every new login is refused",
+            "/etc/sudoers.d/x (denied): `chmod u+r /etc/sudoers.d/x`",
+            "/etc/doas.conf (is larger than 8 MiB): make it readable",
+        ],
+    );
+}
+
+fn without(login: &str, file: &str, found: Amiss) -> WithoutFile {
+    WithoutFile {
+        login: login.to_owned(),
+        file: file.to_owned(),
+        found,
+    }
+}
+
+#[test]
+fn sudo_whose_file_is_not_there_is_told_with_login_file_and_what_brings_it_back() {
+    let mut node = good();
+    node.without_sudoers = Seen::Known(vec![without("a.b", "teleport-a=2eb", Amiss::Absent)]);
+    let parts = [
+        "a.b (/etc/sudoers.d/teleport-a=2eb)",
+        "`systemctl restart teleport-sessiond` writes it again",
+    ];
+    told(wrong(&node), "sudo rights", &parts);
+}
+
+#[test]
+fn a_file_that_grants_nothing_is_told_with_what_has_become_of_it_and_what_the_daemon_can_do() {
+    const FILE: &str = "/etc/sudoers.d/teleport-zed";
+    let restart = "`systemctl restart teleport-sessiond` writes it again.";
+    let remove = &format!("; remove {FILE}, then {restart}");
+    let restart = &format!("; {restart}");
+    let chmod = &format!("; `chmod 0440 {FILE}` is right.");
+    for (found, what, mend) in [
+        (Amiss::NoFile, "a folder, a link or a pipe", remove),
+        (Amiss::Owner, "not root's", remove),
+        (Amiss::Empty, "is empty", remove),
+        (Amiss::Headless, "its header line", remove),
+        (Amiss::Linked, "other names", remove),
+        (Amiss::Rule, "has lost the rule", restart),
+        (Amiss::Closed, "cannot be read by its owner", chmod),
+        (Amiss::Mode, "by others than root", chmod),
+    ] {
+        let mut node = good();
+        node.without_sudoers = Seen::Known(vec![
+            without("gone", "teleport-gone", Amiss::Absent),
+            without("zed", "teleport-zed", found),
+        ]);
+        let of_it = format!("granted to zed by {FILE}, which");
+        let parts = ["gone (/etc", &of_it, what, mend];
+        told(wrong(&node), "sudo rights", &parts);
+    }
+}
