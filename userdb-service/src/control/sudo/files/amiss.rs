@@ -59,6 +59,7 @@ impl SudoersFiles {
         Ok(match self.inspect(&folder, &name)? {
             Found::Absent => Some(Amiss::Absent),
             Found::Linked { .. } => Some(Amiss::Linked),
+            Found::Closed => Some(Amiss::Closed),
             Found::Ours(text) if lacks_a_line(&text, &render(login, specs)) => Some(Amiss::Rule),
             Found::Foreign(_) if seen.st_size == 0 => Some(Amiss::Empty),
             Found::Foreign(_) => Some(Amiss::Headless),

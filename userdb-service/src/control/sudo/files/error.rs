@@ -20,6 +20,8 @@ pub enum SudoersError {
     },
     /// The very file that we have written lacks our header line by now. It was left alone.
     Disowned(PathBuf),
+    /// A file of root's that may be ours and that its mode keeps from being read. It was left alone.
+    Closed(PathBuf),
     /// The folder is another one than at our start. Ours to write to is the one of then: start anew.
     Replaced(PathBuf),
     /// The thread that works on the folder has not got to it in time.
@@ -62,6 +64,14 @@ impl fmt::Display for SudoersError {
                     f,
                     "{path} was written by us and has lost its header line, so it is left alone and what it \
                      grants holds: remove it (rm {path}), or give it another name if it is meant to stay"
+                )
+            }
+            SudoersError::Closed(path) => {
+                let path = path.display();
+                write!(
+                    f,
+                    "{path} cannot be read, by its mode, so nobody knows whether it is ours: it is left alone and what \
+                     it grants holds: make it readable for its owner (chmod 0440 {path})"
                 )
             }
             SudoersError::Replaced(path) => write!(

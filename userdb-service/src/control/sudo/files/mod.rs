@@ -158,6 +158,7 @@ impl SudoersFiles {
                 let path = self.path.join(name);
                 return Err(SudoersError::Linked { path, links });
             }
+            Found::Closed => return Err(SudoersError::Closed(self.path.join(name))),
             Found::Foreign(_) => return Err(SudoersError::NotOurs(self.path.join(name))),
         }
         self.remember(folder, &name);
@@ -223,9 +224,11 @@ impl SudoersFiles {
             match self.remove_name(&folder, &name) {
                 Ok(Removal::Removed) => swept.removed.push(name),
                 Ok(_) => {}
-                Err(e @ (SudoersError::Linked { .. } | SudoersError::Disowned(_))) => {
-                    swept.doubtful.push(e);
-                }
+                Err(
+                    e @ (SudoersError::Linked { .. }
+                    | SudoersError::Disowned(_)
+                    | SudoersError::Closed(_)),
+                ) => swept.doubtful.push(e),
                 Err(e) => drop(first_error.get_or_insert(e)),
             }
         }
@@ -252,9 +255,11 @@ impl SudoersFiles {
             match self.inspect(&folder, &name)? {
                 Found::Ours(_) if name.starts_with(PREFIX) => ours.push(name),
                 Found::Absent => {}
-                Found::Untouched | Found::Ours(_) | Found::Linked { .. } | Found::Foreign(_) => {
-                    others += 1
-                }
+                Found::Untouched
+                | Found::Ours(_)
+                | Found::Linked { .. }
+                | Found::Closed
+                | Found::Foreign(_) => others += 1,
             }
         }
         ours.sort();

@@ -115,6 +115,7 @@ impl SudoersFiles {
             Found::Foreign(Some(inode)) if written == Some(inode) => {
                 return Err(SudoersError::Disowned(self.path.join(name)));
             }
+            Found::Closed => return Err(SudoersError::Closed(self.path.join(name))),
             Found::Foreign(_) => return Ok(Removal::NotOurs),
             Found::Linked { inode, .. } if written == Some(inode) => self.empty(folder, name)?,
             Found::Linked { links, .. } => {

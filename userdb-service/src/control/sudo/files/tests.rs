@@ -1,8 +1,10 @@
 //! Tests of `files` on real folders. They need root: our files are root's.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::time::Duration;
 
 use super::*;
+use crate::control::host::plain_root::as_plain_root;
 use crate::policy::sudoers::HEADER;
 
 struct Bench {
@@ -408,4 +410,45 @@ fn what_has_become_of_a_file_is_told_and_what_stands_in_it_beside_is_nothing_ami
     let beside = format!("{}# a note\n", bench.text("teleport-zed"));
     std::fs::write(&path, beside).unwrap();
     assert_eq!(amiss(), None);
+}
+
+#[test]
+fn what_its_mode_keeps_from_being_read_is_told_as_that_and_removed_once_it_can_be_read() {
+    let bench = Bench::new("unreadable");
+    let path = bench.path.join("teleport-zed");
+    let set = |mode| {
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    // Who has written it, and who comes after him.
+    for is_known in [true, false] {
+        bench.files.write(&login("zed"), &id_only()).unwrap();
+        set(0o000);
+        let files = match is_known {
+            true => bench.files.clone(),
+            false => SudoersFiles::new(&bench.path),
+        };
+        // As the daemon, which has no capability for it.
+        let told = as_plain_root(Duration::from_secs(10), move || {
+            let removed = files.remove(&login("zed")).map(drop);
+            let written = files.write(&login("zed"), &id_only());
+            let swept = files.sweep(&BTreeSet::new()).unwrap();
+            let doubts = swept.doubtful.into_iter().map(Err);
+            [removed, written]
+                .into_iter()
+                .chain(doubts)
+                .collect::<Vec<_>>()
+        });
+        let told = told.unwrap().expect("in time");
+        assert_eq!(told.len(), 3);
+        for told in told {
+            let sentence = told.unwrap_err().to_string();
+            let chmod = format!("(chmod 0440 {})", path.display());
+            assert!(
+                sentence.contains(&chmod) && !sentence.contains("header"),
+                "{sentence}"
+            );
+        }
+        set(0o440);
+        assert_eq!(bench.files.remove(&login("zed")).unwrap(), Removal::Removed);
+    }
 }

@@ -60,6 +60,8 @@ pub(super) enum Found {
         inode: Inode,
         links: libc::nlink_t,
     },
+    /// Root's, and closed to root without capabilities: whose it is cannot be read.
+    Closed,
     /// Anything else; which file, if it is a regular one of root's.
     Foreign(Option<Inode>),
 }
@@ -96,8 +98,7 @@ impl SudoersFiles {
             Ok(file) => file,
             Err(Errno::ENOENT) => return Ok(Found::Absent),
             Err(Errno::ELOOP) => return Ok(Found::Foreign(None)),
-            // Root's, and closed to root without capabilities: nothing of ours is.
-            Err(Errno::EACCES) => return Ok(Found::Foreign(Some(Inode::of(&seen)))),
+            Err(Errno::EACCES) => return Ok(Found::Closed),
             Err(e) => return Err(failed(e)),
         };
         let opened = fstat(&file).map_err(failed)?;
