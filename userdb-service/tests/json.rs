@@ -16,7 +16,9 @@ use userdb_service::cli::node::TableSeen;
 use userdb_service::cli::units::Unit;
 use userdb_service::cli::unread::UnreadFile;
 use userdb_service::cli::written::{Leaving, WithoutFile};
+use userdb_service::control::state::StuckRight;
 use userdb_service::control::sudo::files::Amiss;
+use userdb_service::policy::Login;
 use userdb_service::policy::decide::{Facts, LoginPhase};
 use userdb_service::policy::explain::{Explained, explain};
 
@@ -89,6 +91,11 @@ fn the_manual_page_has_every_key_of_what_is_seen_and_judged() {
         found: Amiss::Absent,
     };
     all_documented("withoutSudoers", &to_value(without).expect("JSON"));
+    let stuck = StuckRight {
+        login: Login::try_from("zed").expect("a login"),
+        why: String::new(),
+    };
+    all_documented("stuckRights", &to_value(stuck).expect("JSON"));
     let unread = UnreadFile {
         path: String::new(),
         why: String::new(),

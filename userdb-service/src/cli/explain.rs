@@ -14,7 +14,7 @@ use crate::policy::decide::{
     Facts, LoginRequest, MAX_ROUNDS, Occupancy, Question, Refusal, undecided,
 };
 use crate::policy::explain::{Explained, Explanation, Outcome, explain};
-use crate::policy::{Plan, shortfalls};
+use crate::policy::{Plan, Step, old_rights, shortfalls};
 
 /// The command's arguments.
 #[derive(Args, Clone, Debug)]
@@ -54,6 +54,8 @@ pub trait Node {
     /// What becomes of the plan on this node as it is now: takes away what there is no room for, and
     /// notes what has to be waited for.
     fn carry_out(&mut self, config: &Config, plan: &mut Plan) -> Result<(), String>;
+    /// What keeps the login out all the same, for the administrator.
+    fn kept_out_by(&mut self, plan: &Plan) -> Result<Option<String>, String>;
 }
 
 /// The explanation and the exit status of the command: [`GOOD`], or [`WRONG`] for a refused login. The
@@ -77,6 +79,13 @@ fn decide(args: &ExplainArgs, node: &mut dyn Node) -> Result<Explanation, String
     for _ in 0..MAX_ROUNDS {
         let questions = match explain(&config, &request, &facts, &occupancy) {
             Explained::Done(mut explanation) => {
+                if let Outcome::Grant { plan } = &explanation.outcome
+                    && let Some(text) = node.kept_out_by(plan)?
+                {
+                    explanation.outcome = Outcome::Refuse(old_rights(&plan.login));
+                    let rule = "sudoers files";
+                    explanation.steps.push(Step { rule, text });
+                }
                 if let Outcome::Grant { plan } = &mut explanation.outcome {
                     node.carry_out(&config, plan)?;
                     say_why(&config, &mut plan.notes);

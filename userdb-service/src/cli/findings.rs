@@ -144,6 +144,12 @@ pub fn judge(node: &Node) -> Vec<Finding> {
             "Only root can see whose files are missing.",
             |without| sudo_findings::granted(without),
         ),
+        seen(
+            "old rights",
+            &node.stuck_rights,
+            "Only root can see them.",
+            |stuck| sudo_findings::taken_away(stuck),
+        ),
         seen("leaving", &node.leaving, "Only root can see who is being ended.", |leaving| {
             Ok(ends(leaving))
         }),

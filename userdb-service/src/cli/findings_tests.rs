@@ -22,6 +22,7 @@ pub(in crate::cli) fn good() -> Node {
         sudoers: Seen::Known(vec!["teleport-maria".to_owned()]),
         stale_sudoers: Seen::Known(Vec::new()),
         without_sudoers: Seen::Known(Vec::new()),
+        stuck_rights: Seen::Known(Vec::new()),
         unread_sudoers: Seen::Known(Vec::new()),
         nsswitch_passwd: words("files teleport systemd"),
         nsswitch_group: words("files teleport systemd"),

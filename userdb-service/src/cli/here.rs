@@ -6,12 +6,13 @@ use std::path::Path;
 use super::explain::{self, ExplainArgs, Node};
 use super::output::Json;
 use super::room::room;
+use super::sudo_findings::stuck_of;
 use super::written::{load_state, taken_up};
 use super::{Failure, WRONG_USE};
 use crate::control::configuration::config_files;
 use crate::control::lookup::{Lookups, Settings};
 use crate::control::registry::{Joinable, Registry, Terms, Together};
-use crate::control::state;
+use crate::control::state::{self, StateDir};
 use crate::control::sudo::check::SudoersCheck;
 use crate::control::sudo::files::SudoersFiles;
 use crate::policy::decide::{Facts, Occupancy, Question};
@@ -63,6 +64,22 @@ impl Node for Here {
         plan.notes.extend(beside_others(&self.registry, plan));
         Ok(())
     }
+
+    fn kept_out_by(&mut self, plan: &Plan) -> Result<Option<String>, String> {
+        kept_out_by(Path::new(state::FOLDER), plan)
+    }
+}
+
+/// Why rights of an earlier session of the login cannot be taken away, if they cannot.
+fn kept_out_by(folder: &Path, plan: &Plan) -> Result<Option<String>, String> {
+    let stuck = StateDir::stuck_rights(folder).map_err(|error| {
+        format!(
+            "cannot read which rights cannot be taken away from {}: {error}",
+            folder.display()
+        )
+    })?;
+    let of_it = stuck.iter().find(|right| right.login == plan.login);
+    Ok(of_it.map(stuck_of))
 }
 
 /// What the login has while other Teleport users are on it, if the rule between them makes it something else than was asked for.

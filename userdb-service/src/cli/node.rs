@@ -22,12 +22,12 @@ use super::sandbox::{self, View};
 use super::sessions::{PATIENCE, sentence, silent};
 use super::units::{self, Unit};
 use super::unread::{self, UnreadFile};
-use super::written::{Leaving, WithoutFile, leaving, without_file};
+use super::written::{Leaving, WithoutFile, leaving, stuck, without_file};
 use super::{homes, pam};
 use crate::USERDB_SOCKET;
 use crate::control::configuration::config_files::{self, LoadError};
 use crate::control::lookup::nsswitch::{self, NSSWITCH, Services};
-use crate::control::state;
+use crate::control::state::{self, StuckRight};
 use crate::control::sudo::check::{SudoersCheck, Withheld};
 use crate::control::sudo::files::SudoersFiles;
 use crate::control::sudo::sudo_rs;
@@ -95,6 +95,8 @@ pub struct Node {
     pub stale_sudoers: Seen<Vec<String>>,
     /// Logins that were granted sudo by a file that is not there.
     pub without_sudoers: Seen<Vec<WithoutFile>>,
+    /// Logins whose rights of an earlier session cannot be taken away.
+    pub stuck_rights: Seen<Vec<StuckRight>>,
     /// What sudoers and doas.conf include and a lookup worker cannot read.
     pub unread_sudoers: Seen<Vec<UnreadFile>>,
     /// Services of the `passwd` line, in order.
@@ -184,10 +186,15 @@ impl Node {
                 // One that is stopped takes the files along.
                 Seen::Failed(_) | Seen::Unread => Seen::Unread,
             },
+            // One that is stopped keeps nobody out.
+            stuck_rights: match &registry {
+                Seen::Failed(_) | Seen::Unread => Seen::Unread,
+                Seen::Known(_) | Seen::RootOnly => stuck(root, Path::new(state::FOLDER)),
+            },
+            unread_sudoers: unread::look(root),
             registry,
             table,
             sudoers,
-            unread_sudoers: unread::look(root),
             nsswitch_passwd: passwd,
             nsswitch_group: group,
             nsswitch_initgroups: initgroups,

@@ -3,6 +3,7 @@
 
 use super::unread::UnreadFile;
 use super::written::WithoutFile;
+use crate::control::state::StuckRight;
 use crate::control::sudo::files::Amiss;
 use crate::policy::sudoers::SUDOERS_D;
 
@@ -69,6 +70,23 @@ fn amiss_of(one: &WithoutFile) -> String {
 
 fn path(one: &WithoutFile) -> String {
     format!("{SUDOERS_D}/{}", one.file)
+}
+
+/// Whether sudo rights of sessions that are over could be taken away.
+pub(super) fn taken_away(stuck: &[StuckRight]) -> Result<String, String> {
+    if stuck.is_empty() {
+        return Ok("No rights of earlier sessions are in anybody's way.".to_owned());
+    }
+    let each: Vec<String> = stuck.iter().map(stuck_of).collect();
+    Err(each.join(" "))
+}
+
+/// In the words of the daemon, which name the file and what to do.
+pub(super) fn stuck_of(right: &StuckRight) -> String {
+    let StuckRight { login, why } = right;
+    format!(
+        "Every new login as {login} is refused as long as the sudo rights of an earlier session of it cannot be taken away: {why}. teleport-sessiond tries again every 30 s at the latest."
+    )
 }
 
 #[cfg(test)]

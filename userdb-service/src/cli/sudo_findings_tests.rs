@@ -4,7 +4,9 @@ use crate::cli::findings::tests::{good, wrong};
 use crate::cli::node::Seen;
 use crate::cli::unread::UnreadFile;
 use crate::cli::written::WithoutFile;
-use crate::control::sudo::files::Amiss;
+use crate::control::state::StuckRight;
+use crate::control::sudo::files::{Amiss, SudoersError};
+use crate::policy::Login;
 
 #[track_caller]
 fn told(found: (&str, String), check: &str, parts: &[&str]) {
@@ -87,4 +89,19 @@ fn a_file_that_grants_nothing_is_told_with_what_has_become_of_it_and_what_the_da
         let parts = ["gone (/etc", &of_it, what, mend];
         told(wrong(&node), "sudo rights", &parts);
     }
+}
+
+#[test]
+fn rights_that_cannot_be_taken_away_are_told_with_the_login_that_they_keep_out_and_the_file() {
+    let mut node = good();
+    node.stuck_rights = Seen::Known(vec![StuckRight {
+        login: Login::try_from("zed").expect("a login"),
+        why: SudoersError::Disowned("/etc/sudoers.d/teleport-zed".into()).to_string(),
+    }]);
+    let parts = [
+        "Every new login as zed is refused",
+        "/etc/sudoers.d/teleport-zed",
+        "remove it (rm /etc/sudoers.d/teleport-zed)",
+    ];
+    told(wrong(&node), "old rights", &parts);
 }

@@ -11,7 +11,7 @@ use super::node::Seen;
 use super::room::room;
 use crate::control::host::clock::Boottime;
 use crate::control::registry::{Registry, Terms};
-use crate::control::state::{Loaded, StateDir};
+use crate::control::state::{Loaded, StateDir, StuckRight};
 use crate::control::sudo::files::{Amiss, SudoersFiles};
 use crate::policy::decide::LoginPhase;
 use crate::policy::sudoers::file_name;
@@ -84,6 +84,20 @@ pub(super) fn taken_up(loaded: Loaded, terms: Terms) -> Registry {
         |_| true,
     );
     registry
+}
+
+/// Logins whose rights of an earlier session cannot be taken away.
+pub(super) fn stuck(root: bool, folder: &Path) -> Seen<Vec<StuckRight>> {
+    if !root {
+        return Seen::RootOnly;
+    }
+    match StateDir::stuck_rights(folder) {
+        Ok(rights) => Seen::Known(rights),
+        Err(error) => Seen::Failed(format!(
+            "cannot read which rights cannot be taken away from {}: {error}",
+            folder.display()
+        )),
+    }
 }
 
 /// Logins without a session of which something is left.

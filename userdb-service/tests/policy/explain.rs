@@ -39,6 +39,11 @@ impl Node for World {
         }
         Ok(())
     }
+
+    fn kept_out_by(&mut self, plan: &Plan) -> Result<Option<String>, String> {
+        let is_kept_out = plan.login.as_str() == "stuck";
+        Ok(is_kept_out.then(|| "teleport-stuck is empty".to_owned()))
+    }
 }
 
 fn explain(world: &World, words: &[&str]) -> (u8, String) {
@@ -52,6 +57,20 @@ fn explain_as(json: Json, world: &World, words: &[&str]) -> (u8, String) {
 }
 
 const ROLES: &str = "templated-groups = [\"team-*\"]\n[[role]]\nmatch = \"dev-*\"\ncreate-user = true\ngroups = [\"docker\", \"{{env.TEAMS}}\"]\n[[role]]\nmatch = \"ops\"\nsudo = true\ndeny-groups = [\"docker\"]\n";
+
+#[test]
+fn a_login_whose_old_rights_cannot_be_taken_away_is_refused_and_the_reason_is_a_step() {
+    let world = World::new("[[role]]\nmatch = \"*\"\ncreate-user = true\n");
+    let (status, text) = explain(&world, &["stuck", "--roles", "dev"]);
+    assert_eq!(status, 1, "{text}");
+    for part in [
+        "refused (busy): The sudo rights of an earlier session of \"stuck\" cannot be taken away now",
+        "  sudoers files: teleport-stuck is empty\n",
+    ] {
+        assert!(text.contains(part), "{part:?}: {text}");
+    }
+    assert_eq!(explain(&world, &["other", "--roles", "dev"]).0, 0);
+}
 
 #[test]
 fn a_plan_is_printed_with_the_roles_that_led_to_it() {

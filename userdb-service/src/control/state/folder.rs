@@ -76,15 +76,23 @@ struct Used<Id> {
 impl StateDir {
     /// Takes `root` as the folder of the state and makes what is missing of it (0700).
     pub fn open(root: &Path) -> io::Result<Self> {
+        let state = Self::at(root);
         for folder in [SESSIONS, LOGINS, UIDS, GIDS] {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(root.join(folder))?;
+            state.make(folder)?;
         }
-        Ok(Self {
+        Ok(state)
+    }
+
+    pub(super) fn at(root: &Path) -> Self {
+        Self {
             root: root.to_owned(),
-        })
+        }
+    }
+
+    pub(super) fn make(&self, folder: &str) -> io::Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        let builder = builder.recursive(true).mode(0o700);
+        builder.create(self.root.join(folder))
     }
 
     /// What the daemon has written down below `root`, for who only looks. A daemon that never ran has
@@ -94,10 +102,7 @@ impl StateDir {
             .iter()
             .all(|folder| root.join(folder).is_dir());
         match present {
-            true => Self {
-                root: root.to_owned(),
-            }
-            .load(),
+            true => Self::at(root).load(),
             false => Ok(Loaded::default()),
         }
     }
@@ -208,7 +213,12 @@ impl StateDir {
         }
     }
 
-    fn write(&self, folder: &str, name: &str, content: &impl Serialize) -> io::Result<()> {
+    pub(super) fn write(
+        &self,
+        folder: &str,
+        name: &str,
+        content: &impl Serialize,
+    ) -> io::Result<()> {
         let content = serde_json::value::to_raw_value(content)?;
         let envelope = Envelope {
             version: VERSION,
@@ -233,14 +243,22 @@ impl StateDir {
         written
     }
 
-    fn remove(&self, folder: &str, name: &str) -> io::Result<()> {
+    pub(super) fn remove(&self, folder: &str, name: &str) -> io::Result<()> {
         match fs::remove_file(self.root.join(folder).join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }
 
-    fn read_folder<T: DeserializeOwned>(&self, folder: &str) -> io::Result<Read<T>> {
+    /// Removes whatever is in a folder, which need not be there.
+    pub(super) fn empty(&self, folder: &str) -> io::Result<()> {
+        match fs::remove_dir_all(self.root.join(folder)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn read_folder<T: DeserializeOwned>(&self, folder: &str) -> io::Result<Read<T>> {
         self.read_files(folder, |name| !name.starts_with('.'))
     }
 

@@ -56,6 +56,7 @@ impl Daemon {
         let lost = of_sessions.len();
         self.set_aside(others);
         self.keep_used_ids_used(&loaded);
+        self.forget_stuck_rights();
         let published = stranded::published();
         // Whose last session is over has been withdrawn.
         let in_doubt = match loaded.lacks_sessions {

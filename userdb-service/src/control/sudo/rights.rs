@@ -39,6 +39,8 @@ pub(in crate::control) struct SudoRights {
     pub(in crate::control) in_place: BTreeSet<Login>,
     /// Logins whose file grants what they do not have any more, with how many removals are under way.
     stale: BTreeMap<Login, u32>,
+    /// Those of them whose removal has failed: it is written down why.
+    pub(in crate::control) stuck: BTreeSet<Login>,
     /// Logins that were granted a file for which there was no room.
     pub(in crate::control) waiting: BTreeSet<Login>,
 }
@@ -107,13 +109,16 @@ impl SudoRights {
         *self.stale.entry(login.clone()).or_default() += 1;
     }
 
-    fn one_less(&mut self, login: &Login) {
+    /// Whether it was the last, after some that could not be carried out at once.
+    fn one_less(&mut self, login: &Login) -> bool {
         if let Some(under_way) = self.stale.get_mut(login) {
             *under_way -= 1;
             if *under_way == 0 {
                 self.stale.remove(login);
+                return self.stuck.remove(login);
             }
         }
+        false
     }
 }
 
@@ -333,6 +338,9 @@ impl Daemon {
                                 TELEPORT_LOGIN = %login,
                                 "cannot remove a sudoers file, trying again: {why}"
                             );
+                            if stale {
+                                daemon.right_is_stuck(&login, &why);
+                            }
                             said = why;
                         }
                     }
@@ -380,7 +388,9 @@ impl Daemon {
 
     fn not_stale_any_more(&self, login: &Login, stale: &mut bool) {
         if std::mem::take(stale) {
-            self.rights.borrow_mut().one_less(login);
+            if self.rights.borrow_mut().one_less(login) {
+                self.right_is_gone(login);
+            }
             self.look_again.notify_waiters();
         }
     }
