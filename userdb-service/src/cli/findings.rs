@@ -5,10 +5,12 @@ use serde::Serialize;
 use super::node::{CLOCK_TOLERANCE, Node, Seen};
 use super::sandbox::View;
 use super::sudo_findings;
-use super::units::{ENABLED, SESSIOND, SWEEP, Unit};
+use super::unit_findings;
+use super::unit_word::unit_word;
+use super::units::SESSIOND;
 use super::written::Leaving;
 use crate::control::lookup::nsswitch::NSSWITCH;
-use crate::policy::sudoers::SUDOERS_D;
+use crate::policy::config::EPHEMERAL_BASE;
 
 /// A judgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -36,7 +38,11 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(check: &'static str, verdict: Verdict, message: impl Into<String>) -> Finding {
+    pub(super) fn new(
+        check: &'static str,
+        verdict: Verdict,
+        message: impl Into<String>,
+    ) -> Finding {
         Finding {
             check,
             verdict,
@@ -92,7 +98,9 @@ pub fn judge(node: &Node) -> Vec<Finding> {
                 ))
             },
         ),
-        seen("units", &node.units, "", |units| all_as_needed(units)),
+        seen("units", &node.units, "", |units| {
+            unit_findings::all_as_needed(units, node)
+        }),
         seen("registry", &node.registry, "It answers root only.", |_| {
             Ok("teleport-sessiond answers.".to_owned())
         }),
@@ -121,23 +129,16 @@ pub fn judge(node: &Node) -> Vec<Finding> {
             "sudoers files",
             &node.stale_sudoers,
             "Only root can read them.",
-            |stale| {
-                if stale.is_empty() {
-                    return Ok("Each sudoers file of ours belongs to a live user.".to_owned());
-                }
-                Err(format!(
-                    "Nobody live has {}; `systemctl restart teleport-sessiond` removes what is left over.",
-                    stale.join(", ")
-                ))
-            },
+            |stale| sudo_findings::left_over(stale, node),
         ),
-        (node.sudoers_view == View::ReadOnly).then(|| {
-            Finding::new(
-                "sudoers folder",
-                Verdict::Wrong,
-                format!("teleport-sessiond has {SUDOERS_D} read-only in its sandbox, as it was when the daemon started: nobody gets sudo, and nothing can be taken away; `systemctl restart {SESSIOND}`."),
-            )
-        }),
+        sudo_findings::folder(node.sudoers_view),
+        seen(
+            "sudo reads them",
+            &node.sudoers_ignored,
+            "Only root can tell.",
+            |ignored| sudo_findings::taken_up(*ignored),
+        ),
+        homes(node.homes_view),
         seen(
             "sudo rights",
             &node.without_sudoers,
@@ -150,9 +151,12 @@ pub fn judge(node: &Node) -> Vec<Finding> {
             "Only root can see them.",
             |stuck| sudo_findings::taken_away(stuck),
         ),
-        seen("leaving", &node.leaving, "Only root can see who is being ended.", |leaving| {
-            Ok(ends(leaving))
-        }),
+        seen(
+            "leaving",
+            &node.leaving,
+            "Only root can see who is being ended.",
+            |leaving| Ok(ends(leaving)),
+        ),
         Some(programs(node)),
         Some(clock(node)),
     ]
@@ -176,13 +180,28 @@ fn notes(node: &Node) -> Vec<Finding> {
 fn home_base(base: &str, view: View) -> Result<String, String> {
     match view {
         View::Writable | View::Unseen => Ok(format!("{base} is there for persistent homes.")),
-        View::ReadOnly => Err(format!(
-            "teleport-sessiond has {base} read-only in its sandbox, so who is to have a persistent home goes without one; add it to ReadWritePaths= of {SESSIOND}, with a \"-\" before it: `systemctl edit {SESSIOND}`, [Service], ReadWritePaths=-{base}, then `systemctl restart teleport-sessiond`."
+        View::ReadOnly | View::ReadOnlyForAll => Err(format!(
+            "teleport-sessiond has {base} read-only in its sandbox, so who is to have a persistent home goes without one; add it to ReadWritePaths= of {SESSIOND}, with a \"-\" before it: `systemctl edit {SESSIOND}`, [Service], ReadWritePaths={}, then `systemctl restart teleport-sessiond`.",
+            unit_word(&format!("-{base}"))
         )),
         View::Absent => Err(format!(
             "teleport-sessiond does not see {base} in its sandbox, so who is to have a persistent home goes without one; `systemctl cat {SESSIOND}` shows what hides it (ProtectHome=, InaccessiblePaths=, TemporaryFileSystem=): take that away, then `systemctl restart teleport-sessiond`."
         )),
     }
+}
+
+/// Whether ephemeral homes can be made and written to; silent where they can.
+fn homes(view: View) -> Option<Finding> {
+    let message = match view {
+        View::ReadOnlyForAll => format!(
+            "{EPHEMERAL_BASE} is read-only, so who is to have an ephemeral home goes without one; `mount -o remount,rw {EPHEMERAL_BASE}` makes it writable."
+        ),
+        View::ReadOnly => format!(
+            "teleport-sessiond has {EPHEMERAL_BASE} read-only in its sandbox, so who is to have an ephemeral home goes without one; `systemctl restart teleport-sessiond`, and where that does not help, `systemctl cat {SESSIOND}` shows what keeps it so (ReadOnlyPaths=)."
+        ),
+        View::Writable | View::Absent | View::Unseen => return None,
+    };
+    Some(Finding::new("homes", Verdict::Wrong, message))
 }
 
 fn ends(leaving: &[Leaving]) -> String {
@@ -328,58 +347,6 @@ fn order(check: &'static str, database: &str, services: &[String], returns: bool
         Verdict::Ok,
         format!("The line {database} of {NSSWITCH} names teleport in its place."),
     )
-}
-
-fn all_as_needed(units: &[Unit]) -> Result<String, String> {
-    let wrong: Vec<String> = units.iter().filter_map(fault).collect();
-    match wrong.is_empty() {
-        true => Ok("All units are enabled and active.".to_owned()),
-        false => Err(format!("{}.", wrong.join("; "))),
-    }
-}
-
-/// What is wrong about a unit, with the commands that mend it.
-fn fault(unit: &Unit) -> Option<String> {
-    let (name, enabled, active) = (&unit.name, unit.enabled.as_str(), unit.active.as_str());
-    if enabled == "not-found" {
-        return Some(format!(
-            "{name} is missing, installing the package teleport-userdb anew is right"
-        ));
-    }
-    let mut commands = Vec::new();
-    // A masked one can be neither enabled nor started.
-    match enabled {
-        "masked" => commands.push("unmask"),
-        "masked-runtime" => commands.push("unmask --runtime"),
-        _ => {}
-    }
-    let is_masked = !commands.is_empty();
-    let is_to_be_enabled = ENABLED.contains(&name.as_str()) && enabled != "enabled";
-    // Reloading it is as active as ever.
-    let is_to_be_started = !matches!(active, "active" | "reloading") && name != SWEEP;
-    commands.extend(is_to_be_enabled.then_some("enable"));
-    commands.extend(is_to_be_started.then_some("start"));
-    let states = [
-        (is_masked || is_to_be_enabled).then_some(enabled),
-        is_to_be_started.then_some(active),
-    ];
-    let states: Vec<&str> = states.into_iter().flatten().collect();
-    // For a shell, whose escape the names of mount units have in them.
-    let word = match name.contains('\\') {
-        true => format!("'{name}'"),
-        false => name.clone(),
-    };
-    let commands: Vec<String> = commands
-        .into_iter()
-        .map(|command| format!("systemctl {command} {word}"))
-        .collect();
-    (!commands.is_empty()).then(|| {
-        format!(
-            "{name} is {}, `{}` is right",
-            states.join(" and "),
-            commands.join(" && ")
-        )
-    })
 }
 
 fn programs(node: &Node) -> Finding {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::cli::hints::{ByGroup, NoUsers};
 use crate::cli::node::TableSeen;
-use crate::cli::units::{HOMES, LOOKUP, needed};
+use crate::cli::units::{AGAIN, ENABLED, HELPERS, HOMES, LOOKUP, SWEEP, Unit, WITHDRAWAL, needed};
 use crate::cli::{check, status};
 use crate::policy::decide::LoginPhase;
 
@@ -34,14 +34,17 @@ pub(in crate::cli) fn good() -> Node {
         home_base: Seen::Known(None),
         home_base_view: View::Unseen,
         sudoers_view: View::Writable,
+        sudoers_ignored: Seen::Known(None),
+        homes_view: View::Writable,
         by_group: Seen::Known(Vec::new()),
         no_users: Seen::Known(None),
         units: Seen::Known(
             needed(true)
                 .into_iter()
-                .map(|name| match ENABLED.contains(&name) {
-                    true => unit(name, "enabled", "active"),
-                    false => unit(name, "static", "active"),
+                .map(|name| match name {
+                    name if ENABLED.contains(&name) => unit(name, "enabled", "active"),
+                    name if HELPERS.contains(&name) => unit(name, "static", "inactive"),
+                    name => unit(name, "static", "active"),
                 })
                 .collect(),
         ),
@@ -207,22 +210,18 @@ fn a_folder_of_homes_that_the_daemon_cannot_write_to_is_wrong_whatever_it_is_out
             assert!(message.contains(part), "{part:?}: {message}");
         }
     }
+    // As systemd reads it.
+    node.home_base = Seen::Known(Some("/srv/a b%".to_owned()));
+    node.home_base_view = View::ReadOnly;
+    let (_, message) = wrong(&node);
+    assert!(
+        message.contains(" ReadWritePaths=\"-/srv/a b%%\", then"),
+        "{message}"
+    );
     for view in [View::Writable, View::Unseen] {
         node.home_base_view = view;
         assert!(all_good(&judge(&node)), "{view:?}");
     }
-}
-
-#[test]
-fn a_folder_of_sudoers_that_the_daemon_alone_has_read_only_takes_a_restart() {
-    let mut node = good();
-    node.sudoers_view = View::ReadOnly;
-    let (check, message) = wrong(&node);
-    assert_eq!(check, "sudoers folder");
-    assert!(
-        message.contains("systemctl restart teleport-sessiond"),
-        "{message}"
-    );
 }
 
 #[test]
@@ -345,6 +344,53 @@ fn a_unit_that_is_down_is_told_with_the_commands_that_mend_it() {
             units.push(unit(name, enabled, active));
         }
         assert_eq!(wrong(&node), ("units", format!("{name} {told}")));
+    }
+}
+
+#[test]
+fn a_unit_that_has_failed_once_is_told_with_what_forgets_it_where_its_work_is_done() {
+    for name in [SWEEP, WITHDRAWAL, AGAIN] {
+        let mut node = good();
+        if let Seen::Known(units) = &mut node.units {
+            for unit in units.iter_mut().filter(|unit| unit.name == name) {
+                unit.active = "failed".to_owned();
+            }
+        }
+        let done = format!("{name} is failed, `systemctl reset-failed {name}` is right.");
+        assert_eq!(wrong(&node), ("units", done));
+        node.userdb = Seen::RootOnly;
+        node.stale_sudoers = Seen::RootOnly;
+        let (_, message) = wrong(&node);
+        for part in [
+            "what it was to do is not done",
+            "systemctl status",
+            "reset-failed",
+        ] {
+            assert!(message.contains(part), "{part:?}: {message}");
+        }
+    }
+    // It comes and goes.
+    let mut node = good();
+    if let Seen::Known(units) = &mut node.units {
+        units.push(unit(WITHDRAWAL, "static", "active"));
+    }
+    assert!(all_good(&judge(&node)));
+}
+
+#[test]
+fn ephemeral_homes_that_nobody_can_write_to_are_wrong() {
+    for (view, part) in [
+        (
+            View::ReadOnlyForAll,
+            "`mount -o remount,rw /run/teleport-userdb/home` makes it writable.",
+        ),
+        (View::ReadOnly, "`systemctl restart teleport-sessiond`"),
+    ] {
+        let mut node = good();
+        node.homes_view = view;
+        let (check, message) = wrong(&node);
+        assert_eq!(check, "homes");
+        assert!(message.contains(part), "{message}");
     }
 }
 

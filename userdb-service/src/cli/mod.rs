@@ -1,8 +1,9 @@
 //! `teleport-userdbctl`: how administrators see what goes on. It changes nothing.
 //!
-//! A file per subcommand. [`node`] looks at the machine (with `compare`, [`hints`], `homes`, `pam`, [`sandbox`], [`units`], [`unread`] and `written`), [`findings`] judges what was seen, [`output`]
+//! A file per subcommand. [`node`] looks at the machine (with [`by_file`], `compare`, [`hints`], `homes`, `pam`, [`sandbox`], [`units`], [`unread`] and `written`), [`findings`] judges what was seen, [`output`]
 //! and [`table`] turn data into text; only this file knows the whole command line.
 
+pub mod by_file;
 pub mod check;
 mod compare;
 pub mod explain;
@@ -20,6 +21,8 @@ pub mod sessions;
 pub mod status;
 mod sudo_findings;
 pub mod table;
+mod unit_findings;
+mod unit_word;
 pub mod units;
 pub mod unread;
 pub mod written;

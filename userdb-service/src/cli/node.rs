@@ -15,6 +15,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket
 use serde::Serialize;
 use session_protocol::client::Registry;
 
+use super::by_file::{self, Ignored};
 use super::compare::{lingering, stale, unmatched, without_session};
 use super::hints::{ByGroup, NoUsers};
 use super::list::users;
@@ -32,7 +33,7 @@ use crate::control::sudo::check::{SudoersCheck, Withheld};
 use crate::control::sudo::files::SudoersFiles;
 use crate::control::sudo::sudo_rs;
 use crate::policy::Config;
-use crate::policy::config::{DEFAULT_SHELL, HomeMode};
+use crate::policy::config::{DEFAULT_SHELL, EPHEMERAL_BASE, HomeMode};
 use crate::policy::sudoers::SUDOERS_D;
 
 const FOLDERS: [&str; 5] = ["usr/sbin", "usr/bin", "usr/local/bin", "sbin", "bin"];
@@ -117,8 +118,12 @@ pub struct Node {
     pub home_base: Seen<Option<String>>,
     /// How teleport-sessiond sees that folder.
     pub home_base_view: View,
-    /// How it sees sudoers.d, where everybody else can write to that.
+    /// How it sees sudoers.d, where that matters to anybody.
     pub sudoers_view: View,
+    /// Why sudo does not read what is given by file; not looked at where nothing is.
+    pub sudoers_ignored: Seen<Option<Ignored>>,
+    /// How it sees the folder of ephemeral homes, where anybody can have one.
+    pub homes_view: View,
     /// Rights that roles give and that take a line of the administrator's.
     pub by_group: Seen<Vec<ByGroup>>,
     /// Why no user is made for anybody, if none is.
@@ -163,6 +168,11 @@ impl Node {
                 error => Seen::Failed(error.to_string()),
             });
         let home_base = by(&configuration, |config| homes::look(config, root));
+        let daemon = units::main_pid(units::SESSIOND);
+        let sudo = has_sudo(Path::new("/"));
+        // What is there has to be taken away, whatever is given from now on.
+        let has_files = sudoers.known().is_some_and(|files| !files.is_empty())
+            || configuration.as_ref().is_ok_and(by_file::gives_files);
         let stale_sudoers = stale(&sudoers, [&before, &registry], &table);
         // Not knowing better, everybody is taken to have an ephemeral home, as without any configuration.
         let has_ephemeral_homes = configuration
@@ -203,12 +213,21 @@ impl Node {
                 pam::look(&config.pam_services, root)
             }),
             missing_shells: by(&configuration, |config| Seen::Known(missing_shells(config))),
-            home_base_view: home_base_view(&home_base, root),
-            sudoers_view: match root {
-                true => sandbox::as_seen_by_it_alone(
-                    units::main_pid(units::SESSIOND),
-                    Path::new(SUDOERS_D),
-                ),
+            home_base_view: match &home_base {
+                // Its root is for root alone to look into.
+                Seen::Known(Some(base)) if root => sandbox::as_seen_by(daemon, Path::new(base)),
+                _ => View::Unseen,
+            },
+            sudoers_view: match root && has_files {
+                true => sandbox::as_seen_by_it_and_all(daemon, Path::new(SUDOERS_D)),
+                false => View::Unseen,
+            },
+            sudoers_ignored: match sudo {
+                true => by(&configuration, |config| by_file::look(config, root)),
+                false => Seen::Unread,
+            },
+            homes_view: match has_ephemeral_homes {
+                true => sandbox::as_all_write(daemon, Path::new(EPHEMERAL_BASE)),
                 false => View::Unseen,
             },
             home_base,
@@ -221,22 +240,12 @@ impl Node {
                 Err(seen) => seen,
             },
             units: units::look(&units::needed(has_ephemeral_homes)),
-            sudo: has_sudo(Path::new("/")),
+            sudo,
             visudo: SudoersCheck::default().has_visudo(),
             now_usec: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX)),
         }
-    }
-}
-
-/// How the daemon sees the folder of persistent homes. Its root is for root alone to look into.
-fn home_base_view(base: &Seen<Option<String>>, root: bool) -> View {
-    match base {
-        Seen::Known(Some(base)) if root => {
-            sandbox::as_seen_by(units::main_pid(units::SESSIOND), Path::new(base))
-        }
-        _ => View::Unseen,
     }
 }
 

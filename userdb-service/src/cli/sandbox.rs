@@ -14,6 +14,8 @@ pub enum View {
     Writable,
     /// It is mounted for reading only.
     ReadOnly,
+    /// So it is for everybody, not in the sandbox alone.
+    ReadOnlyForAll,
     /// It is not there.
     Absent,
     /// Nobody could look.
@@ -41,12 +43,26 @@ pub(super) fn view(root: &Path, folder: &Path) -> View {
     }
 }
 
-/// The same of one that the daemon would write to, if everybody else can: where it is read-only for all there is nothing to mend in
-/// the sandbox.
-pub(super) fn as_seen_by_it_alone(daemon: Option<u32>, folder: &Path) -> View {
+/// The same of one that the daemon alone has to write to.
+pub(super) fn as_seen_by_it_and_all(daemon: Option<u32>, folder: &Path) -> View {
+    together(view(Path::new("/"), folder), as_seen_by(daemon, folder))
+}
+
+/// The same of one that others write to as well: the homes.
+pub(super) fn as_all_write(daemon: Option<u32>, folder: &Path) -> View {
     match view(Path::new("/"), folder) {
-        View::Writable => as_seen_by(daemon, folder),
-        View::ReadOnly | View::Absent | View::Unseen => View::Unseen,
+        View::ReadOnly => View::ReadOnlyForAll,
+        outside => together(outside, as_seen_by(daemon, folder)),
+    }
+}
+
+/// A mount that was made read-only outside after the sandbox was made may be writable in there.
+fn together(outside: View, inside: View) -> View {
+    match (outside, inside) {
+        (View::ReadOnly, View::ReadOnly | View::Unseen) => View::ReadOnlyForAll,
+        (View::ReadOnly | View::Writable, inside) => inside,
+        // There is nothing to mend in the sandbox.
+        _ => View::Unseen,
     }
 }
 
@@ -55,6 +71,27 @@ mod tests {
     use std::io;
 
     use super::*;
+
+    #[test]
+    fn what_is_read_only_for_everybody_is_told_apart_from_what_is_so_in_the_sandbox() {
+        for (outside, inside, seen) in [
+            (View::Writable, View::Writable, View::Writable),
+            (View::Writable, View::ReadOnly, View::ReadOnly),
+            (View::Writable, View::Unseen, View::Unseen),
+            (View::ReadOnly, View::ReadOnly, View::ReadOnlyForAll),
+            // Nobody runs, or nobody may look.
+            (View::ReadOnly, View::Unseen, View::ReadOnlyForAll),
+            (View::ReadOnly, View::Writable, View::Writable),
+            (View::Absent, View::ReadOnly, View::Unseen),
+        ] {
+            assert_eq!(together(outside, inside), seen, "{outside:?} {inside:?}");
+        }
+        // The kernel's own, for everybody: and no sandbox makes it writable for users.
+        let folder = Path::new("/proc/sys");
+        if view(Path::new("/"), folder) == View::ReadOnly {
+            assert_eq!(as_all_write(None, folder), View::ReadOnlyForAll);
+        }
+    }
 
     #[test]
     fn the_folder_is_looked_at_where_the_daemon_sees_it() {

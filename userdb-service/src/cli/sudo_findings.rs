@@ -1,7 +1,11 @@
 //! What keeps sudo from what roles give, and people out because of sudo's files, as sentences. Pure, as [`super::findings`], of which it
 //! is a part.
 
-use super::unread::UnreadFile;
+use super::by_file::Ignored;
+use super::findings::{Finding, Verdict};
+use super::node::Node;
+use super::sandbox::View;
+use super::unread::{UnreadFile, shell_word};
 use super::written::WithoutFile;
 use crate::control::state::StuckRight;
 use crate::control::sudo::files::Amiss;
@@ -16,6 +20,76 @@ pub(super) fn read(unread: &[UnreadFile]) -> Result<String, String> {
     Err(format!(
         "Every new login is refused, because the lookup workers (root without any capability) cannot read {}.",
         each.join("; ")
+    ))
+}
+
+/// Whether files of ours belong to live users. The daemon removes what it can read, from a folder that it can write to.
+pub(super) fn left_over(stale: &[String], node: &Node) -> Result<String, String> {
+    if stale.is_empty() {
+        return Ok("Each sudoers file of ours belongs to a live user.".to_owned());
+    }
+    let unread = |path: &String| {
+        let mut unread = node.unread_sudoers.known().into_iter().flatten();
+        unread.any(|one| one.path == *path)
+    };
+    let closed: Vec<String> = stale
+        .iter()
+        .map(|name| format!("{SUDOERS_D}/{name}"))
+        .filter(unread)
+        .map(|path| shell_word(&path))
+        .collect();
+    let is_read_only = node.sudoers_view == View::ReadOnlyForAll;
+    let first = [
+        is_read_only.then(|| format!("make {SUDOERS_D} writable")),
+        (!closed.is_empty()).then(|| {
+            let files = closed.join(" ");
+            format!("`chmod 0440 {files}` (teleport-sessiond cannot read it)")
+        }),
+    ];
+    let first: String = first
+        .into_iter()
+        .flatten()
+        .map(|step| format!("{step}, then "))
+        .collect();
+    Err(format!(
+        "Nobody live has {}; {first}`systemctl restart teleport-sessiond` removes what is left over.",
+        stale.join(", ")
+    ))
+}
+
+/// Whether the daemon can write to the folder; silent where it can.
+pub(super) fn folder(view: View) -> Option<Finding> {
+    let message = match view {
+        View::ReadOnly => format!(
+            "teleport-sessiond has {SUDOERS_D} read-only in its sandbox, as it was when the daemon started: nobody gets sudo, and nothing can be taken away; `systemctl restart teleport-sessiond.service`."
+        ),
+        View::ReadOnlyForAll => format!(
+            "{SUDOERS_D} is read-only for everybody: nobody gets sudo by a file, and nothing can be taken away; make it writable, then `systemctl restart teleport-sessiond`, whose sandbox keeps it as it was when the daemon started."
+        ),
+        View::Writable | View::Absent | View::Unseen => return None,
+    };
+    Some(Finding::new("sudoers folder", Verdict::Wrong, message))
+}
+
+/// Whether sudo reads the files by which roles give it.
+pub(super) fn taken_up(ignored: Option<Ignored>) -> Result<String, String> {
+    let (what, mend) = match ignored {
+        None => return Ok(format!("sudo reads the files in {SUDOERS_D}.")),
+        Some(Ignored::NoFolder) => (
+            format!("there is no {SUDOERS_D}"),
+            format!("`mkdir -m 0750 {SUDOERS_D} && systemctl restart teleport-sessiond`"),
+        ),
+        Some(Ignored::UnfitFolder) => (
+            format!("sudo ignores {SUDOERS_D}, which is not root's or can be written to by others"),
+            format!("`chown root {SUDOERS_D} && chmod go-w {SUDOERS_D}`"),
+        ),
+        Some(Ignored::NotIncluded) => (
+            format!("sudoers does not include {SUDOERS_D}"),
+            format!("as its last line \"@includedir {SUDOERS_D}\" (`visudo`)"),
+        ),
+    };
+    Err(format!(
+        "Roles give sudo by a file, and nobody gets it, because {what}; {mend} is right."
     ))
 }
 

@@ -1,7 +1,10 @@
 //! Judgements of nodes whose sudo files are made up.
 
+use crate::cli::by_file::Ignored;
 use crate::cli::findings::tests::{good, wrong};
-use crate::cli::node::Seen;
+use crate::cli::findings::{all_good, judge};
+use crate::cli::node::{Node, Seen};
+use crate::cli::sandbox::View;
 use crate::cli::unread::UnreadFile;
 use crate::cli::written::WithoutFile;
 use crate::control::state::StuckRight;
@@ -104,4 +107,86 @@ fn rights_that_cannot_be_taken_away_are_told_with_the_login_that_they_keep_out_a
         "remove it (rm /etc/sudoers.d/teleport-zed)",
     ];
     told(wrong(&node), "old rights", &parts);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_takes_a_restart_and_first_to_be_writable_if_it_is_for_nobody()
+{
+    let mut node = good();
+    node.sudoers_view = View::ReadOnly;
+    let parts = ["in its sandbox", "`systemctl restart teleport-sessiond"];
+    told(wrong(&node), "sudoers folder", &parts);
+    node.sudoers_view = View::ReadOnlyForAll;
+    let parts = [
+        "read-only for everybody",
+        "make it writable, then `systemctl restart teleport-sessiond`",
+    ];
+    told(wrong(&node), "sudoers folder", &parts);
+}
+
+#[test]
+fn sudo_that_reads_no_file_of_ours_is_told_with_what_makes_it() {
+    for (ignored, parts) in [
+        (
+            Ignored::NoFolder,
+            [
+                "there is no /etc/sudoers.d",
+                "`mkdir -m 0750 /etc/sudoers.d",
+            ],
+        ),
+        (
+            Ignored::UnfitFolder,
+            [
+                "not root's",
+                "`chown root /etc/sudoers.d && chmod go-w /etc/sudoers.d`",
+            ],
+        ),
+        (
+            Ignored::NotIncluded,
+            ["does not include", "\"@includedir /etc/sudoers.d\""],
+        ),
+    ] {
+        let mut node = good();
+        node.sudoers_ignored = Seen::Known(Some(ignored));
+        told(wrong(&node), "sudo reads them", &parts);
+    }
+    // Where no role gives anything by file.
+    let mut node = good();
+    node.sudoers_ignored = Seen::Unread;
+    let findings = judge(&node);
+    assert!(all_good(&findings));
+    assert!(
+        findings
+            .iter()
+            .all(|finding| finding.check != "sudo reads them")
+    );
+}
+
+#[test]
+fn what_is_left_over_is_removed_once_the_daemon_can_read_it_and_write_to_the_folder() {
+    let left_over = |node: &Node| {
+        let findings = judge(node);
+        let mut of_it = findings.into_iter();
+        let found = of_it.find(|finding| finding.check == "sudoers files");
+        found.expect("judged").message
+    };
+    let restart = "`systemctl restart teleport-sessiond` removes what is left over.";
+    let mut node = good();
+    let stale = ["teleport-t1", "teleport-t2"].map(str::to_owned);
+    node.stale_sudoers = Seen::Known(stale.to_vec());
+    let nobody = "Nobody live has teleport-t1, teleport-t2; ";
+    assert_eq!(left_over(&node), format!("{nobody}{restart}"));
+    node.unread_sudoers = Seen::Known(vec![UnreadFile {
+        path: "/etc/sudoers.d/teleport-t2".to_owned(),
+        why: "denied".to_owned(),
+        mend: None,
+    }]);
+    let chmod = "`chmod 0440 /etc/sudoers.d/teleport-t2` (teleport-sessiond cannot read it), then ";
+    assert_eq!(left_over(&node), format!("{nobody}{chmod}{restart}"));
+    node.sudoers_view = View::ReadOnlyForAll;
+    let writable = "make /etc/sudoers.d writable, then ";
+    assert_eq!(
+        left_over(&node),
+        format!("{nobody}{writable}{chmod}{restart}")
+    );
 }

@@ -21,6 +21,12 @@ pub const SESSIOND: &str = "teleport-sessiond.service";
 pub const SWEEP: &str = "teleport-sudoers-sweep.service";
 /// Runs all the time, and comes with sessiond: there is nothing to enable. Without it every login is refused.
 pub const LOOKUP: &str = "teleport-lookup.socket";
+/// Run when something has failed, until it is put right.
+pub const HELPERS: [&str; 2] = [WITHDRAWAL, AGAIN];
+/// Takes sudo rights away where teleport-sessiond could not.
+pub const WITHDRAWAL: &str = "teleport-sudoers-withdrawal.service";
+/// Starts teleport-userdbd again.
+pub const AGAIN: &str = "teleport-userdbd-again.service";
 /// The same, for those who get ephemeral homes.
 pub const HOMES: &str = "run-teleport\\x2duserdb-home.mount";
 
@@ -35,10 +41,11 @@ pub struct Unit {
     pub active: String,
 }
 
-/// Those that are needed on a node.
+/// Those that are needed on a node; [`HELPERS`] in case of need.
 pub fn needed(has_ephemeral_homes: bool) -> Vec<&'static str> {
     let homes = has_ephemeral_homes.then_some(HOMES);
-    ENABLED.into_iter().chain([LOOKUP]).chain(homes).collect()
+    let all_the_time = ENABLED.into_iter().chain([LOOKUP]).chain(homes);
+    all_the_time.chain(HELPERS).collect()
 }
 
 /// systemctl answers a line for each unit, whatever its exit status.

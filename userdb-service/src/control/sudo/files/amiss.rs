@@ -35,6 +35,14 @@ pub enum Amiss {
 }
 
 impl SudoersFiles {
+    /// Whether there is a folder.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is not root's alone to write to: sudo ignores what is in such a one.
+    pub fn is_there(&self) -> Result<bool, SudoersError> {
+        Ok(self.open_if_present()?.is_some())
+    }
+
     /// What is wrong with the file that grants `specs` to `login`. Nothing, whatever is in it beside.
     ///
     /// # Errors

@@ -1,0 +1,78 @@
+//! What is wrong about our units, with the commands that mend it. Pure, as [`super::findings`], of which it is a part.
+
+use super::node::Node;
+use super::units::{AGAIN, ENABLED, HELPERS, SWEEP, Unit};
+
+/// Whether they run that have to, and none has failed.
+pub(super) fn all_as_needed(units: &[Unit], node: &Node) -> Result<String, String> {
+    let wrong: Vec<String> = units
+        .iter()
+        .filter_map(|unit| fault(unit, is_done(&unit.name, node)))
+        .collect();
+    match wrong.is_empty() {
+        true => Ok("All units are enabled and active.".to_owned()),
+        false => Err(format!("{}.", wrong.join("; "))),
+    }
+}
+
+/// What is wrong about a unit, with the commands that mend it.
+fn fault(unit: &Unit, is_done: bool) -> Option<String> {
+    let (name, enabled, active) = (&unit.name, unit.enabled.as_str(), unit.active.as_str());
+    if enabled == "not-found" {
+        return Some(format!(
+            "{name} is missing, installing the package teleport-userdb anew is right"
+        ));
+    }
+    let mut commands = Vec::new();
+    // A masked one can be neither enabled nor started.
+    match enabled {
+        "masked" => commands.push("unmask"),
+        "masked-runtime" => commands.push("unmask --runtime"),
+        _ => {}
+    }
+    let is_masked = !commands.is_empty();
+    let is_to_be_enabled = ENABLED.contains(&name.as_str()) && enabled != "enabled";
+    // These come and go, and a failure stays until somebody takes note of it.
+    let comes_and_goes = name == SWEEP || HELPERS.contains(&name.as_str());
+    let has_failed = comes_and_goes && active == "failed";
+    // Reloading it is as active as ever.
+    let is_to_be_started = !matches!(active, "active" | "reloading") && !comes_and_goes;
+    commands.extend(is_to_be_enabled.then_some("enable"));
+    commands.extend(is_to_be_started.then_some("start"));
+    if has_failed && !is_done {
+        return Some(format!(
+            "{name} has failed and what it was to do is not done, `systemctl status {name}` says why; once that is put right, `systemctl restart teleport-sessiond && systemctl reset-failed {name}` is right"
+        ));
+    }
+    commands.extend(has_failed.then_some("reset-failed"));
+    let states = [
+        (is_masked || is_to_be_enabled).then_some(enabled),
+        (is_to_be_started || has_failed).then_some(active),
+    ];
+    let states: Vec<&str> = states.into_iter().flatten().collect();
+    // For a shell, whose escape the names of mount units have in them.
+    let word = match name.contains('\\') {
+        true => format!("'{name}'"),
+        false => name.clone(),
+    };
+    let commands: Vec<String> = commands
+        .into_iter()
+        .map(|command| format!("systemctl {command} {word}"))
+        .collect();
+    (!commands.is_empty()).then(|| {
+        format!(
+            "{name} is {}, `{}` is right",
+            states.join(" and "),
+            commands.join(" && ")
+        )
+    })
+}
+
+/// Whether what the unit was to do is done meanwhile, by another.
+fn is_done(unit: &str, node: &Node) -> bool {
+    match unit {
+        AGAIN => node.userdb.known().is_some(),
+        // No file of ours is left over.
+        _ => node.stale_sudoers.known().is_some_and(Vec::is_empty),
+    }
+}
