@@ -118,7 +118,7 @@ pub struct Node {
     pub home_base: Seen<Option<String>>,
     /// How teleport-sessiond sees that folder.
     pub home_base_view: View,
-    /// How it sees sudoers.d, where that matters to anybody.
+    /// How it sees sudoers.d; that it is read-only for everybody only where files are in it or given.
     pub sudoers_view: View,
     /// Why sudo does not read what is given by file; not looked at where nothing is.
     pub sudoers_ignored: Seen<Option<Ignored>>,
@@ -218,10 +218,11 @@ impl Node {
                 Seen::Known(Some(base)) if root => sandbox::as_seen_by(daemon, Path::new(base)),
                 _ => View::Unseen,
             },
-            sudoers_view: match root && has_files {
+            sudoers_view: match root {
                 true => sandbox::as_seen_by_it_and_all(daemon, Path::new(SUDOERS_D)),
                 false => View::Unseen,
-            },
+            }
+            .unless(View::ReadOnlyForAll, !has_files),
             sudoers_ignored: match sudo {
                 true => by(&configuration, |config| by_file::look(config, root)),
                 false => Seen::Unread,

@@ -22,6 +22,16 @@ pub enum View {
     Unseen,
 }
 
+impl View {
+    /// Nothing seen, if it is `this` and that harms nobody.
+    pub(super) fn unless(self, this: View, harms_nobody: bool) -> View {
+        match self == this && harms_nobody {
+            true => View::Unseen,
+            false => self,
+        }
+    }
+}
+
 /// The folder as the daemon with this PID sees it: its unit has it in a mount namespace of its own.
 pub(super) fn as_seen_by(daemon: Option<u32>, base: &Path) -> View {
     match daemon {
@@ -85,6 +95,14 @@ mod tests {
             (View::Absent, View::ReadOnly, View::Unseen),
         ] {
             assert_eq!(together(outside, inside), seen, "{outside:?} {inside:?}");
+        }
+        let all = View::ReadOnlyForAll;
+        for (view, harms_nobody, seen) in [
+            (all, false, all),
+            (all, true, View::Unseen),
+            (View::ReadOnly, true, View::ReadOnly),
+        ] {
+            assert_eq!(view.unless(all, harms_nobody), seen);
         }
         // The kernel's own, for everybody: and no sandbox makes it writable for users.
         let folder = Path::new("/proc/sys");

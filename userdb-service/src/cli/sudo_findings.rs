@@ -118,7 +118,7 @@ pub(super) fn granted(without: &[WithoutFile]) -> Result<String, String> {
 /// The file of somebody live as it was found, and what makes it grant what it is to grant.
 fn amiss_of(one: &WithoutFile) -> String {
     let path = path(one);
-    let restart = format!("`systemctl restart teleport-sessiond` writes it again");
+    let restart = "`systemctl restart teleport-sessiond` writes it again".to_owned();
     // In its place the daemon touches nothing that is not its own.
     let remove = format!("remove {path}, then {restart}");
     let chmod = format!("`chmod 0440 {path}` is right");
