@@ -256,6 +256,50 @@ fn a_daemon_that_started_while_sudoers_d_was_read_only_is_to_be_restarted() {
 }
 
 #[test]
+fn a_file_of_sudoers_that_root_reads_by_its_capabilities_alone_keeps_everybody_out() {
+    let node = node_alone();
+    let file = "/etc/sudoers.d/closed";
+    node.sh(&format!("echo '#x' >{file} && chmod 000 {file}"))
+        .must();
+    let checked = ctl(&node, &["check"]);
+    let refused = node.login("c-closed").run();
+    node.run(&["chmod", "u+r", file]).must();
+    let let_in = node.login("c-closed").run();
+    node.run(&["rm", file]).must();
+    checked.must_end_with(1);
+    for part in ["WRONG sudoers ", &format!("`chmod u+r {file}`")] {
+        assert!(checked.stdout.contains(part), "{part:?}: {checked}");
+    }
+    assert_eq!(refused.code("account"), Some("PERM_DENIED"), "{refused:?}");
+    let_in.ran.must();
+    ctl(&node, &["check"]).must();
+}
+
+#[test]
+fn a_file_of_somebody_live_that_grants_nothing_is_told_whatever_its_name() {
+    let node = node_alone();
+    let file = "/etc/sudoers.d/teleport-c-emptied";
+    let mut login = node.login("c-emptied").roles("admin").hold("open").start();
+    login.reach("open");
+    for (change, found) in [
+        (format!("sed -i s/ALL=.*// {file}"), "has lost the rule"),
+        (format!("rm {file} && mkdir {file}"), "is a folder"),
+    ] {
+        node.sh(&change).must();
+        let checked = ctl(&node, &["check"]);
+        node.sh(&format!("rmdir {file} 2>/dev/null || true")).must();
+        node.run(&["systemctl", "restart", "teleport-sessiond"])
+            .must();
+        checked.must_end_with(1);
+        for part in ["WRONG sudo rights", file, found] {
+            assert!(checked.stdout.contains(part), "{part:?}: {checked}");
+        }
+        ctl(&node, &["check"]).must();
+    }
+    login.finish().ran.must();
+}
+
+#[test]
 fn a_daemon_that_hangs_is_to_be_restarted() {
     let node = node_alone();
     let pid = node.run(&["systemctl", "show", "-P", "MainPID", "teleport-sessiond"]);

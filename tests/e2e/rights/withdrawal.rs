@@ -370,10 +370,21 @@ fn a_file_of_ours_that_has_lost_its_header_keeps_everybody_out_until_it_is_gone(
         matches!(refused.messages()[..], [sentence] if sentence.contains("sudo")),
         "{refused:?}"
     );
+    let checked = node.run(&["teleport-userdbctl", "check"]);
+    for part in ["WRONG old rights", "as w-edited is refused", file] {
+        assert!(checked.stdout.contains(part), "{part:?}: {checked}");
+    }
+    let asked = "teleport-userdbctl explain --user u --login w-edited --roles admin";
+    let explained = node.sh(asked);
+    explained.must_end_with(1);
+    assert!(explained.stdout.contains(file), "{explained}");
     node.run(&["rm", file]).must();
     node.within(Duration::from_secs(20), "it is let in again", |node| {
         node.login("w-edited").run().ran.succeeded()
     });
+    assert_eq!(node.sh(asked).status, 0);
+    let checked = node.run(&["teleport-userdbctl", "check"]);
+    assert!(!checked.stdout.contains("w-edited is refused"), "{checked}");
 }
 
 #[test]
