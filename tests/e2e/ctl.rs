@@ -279,6 +279,10 @@ fn a_file_of_sudoers_that_root_reads_by_its_capabilities_alone_keeps_everybody_o
 fn a_file_of_somebody_live_that_grants_nothing_is_told_whatever_its_name() {
     let node = node_alone();
     let file = "/etc/sudoers.d/teleport-c-emptied";
+    let role = "/etc/teleport-userdb/config.d/50-admin.toml";
+    let reload = ["systemctl", "reload", "teleport-sessiond"];
+    node.write(role, "[[role]]\nmatch = \"admin\"\nsudo = true\n");
+    node.run(&reload).must();
     let mut login = node.login("c-emptied").roles("admin").hold("open").start();
     login.reach("open");
     for (change, found) in [
@@ -297,6 +301,8 @@ fn a_file_of_somebody_live_that_grants_nothing_is_told_whatever_its_name() {
         ctl(&node, &["check"]).must();
     }
     login.finish().ran.must();
+    node.run(&["rm", role]).must();
+    node.run(&reload).must();
 }
 
 #[test]

@@ -362,7 +362,7 @@ fn a_unit_that_has_failed_once_is_told_with_what_forgets_it_where_its_work_is_do
         node.stale_sudoers = Seen::RootOnly;
         let (_, message) = wrong(&node);
         for part in [
-            "what it was to do is not done",
+            "once what it was to do is done",
             "systemctl status",
             "reset-failed",
         ] {

@@ -41,7 +41,7 @@ fn fault(unit: &Unit, is_done: bool) -> Option<String> {
     commands.extend(is_to_be_started.then_some("start"));
     if has_failed && !is_done {
         return Some(format!(
-            "{name} has failed and what it was to do is not done, `systemctl status {name}` says why; once that is put right, `systemctl restart teleport-sessiond && systemctl reset-failed {name}` is right"
+            "{name} has failed, `systemctl status {name}` says why; once what it was to do is done, `systemctl reset-failed {name}` is right"
         ));
     }
     commands.extend(has_failed.then_some("reset-failed"));
@@ -68,7 +68,7 @@ fn fault(unit: &Unit, is_done: bool) -> Option<String> {
     })
 }
 
-/// Whether what the unit was to do is done meanwhile, by another.
+/// Whether what the unit was to do is known to be done meanwhile, by another.
 fn is_done(unit: &str, node: &Node) -> bool {
     match unit {
         AGAIN => node.userdb.known().is_some(),
