@@ -352,8 +352,8 @@ fn a_file_of_ours_that_has_lost_its_header_keeps_everybody_out_until_it_is_gone(
     let file = "/etc/sudoers.d/teleport-w-edited";
     let mut login = node.login("w-edited").roles("admin").hold("open").start();
     login.reach("open");
-    // In place, so that it is the same file.
-    node.sh(&format!("echo 'w-edited ALL=(ALL) NOPASSWD: ALL' >{file}"))
+    // In place, so that it is the same file, and so that it names nobody: who is named elsewhere in sudoers is kept out for that.
+    node.sh(&format!("echo 'Defaults:root !lecture' >{file}"))
         .must();
     login.finish().ran.must();
     node.run(&["test", "-s", file]).must();
