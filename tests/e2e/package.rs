@@ -184,6 +184,17 @@ fn removing_names_the_rights_that_stay_and_leaves_no_failed_unit() -> Result<()>
 /// A removal that waits for a disk for a while; one that waits until it answers takes longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Once the disk has answered.
+#[track_caller]
+fn nobody_is_left_behind(machine: &Machine) {
+    let sweeps = &["pgrep", "-f", "[s]weep-patiently"];
+    machine.within(
+        Duration::from_secs(10),
+        "nobody is left behind",
+        |machine| !machine.run(sweeps).succeeded(),
+    );
+}
+
 #[test]
 fn a_purge_ends_while_the_disk_of_sudoers_d_stalls_and_every_right_goes_when_it_answers()
 -> Result<()> {
@@ -224,15 +235,7 @@ fn a_purge_ends_while_the_disk_of_sudoers_d_stalls_and_every_right_goes_when_it_
             .all(|file| !machine.run(&["test", "-e", file]).succeeded())
     });
     println!("gone after {took:?}");
-    machine.within(
-        Duration::from_secs(10),
-        "nobody is left behind",
-        |machine| {
-            !machine
-                .run(&["pgrep", "-f", "[s]weep-patiently"])
-                .succeeded()
-        },
-    );
+    nobody_is_left_behind(&machine);
     for login in logins {
         login.finish();
     }
@@ -266,14 +269,6 @@ fn a_removal_ends_while_sudoers_d_cannot_even_be_read() -> Result<()> {
         .run(&["pkill", "-KILL", "-f", "teleport-chil[d] hang"])
         .must();
     let _ = hanging.wait();
-    machine.within(
-        Duration::from_secs(10),
-        "nobody is left behind",
-        |machine| {
-            !machine
-                .run(&["pgrep", "-f", "[s]weep-patiently"])
-                .succeeded()
-        },
-    );
+    nobody_is_left_behind(&machine);
     Ok(())
 }
