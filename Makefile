@@ -86,9 +86,10 @@ check-stress: setup ## a minute of lookups by eight threads while the table's wr
 check-model: setup ## writer and readers of the table in every order the memory model allows, by loom (a minute)
 	RUSTFLAGS="--cfg loom" $(CARGO) test --release --manifest-path account-table/model-check/Cargo.toml --target-dir $(TARGET)/loom model_check -- --nocapture
 
-# Two at a time, what each has to say in one piece. Cargo counts its own jobs: it must not look for make's. Trap: a recipe with
+# Some at a time, what each has to say in one piece. Cargo counts its own jobs: it must not look for make's. Trap: a recipe with
 # this begins with a +, or make does not see that it calls make.
-SIDE_BY_SIDE = $(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target CARGO="env -u MAKEFLAGS $(CARGO)"
+SIDE_BY_SIDE = $(MAKE) --no-print-directory --keep-going --jobs=$(AT_ONCE) --output-sync=target CARGO="env -u MAKEFLAGS $(CARGO)"
+AT_ONCE      = 2
 
 # The programs of tests/Cargo.toml with tests of booted containers. Each has half a processor's work for one of its own; those with
 # crowds, faults and services that are stopped have limits of time in them, and get the machine for themselves.
@@ -103,6 +104,7 @@ E2E_LONG  := rights sandbox reload
 e2e-built: check-units
 	$(CARGO) test --locked -p teleport-userdb-tests --no-run
 
+check-machines: AT_ONCE = 3
 check-machines: deb ## the package in booted containers (TELEPORT_USERDB_SUITE= picks the Debian release, default trixie)
 	$(CARGO) test --locked -p teleport-userdb-tests --no-run
 	+status=0; $(SIDE_BY_SIDE) $(addprefix e2e-,$(E2E_LONG) $(filter-out $(E2E_LONG) $(E2E_ALONE),$(E2E))) e2e-rest || status=1; \
