@@ -68,7 +68,8 @@ fn pidfd_by_number(socket: &impl AsFd, pid: i32) -> io::Result<Option<OwnedFd>> 
     };
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
-        Err(rustix::io::Errno::SRCH) => return Ok(None),
+        // Older kernels call a number invalid that no process has any more, but a process group or a thread.
+        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     Ok((!hung_up(socket)?).then_some(pidfd))

@@ -93,7 +93,11 @@ impl Leader {
     /// [`LeaderError::Gone`] if there is none.
     pub fn from_pid(pid: i32) -> Result<Leader, LeaderError> {
         let raw = Pid::from_raw(pid).ok_or(LeaderError::Gone)?;
-        let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(io::Error::from)?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty()).map_err(|error| match error {
+            // What older kernels say of a number that is a thread's, or that only a process group still has.
+            rustix::io::Errno::INVAL => LeaderError::Gone,
+            error => io::Error::from(error).into(),
+        })?;
         Leader::identified(Arc::new(pidfd), pid)
     }
 
@@ -217,15 +221,16 @@ impl Leader {
         Err(io::Error::other("its parent keeps changing").into())
     }
 
-    /// Whether all of it is still root's. Once a real or saved UID is the user's, the user may stop
-    /// it, and its life says nothing about the session any more.
+    /// Whether nobody but root may stop it. Once its real or saved UID is the user's, the user may, and its life says nothing about
+    /// the session any more. The other two do not count: who looks at the user's files as the user lowers them for as long as that
+    /// takes.
     ///
     /// # Errors
     /// [`LeaderError::Gone`] if it has ended.
     pub fn is_root(&self) -> Result<bool, LeaderError> {
         let status = self.read("status")?;
         parse_uids(&status)
-            .map(|uids| uids == [0; 4])
+            .map(|[real, _, saved, _]| real == 0 && saved == 0)
             .ok_or_else(|| io::Error::other("its status has no UIDs").into())
     }
 

@@ -2,8 +2,10 @@
 //! What follows from their end is tested elsewhere.
 
 use super::*;
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 fn sleeper() -> Child {
@@ -135,6 +137,66 @@ fn its_parent_is_found_and_who_changed_its_uid_is_not_root() {
     assert!(!parent.has_given_root_away().unwrap());
     end(child);
     assert!(matches!(leader.parent(), Err(LeaderError::Gone)));
+}
+
+#[test]
+fn who_looks_at_files_as_the_user_is_still_root() {
+    let mut child = Command::new("perl")
+        .args(["-e", "$| = 1; $> = 0x700000b7; print qq(done\\n); sleep 60"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("this test needs perl");
+    let mut line = String::new();
+    let said = child.stdout.take().expect("piped");
+    BufReader::new(said).read_line(&mut line).unwrap();
+    let leader = Leader::from_pid(pid(&child)).unwrap();
+    let uids = parse_uids(&leader.read("status").unwrap());
+    assert!(matches!(uids, Some([0, 0x7000_00b7, 0, _])), "{uids:?}");
+    assert!(leader.is_root().unwrap() && !leader.has_given_root_away().unwrap());
+    end(child);
+}
+
+/// As these kernels say of a number that only a process group, a session or a thread still has.
+#[test]
+fn who_has_been_reaped_is_gone_where_the_kernel_calls_its_number_invalid() {
+    let child = sleeper();
+    let id = Leader::from_pid(pid(&child)).unwrap().id().clone();
+    end(child);
+    let seen = thread::spawn(move || {
+        every_pidfd_open_is_invalid();
+        Leader::reidentify(&id)
+    });
+    let seen = seen.join().unwrap();
+    assert!(matches!(seen, Err(LeaderError::Gone)), "{seen:?}");
+}
+
+/// From here on, in this thread.
+fn every_pidfd_open_is_invalid() {
+    let step = |code: u32, k: u32, jf: u8| libc::sock_filter {
+        code: code.try_into().unwrap(),
+        jt: 0,
+        jf,
+        k,
+    };
+    let number = libc::SYS_pidfd_open.try_into().unwrap();
+    let invalid = libc::SECCOMP_RET_ERRNO | libc::EINVAL.unsigned_abs();
+    let mut filter = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number, 1),
+        step(libc::BPF_RET | libc::BPF_K, invalid, 0),
+        step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len().try_into().unwrap(),
+        filter: filter.as_mut_ptr(),
+    };
+    let mode = libc::SECCOMP_MODE_FILTER;
+    // SAFETY: the program outlives the call, which copies it; it holds for this thread alone.
+    let done = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+            | libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program)
+    };
+    assert_eq!(done, 0, "{}", io::Error::last_os_error());
 }
 
 #[tokio::test]
