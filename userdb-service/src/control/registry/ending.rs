@@ -216,6 +216,8 @@ impl Registry {
             } = entry.standing;
             self.occupancy.logins.remove(login);
             self.count_sudo(login);
+            // After a restart it may have come and gone without another word of it.
+            self.occupancy.uids.insert(uid, given.as_str().into());
             if gid.get() != uid.get() {
                 self.occupancy.gids.insert(gid, given.as_str().into());
                 effects.push(Effect::RememberGid(gid, given.clone()));

@@ -35,6 +35,7 @@ impl Registry {
             entry.standing.linger = false;
             effects.push(Effect::Withdraw(login.clone()));
             effects.push(Effect::RememberLogin(login.clone()));
+            self.note(login);
         }
         effects
     }

@@ -27,6 +27,11 @@ enum Step {
     Renounce(usize),
     SudoersNotWritten(usize),
     SudoersAgain(usize),
+    ArriveLingering {
+        login: usize,
+        user: usize,
+    },
+    ProcessesEnded(usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -45,12 +50,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..60)
 }
 
-/// The same, with leaders that become the user and files that cannot be written.
+/// The same, with leaders that become the user, processes that outlive their sessions and files that cannot be written.
 fn steps_with_trouble() -> impl Strategy<Value = Vec<Step>> {
     let trouble = prop_oneof![
         (0..12usize).prop_map(Step::Renounce),
         (0..3usize).prop_map(Step::SudoersNotWritten),
         (0..3usize).prop_map(Step::SudoersAgain),
+        (0..3usize, 0..2usize).prop_map(|(login, user)| Step::ArriveLingering { login, user }),
+        (0..3usize).prop_map(Step::ProcessesEnded),
     ];
     let trouble = proptest::collection::vec((any::<proptest::sample::Index>(), trouble), 0..20);
     (steps(), trouble).prop_map(|(mut steps, trouble)| {
@@ -84,19 +91,21 @@ impl Course {
     fn take(&mut self, step: Step) {
         match step {
             Step::Arrive { login, user, sudo } => {
-                let plan = Plan {
-                    home: home(LOGINS[login]),
-                    ..plan(LOGINS[login], USERS[user], sudo)
-                };
-                if self.world.registry.joinable(&plan) == Joinable::Now {
-                    let pid = self.ids.len() as i32 + 1;
-                    // Another one for each.
-                    self.world.registry.configure(Terms {
-                        stop_timeout: Duration::from_secs(pid.unsigned_abs().into()),
-                        ..terms(SharedLogins::Union)
-                    });
-                    self.ids.push(self.world.reserve(plan, pid));
-                }
+                self.arrive(login, plan(LOGINS[login], USERS[user], sudo));
+            }
+            Step::ArriveLingering { login, user } => {
+                let plan = plan(LOGINS[login], USERS[user], false);
+                self.arrive(
+                    login,
+                    Plan {
+                        linger: true,
+                        ..plan
+                    },
+                );
+            }
+            Step::ProcessesEnded(login) => {
+                let login = Login::try_from(LOGINS[login]).expect("valid");
+                self.world.processes_ended(&login);
             }
             Step::BeginToOpen(n) => {
                 if let Some(id) = self.pick(n) {
@@ -150,6 +159,21 @@ impl Course {
                 self.world.believe(order.into_iter().collect());
             }
         }
+    }
+
+    fn arrive(&mut self, login: usize, plan: Plan) {
+        let home = home(LOGINS[login]);
+        let plan = Plan { home, ..plan };
+        if self.world.registry.joinable(&plan) != Joinable::Now {
+            return;
+        }
+        let pid = self.ids.len() as i32 + 1;
+        // Another one for each.
+        self.world.registry.configure(Terms {
+            stop_timeout: Duration::from_secs(pid.unsigned_abs().into()),
+            ..terms(SharedLogins::Union)
+        });
+        self.ids.push(self.world.reserve(plan, pid));
     }
 
     fn begin_to_open(&mut self, id: SessionId) {
@@ -224,6 +248,26 @@ proptest! {
         }
         course.end();
         prop_assert!(course.world.registry.with_sudo.is_empty());
+    }
+
+    /// What the policy is told is kept as it changes, too; and who once had an ID is known until the next boot.
+    #[test]
+    fn what_the_policy_is_told_is_what_a_walk_over_all_logins_finds(steps in steps_with_trouble()) {
+        let mut course = Course::begin();
+        let mut had = BTreeSet::new();
+        for step in steps {
+            course.take(step);
+            let World { registry, published, .. } = &course.world;
+            for (login, entry) in &registry.logins {
+                let told = registry.occupancy().logins.get(login);
+                prop_assert_eq!(told, Some(&registry.occupant(entry, None)), "{}", login);
+            }
+            prop_assert_eq!(registry.occupancy().logins.len(), registry.logins.len());
+            had.extend(published.values().map(|published| published.plan.uid));
+            for uid in &had {
+                prop_assert!(registry.occupancy().uids.contains_key(uid), "{}", uid);
+            }
+        }
     }
 }
 
