@@ -62,6 +62,9 @@ impl Daemon {
                 true => drop(timeout(LOOK, self.room.notified()).await),
                 false => self.room.notified().await,
             }
+            if sudo_rs::is_installed() {
+                self.sudoers.look_at_what_is_read();
+            }
             sleep(TOGETHER).await;
             self.give_room();
         }

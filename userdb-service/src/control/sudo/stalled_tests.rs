@@ -56,3 +56,49 @@ fn nobody_who_gives_orders_waits_for_a_disk_that_holds_the_thread_up_with_its_fo
     drop(thread);
     wait_until("the end of the thread", || desk.strong_count() == 0);
 }
+
+#[test]
+fn nobody_waits_for_a_disk_that_holds_somebody_else_up_with_the_folder_locked() {
+    let disk = StalledDisk::new("theirs");
+    let thread = SudoersThread::start(&disk.folder).unwrap();
+    // What an administrator, a package or Teleport itself has in there, beside a file of ours.
+    let theirs = disk.folder.join("theirs");
+    let zed = Login::try_from("zed").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let written = thread.write(&zed, &[SudoersSpec::full()]);
+    runtime.block_on(written.come()).unwrap().unwrap();
+    std::fs::write(&theirs, "x").unwrap();
+    wait_until("a look of the thread", || {
+        thread.look_at_what_is_read();
+        thread.read_by_sudo_beside([]) == 2
+    });
+
+    disk.freeze();
+    let other = disk.folder.join("other");
+    let commit = thread::Builder::new().name("commit".to_owned());
+    let commit = commit
+        .spawn(move || File::create(other).and_then(|file| file.sync_all()))
+        .unwrap();
+    wait_until("a commit that waits for the disk", || {
+        is_stuck(process::id(), "commit")
+    });
+    let removal = thread::Builder::new().name("admin".to_owned());
+    let removal = removal.spawn(move || std::fs::remove_file(theirs)).unwrap();
+    wait_until("a removal that waits for the commit", || {
+        is_stuck(process::id(), "admin")
+    });
+
+    let (asked, answered) = std::sync::mpsc::channel();
+    let asks = thread::spawn(move || {
+        let _ = asked.send(thread.read_by_sudo_beside([]));
+        thread
+    });
+    let answered = answered.recv_timeout(Duration::from_secs(10));
+    disk.thaw();
+    assert_eq!(answered, Ok(2), "as it was seen last");
+    drop(asks.join().unwrap());
+    commit.join().unwrap().unwrap();
+    removal.join().unwrap().unwrap();
+}

@@ -3,7 +3,7 @@
 //! goes at once, is answered as soon as it is gone, and costs one sync afterwards, however many end. Who gives orders
 //! does not wait in here.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
@@ -71,6 +71,10 @@ struct Desk {
     /// Whose files others have taken away.
     lost: Mutex<BTreeSet<Login>>,
     somebody_lost: Notify,
+    /// The names of files that sudo reads, when they were looked at last.
+    read: Mutex<Option<Vec<String>>>,
+    /// Somebody wants to know these.
+    is_asked_for_read: AtomicBool,
 }
 
 impl Desk {
@@ -84,6 +88,10 @@ impl Desk {
 
     fn lost(&self) -> MutexGuard<'_, BTreeSet<Login>> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> MutexGuard<'_, Option<Vec<String>>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_orders(&self) -> Vec<Order> {
@@ -110,8 +118,6 @@ pub(in crate::control) struct SudoersThread {
     desk: Arc<Desk>,
     thread: Thread,
     look: SudoersFiles,
-    /// The names of files that sudo reads, when they were looked at last.
-    seen: RefCell<Option<Vec<String>>>,
     replaced: Arc<Notify>,
     /// Its last order may be carried out in a moment: it had nothing else to do, and the like of it does not take longer.
     is_quick: Cell<bool>,
@@ -133,6 +139,8 @@ impl SudoersThread {
             closed: AtomicBool::new(false),
             lost: Mutex::default(),
             somebody_lost: Notify::new(),
+            read: Mutex::default(),
+            is_asked_for_read: AtomicBool::new(false),
         });
         let replaced = Arc::new(Notify::new());
         let files = SudoersFiles::new(path);
@@ -144,7 +152,6 @@ impl SudoersThread {
             desk,
             thread: thread.thread().clone(),
             look: SudoersFiles::new(path),
-            seen: RefCell::default(),
             replaced,
             is_quick: Cell::new(false),
         })
@@ -192,25 +199,31 @@ impl SudoersThread {
     }
 
     /// Number of the files that sudo reads, but for those of the logins in `ours`, whether they are there yet or not. A folder that
-    /// cannot be read counts as full. While the thread is at work in it, which locks a folder for as long as the disk takes, it is as
-    /// it was seen last, and full if it never was.
+    /// could not be read counts as full. It is as the thread has seen it last: from the first question on it looks whenever it has
+    /// carried out what it was told, and every [`LOOK`]. Whoever removes a file there holds the folder locked for as long as the disk
+    /// takes, so that nobody else may look.
     pub(in crate::control) fn read_by_sudo_beside<'l>(
         &self,
         ours: impl IntoIterator<Item = &'l Login>,
     ) -> usize {
-        let mut seen = self.seen.borrow_mut();
-        if self.desk.rests.load(Ordering::Relaxed) {
-            *seen = self.look.read_by_sudo().ok();
+        if !self.desk.is_asked_for_read.load(Ordering::Relaxed) {
+            self.look_at_what_is_read();
         }
         let ours: BTreeSet<String> = ours.into_iter().map(file_name).collect();
-        seen.as_ref().map_or(usize::MAX, |names| {
+        self.desk.read().as_ref().map_or(usize::MAX, |names| {
             names.iter().filter(|name| !ours.contains(*name)).count()
         })
     }
 
+    /// Has the thread look which files sudo reads. Nobody waits for it.
+    pub(in crate::control) fn look_at_what_is_read(&self) {
+        self.desk.is_asked_for_read.store(true, Ordering::Relaxed);
+        self.thread.unpark();
+    }
+
     /// Takes note of what the thread has seen.
     pub(in crate::control) fn has_seen(&self, read: Option<Vec<String>>) {
-        *self.seen.borrow_mut() = read;
+        *self.desk.read() = read;
     }
 
     /// Rings once the folder has become another one than at the start.
@@ -287,6 +300,10 @@ fn work(files: &SudoersFiles, Seat(desk): &Seat, bell: &Notify, look: Duration) 
         if waiting.works.is_empty() && waiting.ahead.is_done() && desk.is_empty() {
             if desk.closed.load(Ordering::Acquire) {
                 return;
+            }
+            if desk.is_asked_for_read.load(Ordering::Relaxed) {
+                let read = files.read_by_sudo().ok();
+                *desk.read() = read;
             }
             desk.rests.store(true, Ordering::Relaxed);
             park_timeout(look);
