@@ -4,6 +4,7 @@
 mod bystanders;
 mod forwarding;
 mod homes;
+mod slow_disk;
 mod sudo;
 mod sudoers_d;
 mod terminal;
@@ -100,4 +101,13 @@ fn field(machine: &Machine, login: &str, index: usize) -> String {
     let line = machine.run(&["getent", "passwd", login]);
     let field = line.must().split(':').nth(index);
     field.unwrap_or_default().to_owned()
+}
+
+/// The process of the daemon, if it has started and is not ending.
+fn daemon(node: &Machine) -> Option<String> {
+    let shown = node.sh(
+        "systemctl is-active -q teleport-sessiond && systemctl show -P MainPID teleport-sessiond",
+    );
+    let active = shown.succeeded() && shown.stdout.trim() != "0";
+    active.then(|| shown.stdout.trim().to_owned())
 }

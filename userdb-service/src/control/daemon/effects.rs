@@ -127,6 +127,7 @@ impl Daemon {
                 let waits = matches!(
                     next,
                     Effect::Sudoers(..)
+                        | Effect::AwaitSudoers(_)
                         | Effect::Publish(_)
                         | Effect::Withdraw(_)
                         | Effect::Lock(_)
@@ -237,6 +238,7 @@ impl Daemon {
             Effect::Sudoers(login, specs) => {
                 return Ok(Some(self.order_sudoers(login, &specs)));
             }
+            Effect::AwaitSudoers(login) => return Ok(self.order_sudoers_again(login)),
             Effect::Publish(login) | Effect::Withdraw(login) | Effect::Lock(login) => {
                 self.show(&login)?;
             }

@@ -22,6 +22,8 @@ pub enum Effect {
     /// Make the login's sudoers file say this; nothing: remove it. Done before the next effect that shows, and at the latest
     /// when all are.
     Sudoers(Login, Vec<SudoersSpec>),
+    /// What the login's sudoers file is to say was ordered before. Where somebody still waits for that, it is waited for as well.
+    AwaitSudoers(Login),
     /// Publish the login with what its sessions grant together: [`Registry::published`].
     Publish(Login),
     /// Withdraw name, aliases, IDs and memberships of the login.

@@ -33,7 +33,7 @@ impl Registry {
         self.timers
             .insert((now + DEPARTURE, Timer::DepartureOverdue(id)));
         let mut effects = Vec::new();
-        let shows = self.order(&login, &mut effects);
+        let shows = self.order_and_await(&login, &mut effects);
         // Written down while its rights are taken away, and before anybody is told: after a crash it must not come back with
         // them. Should the crash come before that, then whoever has closed it has had no answer, and asks again.
         effects.push(Effect::RememberSession(id));

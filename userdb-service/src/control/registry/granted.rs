@@ -139,6 +139,21 @@ impl Registry {
         })
     }
 
+    /// The same for who is to have what the file grants, or to have it no more, once he is answered: somebody else may have ordered
+    /// it, and still be waiting.
+    pub(super) fn order_and_await(
+        &mut self,
+        login: &Login,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Effect> {
+        let shows = self.order(login, effects);
+        let is_ordered = |effect: &Effect| matches!(effect, Effect::Sudoers(..));
+        if !effects.iter().any(is_ordered) {
+            effects.push(Effect::AwaitSudoers(login.clone()));
+        }
+        shows
+    }
+
     /// Its sudoers file could not be written: whatever shows it next tries again.
     pub fn sudoers_not_written(&mut self, login: &Login) {
         if let Some(entry) = self.logins.get_mut(login) {

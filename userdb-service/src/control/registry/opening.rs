@@ -183,7 +183,7 @@ impl Registry {
             entry.standing.opened(&session.plan);
         }
         let mut effects = Vec::new();
-        let shows = self.order(&login, &mut effects);
+        let shows = self.order_and_await(&login, &mut effects);
         // Written down while its file is: after a crash in between it is still reserved, and the file is swept.
         effects.push(Effect::RememberSession(id));
         effects.push(Effect::RememberLoginSoon(login));

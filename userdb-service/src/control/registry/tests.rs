@@ -171,6 +171,47 @@ fn a_reservation_is_published_without_rights_and_its_session_with_them() {
 }
 
 #[test]
+fn who_has_nothing_to_order_waits_for_what_others_have_ordered_before_it_shows() {
+    let mut world = World::new();
+    let [first, second] = [10, 11].map(|pid| world.reserve(plan("dev", "alice", true), pid));
+    let dev = Login::try_from("dev").expect("valid");
+    let order = |effects: &[Effect]| {
+        let at = |wanted: &Effect| effects.iter().position(|effect| effect == wanted);
+        let shows = at(&Effect::Publish(dev.clone())).or(at(&Effect::Withdraw(dev.clone())));
+        let ordered = |effect: &Effect| matches!(effect, Effect::Sudoers(..));
+        let orders = effects.iter().position(ordered);
+        (orders, at(&Effect::AwaitSudoers(dev.clone())), shows)
+    };
+    let opened = world.registry.open(first).expect("reserved");
+    assert!(
+        matches!(order(&opened), (Some(0), None, Some(_))),
+        "{opened:?}"
+    );
+    let opened = world.registry.open(second).expect("reserved");
+    assert!(
+        matches!(order(&opened), (None, Some(0), Some(_))),
+        "{opened:?}"
+    );
+    let effects = world.registry.renounce(first);
+    world.believe(effects);
+    let effects = world.registry.renounce(second);
+    assert!(
+        matches!(order(&effects), (Some(_), None, Some(_))),
+        "{effects:?}"
+    );
+    let closed = world.registry.close(world.now, first);
+    assert!(
+        matches!(order(&closed), (None, Some(0), Some(_))),
+        "{closed:?}"
+    );
+    let closed = world.registry.close(world.now, second);
+    assert!(
+        matches!(order(&closed), (None, Some(0), Some(_))),
+        "{closed:?}"
+    );
+}
+
+#[test]
 fn the_first_of_two_sessions_ends_and_changes_nothing_but_the_count() {
     let mut world = World::new();
     let first = world.reserve(plan("dev", "alice", true), 10);

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{error, warn};
 
 use super::answer::Answer;
+use super::awaited::{Awaited, AwaitedOrders};
 use super::files::{Removal, SudoersError};
 use crate::control::daemon::Daemon;
 use crate::control::daemon::messages;
@@ -43,19 +44,21 @@ pub(in crate::control) struct SudoRights {
     pub(in crate::control) stuck: BTreeSet<Login>,
     /// Logins that were granted a file for which there was no room.
     pub(in crate::control) waiting: BTreeSet<Login>,
+    /// Orders that somebody waits for.
+    pub(super) awaited: AwaitedOrders,
 }
 
 /// An order that is under way.
 #[derive(Debug)]
 pub(in crate::control) enum Ordered {
     Grant {
-        login: Login,
+        order: Awaited,
         answer: Answer<()>,
         /// Whether an older file may say something else.
         older: bool,
     },
     Removal {
-        login: Login,
+        order: Awaited,
         answer: Answer<Removal>,
     },
     /// Carried out, but something else of the login is still on disk.
@@ -131,25 +134,34 @@ impl Daemon {
     ) -> Ordered {
         self.rights.borrow_mut().waiting.remove(&login);
         if specs.is_empty() {
-            let mut rights = self.rights.borrow_mut();
-            rights.now_stale(&login);
-            rights.in_place.remove(&login);
-            drop(rights);
-            // Ordered here and now: what is ordered next comes after it.
-            let answer = self.sudoers.remove(&login);
-            return Ordered::Removal { login, answer };
+            return self.order_removal(login);
         }
         if let Err(why) = self.has_room_for(&login) {
             self.wait_for_room(&login);
             return Ordered::NoRoom(login, why.to_string());
         }
-        let answer = self.sudoers.write(&login, specs);
         let older = !self.rights.borrow_mut().on_disk.insert(login.clone());
+        self.order_grant(login, specs, older)
+    }
+
+    pub(super) fn order_grant(&self, login: Login, specs: &[SudoersSpec], older: bool) -> Ordered {
+        // Ordered here and now: what is ordered next comes after it.
+        let answer = self.sudoers.write(&login, specs);
+        let order = self.rights.borrow().awaited.one_more(login, older);
         Ordered::Grant {
-            login,
+            order,
             answer,
             older,
         }
+    }
+
+    pub(super) fn order_removal(&self, login: Login) -> Ordered {
+        let answer = self.sudoers.remove(&login);
+        let mut rights = self.rights.borrow_mut();
+        rights.now_stale(&login);
+        rights.in_place.remove(&login);
+        let order = rights.awaited.one_more(login, true);
+        Ordered::Removal { order, answer }
     }
 
     /// Has the file finished that whoever comes in with this plan is granted when the session opens: the disk takes longer for it
@@ -168,20 +180,21 @@ impl Daemon {
         mut ordered: Ordered,
     ) -> Result<OrderOutcome, Ordered> {
         match &mut ordered {
-            Ordered::Grant { login, answer, .. } => {
+            Ordered::Grant { order, answer, .. } => {
                 if let Some(Ok(())) = self.sudoers.soon(answer) {
-                    self.granted(login);
+                    self.granted(order.login());
                     return Ok(OrderOutcome::default());
                 }
             }
-            Ordered::Removal { login, answer } => {
+            Ordered::Removal { order, answer } => {
                 if let Some(Ok(removal)) = self.sudoers.soon(answer) {
-                    self.removed(login, *removal);
-                    self.not_stale_any_more(login, &mut true);
-                    if !self.rights.borrow().stale.contains_key(login) {
+                    let login = order.login().clone();
+                    self.removed(&login, *removal);
+                    self.not_stale_any_more(&login, &mut true);
+                    if !self.rights.borrow().stale.contains_key(&login) {
                         return Ok(OrderOutcome::default());
                     }
-                    ordered = Ordered::Removed(login.clone());
+                    ordered = Ordered::Removed(login);
                 }
             }
             Ordered::Removed(_) | Ordered::NoRoom(..) => {}
@@ -191,8 +204,8 @@ impl Daemon {
 
     /// Nobody waits for an order any more. A removal is carried out all the same.
     pub(in crate::control) fn let_go(self: &Rc<Self>, ordered: Ordered) {
-        if let Ordered::Removal { login, answer } = ordered {
-            self.pursue_removal(&login, answer, true);
+        if let Ordered::Removal { order, answer } = ordered {
+            self.pursue_removal(order.login(), answer, true);
         }
     }
 
@@ -202,12 +215,13 @@ impl Daemon {
         ordered: Ordered,
     ) -> OrderOutcome {
         let mut outcome = OrderOutcome::default();
-        let (login, older) = match ordered {
-            Ordered::Removal { login, answer } => {
-                self.pursue_removal(&login, answer, true);
-                (login, true)
+        // `_order` is kept until something has come of it.
+        let (login, older, _order) = match ordered {
+            Ordered::Removal { order, answer } => {
+                self.pursue_removal(order.login(), answer, true);
+                (order.login().clone(), true, Some(order))
             }
-            Ordered::Removed(login) => (login, true),
+            Ordered::Removed(login) => (login, true, None),
             Ordered::NoRoom(login, why) => {
                 warn!(
                     MESSAGE_ID = messages::NO_SUDO,
@@ -218,12 +232,13 @@ impl Daemon {
                 return outcome;
             }
             Ordered::Grant {
-                login,
+                order,
                 answer,
                 older,
             } => {
+                let login = order.login().clone();
                 let error = match timeout(GRANT, answer.come()).await {
-                    Ok(Some(Ok(()))) => {
+                    Ok(Some(Ok(()))) if !self.is_taken_back(&login) => {
                         self.granted(&login);
                         return outcome;
                     }
@@ -235,7 +250,7 @@ impl Daemon {
                         return outcome;
                     }
                     Ok(Some(Err(error))) => error,
-                    Ok(None) | Err(_) => SudoersError::Late(SUDOERS_D.into()),
+                    Ok(Some(Ok(())) | None) | Err(_) => SudoersError::Late(SUDOERS_D.into()),
                 };
                 warn!(
                     MESSAGE_ID = messages::NO_SUDO,
@@ -248,7 +263,7 @@ impl Daemon {
                 self.registry.borrow_mut().sudoers_not_written(&login);
                 // What an older file granted must not outlast it, nor a late one come.
                 self.see_to_removal(&login, older);
-                (login, older)
+                (login, older, Some(order))
             }
         };
         if older
@@ -358,6 +373,13 @@ impl Daemon {
         });
     }
 
+    /// Whether the login is to have a file and was not given it: somebody else who waited for the same has had it removed.
+    fn is_taken_back(&self, login: &Login) -> bool {
+        let registry = self.registry.borrow();
+        let published = || registry.published(login);
+        registry.specs(login).is_none() && published().is_some_and(|it| !it.plan.sudoers.is_empty())
+    }
+
     fn granted(&self, login: &Login) {
         // Not where the grant has been undone meanwhile.
         if self.registry.borrow().has_sudoers(login) {
@@ -373,7 +395,7 @@ impl Daemon {
             error!(
                 MESSAGE_ID = messages::SUDO_LEFT,
                 TELEPORT_LOGIN = %login,
-                "{path} is another file than the one that was written there, and is left alone: who is made as {login} again has what it grants; remove it (rm {path}) unless it is meant to stay"
+                "{path} is not ours, and is left alone: if it is a file that sudo reads, who is made as {login} again has what it grants; remove it unless it is meant to stay"
             );
         }
         // What has been granted meanwhile is written after it.

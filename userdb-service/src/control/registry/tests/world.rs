@@ -69,6 +69,8 @@ impl World {
                         self.sudoers.insert(login);
                     }
                 }
+                // Here nothing takes time.
+                Effect::AwaitSudoers(_) => {}
                 Effect::Publish(login) => {
                     let published = self.registry.published(&login);
                     self.published
