@@ -155,7 +155,7 @@ impl Daemon {
             }
             error!("{why}");
             if let Some(login) = login {
-                self.withdraw_until_published(login);
+                self.show_less_until_published(login);
             }
             if let Some(id) = watched {
                 self.watch_in_time(id);
@@ -200,10 +200,14 @@ impl Daemon {
         memory::give_back();
     }
 
-    /// What is published of `login` may say more than its sessions still grant, and cannot be replaced
-    /// now: better nothing than too much, until it can.
-    fn withdraw_until_published(self: &Rc<Self>, login: Login) {
-        self.withdraw(&login);
+    /// What is published of `login` may say more than its sessions still grant, and cannot be replaced now: until it can, better
+    /// its name without a right (there is room for that where its groups are too many), and better nothing than too much.
+    fn show_less_until_published(self: &Rc<Self>, login: Login) {
+        let published = self.registry.borrow().published(&login);
+        let less = published.map(Published::without_rights);
+        if less.is_none_or(|less| self.publish(&less).is_err()) {
+            self.withdraw(&login);
+        }
         let daemon = self.clone();
         spawn_local(async move {
             loop {

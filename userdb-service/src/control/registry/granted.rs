@@ -25,6 +25,16 @@ pub struct Published {
     pub retire_delay: Duration,
 }
 
+impl Published {
+    /// The same user, who has nothing but the marker group.
+    pub fn without_rights(self) -> Published {
+        Published {
+            plan: without_rights(&self.plan),
+            ..self
+        }
+    }
+}
+
 /// Several Teleport users on one login.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Together {

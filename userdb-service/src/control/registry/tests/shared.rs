@@ -305,3 +305,17 @@ fn what_a_login_would_have_with_one_more_session_is_what_it_then_has() {
         assert_eq!(rights_of(&together.plan), expected);
     }
 }
+
+/// What is shown of them where a record has no room for all their groups: the daemon publishes that instead.
+#[test]
+fn who_is_shown_without_rights_is_the_same_user_with_the_marker_alone() {
+    let mut world = World::new();
+    let id = world.reserve(plan("dev", "alice", true), 1);
+    world.open(id);
+    let published = world.login("dev").expect("has a session").clone();
+    let less = published.clone().without_rights();
+    let names: Vec<&str> = less.plan.groups.iter().map(|it| it.name.as_ref()).collect();
+    assert_eq!(names, [MARKER]);
+    assert!(less.plan.sudoers.is_empty() && published.plan.groups.len() > 1);
+    assert_eq!((less.plan.uid, less.sessions), (published.plan.uid, 1));
+}
