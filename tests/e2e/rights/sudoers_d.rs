@@ -6,6 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rig::Machine;
 
@@ -134,6 +135,62 @@ fn a_dot_in_a_login_does_not_make_sudo_skip_its_file() {
     let node = crate::node();
     let ended = node
         .login("s.dot")
+        .roles("admin")
+        .command("sudo -n id -un")
+        .run();
+    assert_eq!(ended.must_write(), "root");
+}
+
+#[test]
+fn a_folder_that_a_drop_in_closes_to_the_daemon_takes_sudo_from_roles_and_keeps_nobody_out() {
+    const DROP_INS: &str = "/run/systemd/system/teleport-sessiond.service.d";
+    let node = node_alone();
+    let start_anew = || {
+        node.sh("systemctl daemon-reload && systemctl restart teleport-sessiond")
+            .must();
+    };
+    let daemon = || {
+        let shown = node.run(&["systemctl", "show", "-P", "MainPID", "teleport-sessiond"]);
+        shown.must().to_owned()
+    };
+    node.run(&["mkdir", "-p", DROP_INS]).must();
+    // Whoever has left just before is refused where nobody can see that nothing of him is there.
+    for (setting, granted, other) in [
+        ("ReadOnlyPaths=/etc/sudoers.d", "s-read", "s-other"),
+        ("InaccessiblePaths=/etc/sudoers.d", "s-closed", "s-else"),
+    ] {
+        node.write(
+            &format!("{DROP_INS}/closed.conf"),
+            &format!("[Service]\n{setting}\n"),
+        );
+        start_anew();
+        let before = daemon();
+        let granted = node.login(granted).roles("admin").run();
+        granted.ran.must();
+        assert!(
+            matches!(granted.messages()[..], [sentence] if sentence.contains("no sudo rights")),
+            "{setting}: {granted:?}"
+        );
+        // Longer than the daemon takes to see that the folder is another one.
+        std::thread::sleep(Duration::from_secs(3));
+        node.login(other).run().ran.must();
+        assert_eq!(daemon(), before, "{setting}");
+        let checked = node.run(&["teleport-userdbctl", "check"]);
+        let told = [
+            "WRONG sudoers folder",
+            "`systemctl cat teleport-sessiond.service`",
+        ];
+        for part in told {
+            assert!(
+                checked.stdout.contains(part),
+                "{setting}: {part:?}: {checked}"
+            );
+        }
+    }
+    node.run(&["rm", &format!("{DROP_INS}/closed.conf")]).must();
+    start_anew();
+    let ended = node
+        .login("s-open")
         .roles("admin")
         .command("sudo -n id -un")
         .run();

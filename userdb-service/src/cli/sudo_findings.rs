@@ -5,6 +5,7 @@ use super::by_file::Ignored;
 use super::findings::{Finding, Verdict};
 use super::node::Node;
 use super::sandbox::View;
+use super::units::SESSIOND;
 use super::unread::{UnreadFile, shell_word};
 use super::written::WithoutFile;
 use crate::control::state::StuckRight;
@@ -61,7 +62,7 @@ pub(super) fn left_over(stale: &[String], node: &Node) -> Result<String, String>
 pub(super) fn folder(view: View) -> Option<Finding> {
     let message = match view {
         View::ReadOnly => format!(
-            "teleport-sessiond has {SUDOERS_D} read-only in its sandbox, as it was when the daemon started: nobody gets sudo, and nothing can be taken away; `systemctl restart teleport-sessiond.service`."
+            "teleport-sessiond has {SUDOERS_D} read-only in its sandbox: nobody gets sudo by a file, and nothing can be taken away; `systemctl restart teleport-sessiond`, and where that does not help, `systemctl cat {SESSIOND}` shows what keeps it so (ReadOnlyPaths=, ReadWritePaths=, ProtectSystem=, InaccessiblePaths=)."
         ),
         View::ReadOnlyForAll => format!(
             "{SUDOERS_D} is read-only for everybody: nobody gets sudo by a file, and nothing can be taken away; make it writable, then `systemctl restart teleport-sessiond`, whose sandbox keeps it as it was when the daemon started."

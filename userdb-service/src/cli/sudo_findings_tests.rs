@@ -114,7 +114,11 @@ fn a_folder_that_cannot_be_written_to_takes_a_restart_and_first_to_be_writable_i
 {
     let mut node = good();
     node.sudoers_view = View::ReadOnly;
-    let parts = ["in its sandbox", "`systemctl restart teleport-sessiond"];
+    let parts = [
+        "in its sandbox",
+        "`systemctl restart teleport-sessiond`",
+        "where that does not help, `systemctl cat teleport-sessiond.service` shows what keeps it so (ReadOnlyPaths=",
+    ];
     told(wrong(&node), "sudoers folder", &parts);
     node.sudoers_view = View::ReadOnlyForAll;
     let parts = [

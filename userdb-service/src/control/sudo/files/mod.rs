@@ -14,7 +14,7 @@ mod removal;
 mod tests;
 mod whose;
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Write};
@@ -27,6 +27,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat, renameat2};
 use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
+use tracing::warn;
 
 pub use self::amiss::Amiss;
 pub use self::error::SudoersError;
@@ -63,6 +64,8 @@ pub struct SudoersFiles {
     path: PathBuf,
     /// What we have written, by its name: ours whatever becomes of it.
     written: RefCell<BTreeMap<String, Fingerprint>>,
+    /// The folder that the settings of our unit close to us, if that is so: a new start would meet it as it is.
+    withheld: OnceCell<Option<FolderId>>,
 }
 
 /// Which folder something is, as long as it exists.
@@ -81,6 +84,7 @@ impl SudoersFiles {
         SudoersFiles {
             path: path.into(),
             written: RefCell::default(),
+            withheld: OnceCell::new(),
         }
     }
 
@@ -102,9 +106,21 @@ impl SudoersFiles {
         }
     }
 
-    /// Whether the folder has come after our sandbox was made, so that only a new start can write to it.
+    /// Whether the folder has come after our sandbox was made, so that only a new start can write to it. First to be asked at our
+    /// start: a folder that we cannot write to then, though it is older than we are, is never taken for a new one.
     pub fn is_beside_the_sandbox(&self) -> bool {
-        reach::is_beside_the_sandbox(&self.path).unwrap_or_default()
+        let is_beside = reach::is_beside_the_sandbox(&self.path).unwrap_or_default();
+        let withheld = self.withheld.get_or_init(|| {
+            let is_withheld = is_beside && reach::was_there_before_us(&self.path);
+            let folder = self.folder().filter(|_| is_withheld)?;
+            warn!(
+                "{} is read-only in the sandbox of teleport-sessiond by a setting of its unit, so nobody gets sudo by a file and nothing \
+                 can be taken away: `systemctl cat teleport-sessiond.service` shows which (ReadOnlyPaths=, ReadWritePaths=, ProtectSystem=)",
+                self.path.display()
+            );
+            Some(folder)
+        });
+        is_beside && (withheld.is_none() || self.folder() != *withheld)
     }
 
     /// Whether something has the name of the login's file. Looks at the name alone.
