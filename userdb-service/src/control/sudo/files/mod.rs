@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, open, openat, renameat, renameat2};
-use nix::sys::stat::{Mode, fchmod, fstat, fstatat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
 use tracing::warn;
 
@@ -165,7 +165,8 @@ impl SudoersFiles {
                 self.remember(folder, &name);
                 return Ok(());
             }
-            Found::Ours(present) if present == text => {
+            // With another mode or group sudo may ignore it, whatever it says.
+            Found::Ours(present) if present == text && is_fit_at(folder, &name) => {
                 self.remember(folder, &name);
                 return Ok(());
             }
@@ -348,7 +349,7 @@ impl SudoersFiles {
         // The umask has had its say when the file was made.
         fchmod(&file, MODE).map_err(|e| self.io("setting the mode in", ".", e))?;
         let stat = fstat(&file).map_err(|e| self.io("looking at a file in", ".", e))?;
-        if (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777) != (0, 0, MODE.bits()) {
+        if !is_fit(&stat) {
             return Err(SudoersError::Unsuitable {
                 path: self.path.clone(),
                 why: "does not let files be root:root 0440 (is it set-group-ID?)",
@@ -452,6 +453,15 @@ impl SudoersFiles {
             error: error.into(),
         }
     }
+}
+
+/// Whether a file is as we make them.
+fn is_fit(seen: &FileStat) -> bool {
+    (seen.st_uid, seen.st_gid, seen.st_mode & 0o7777) == (0, 0, MODE.bits())
+}
+
+fn is_fit_at(folder: &OwnedFd, name: &str) -> bool {
+    fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|seen| is_fit(&seen))
 }
 
 /// `None`: there is no such folder.

@@ -102,6 +102,25 @@ fn a_changed_grant_replaces_the_file_whole_and_an_equal_one_leaves_it() {
 }
 
 #[test]
+fn a_grant_that_is_written_again_is_as_sudo_wants_it_whatever_its_file_had_become() {
+    let bench = Bench::new("again");
+    bench.files.write(&login("zed"), &id_only()).unwrap();
+    let path = bench.path.join("teleport-zed");
+    let writable = |group, mode| {
+        std::os::unix::fs::chown(&path, None, Some(group)).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    for (group, mode) in [(0, 0o666), (12345, 0o460)] {
+        writable(group, mode);
+        // A daemon that has started anew gives those who live what they had.
+        let anew = SudoersFiles::new(&bench.path);
+        anew.write(&login("zed"), &id_only()).unwrap();
+        let seen = std::fs::metadata(&path).unwrap();
+        assert_eq!((seen.mode() & 0o7777, seen.gid()), (0o440, 0), "{mode:o}");
+    }
+}
+
+#[test]
 fn what_is_not_ours_is_never_touched() {
     let bench = Bench::new("foreign");
     let ours = format!("{HEADER}\nx ALL=ALL\n");
