@@ -55,6 +55,10 @@ pub(super) fn view(root: &Path, folder: &Path) -> View {
 
 /// The same of one that the daemon alone has to write to.
 pub(super) fn as_seen_by_it_and_all(daemon: Option<u32>, folder: &Path) -> View {
+    // A file in its place has a mount there, too, and that is not what is wrong with it.
+    if !folder.is_dir() {
+        return View::Unseen;
+    }
     together(view(Path::new("/"), folder), as_seen_by(daemon, folder))
 }
 
@@ -140,7 +144,11 @@ mod tests {
         is_ready.expect("this test needs root for a mount namespace");
         for base in [&base, &link] {
             assert_eq!(as_seen_by(Some(sandboxed.id()), base), View::ReadOnly);
+            let of_all = as_seen_by_it_and_all(Some(sandboxed.id()), base);
+            assert_eq!(of_all, View::ReadOnly);
         }
+        let file = Path::new("/proc/self/status");
+        assert_eq!(as_seen_by_it_and_all(me, file), View::Unseen);
         assert_eq!(as_seen_by(me, &base), View::Writable);
         drop(sandboxed.stdin.take());
         sandboxed.wait().expect("ended");

@@ -1,7 +1,7 @@
 //! What keeps sudo from what roles give, and people out because of sudo's files, as sentences. Pure, as [`super::findings`], of which it
 //! is a part.
 
-use super::by_file::Ignored;
+use super::by_file::{Ignored, SUDO, SUDOERS};
 use super::findings::{Finding, Verdict};
 use super::node::Node;
 use super::sandbox::View;
@@ -53,7 +53,7 @@ pub(super) fn left_over(stale: &[String], node: &Node) -> Result<String, String>
         .map(|step| format!("{step}, then "))
         .collect();
     Err(format!(
-        "Nobody live has {}; {first}`systemctl restart teleport-sessiond` removes what is left over.",
+        "Nobody live has {}; {first}`systemctl restart teleport-sessiond` removes what is left over, or its journal says why it cannot.",
         stale.join(", ")
     ))
 }
@@ -84,6 +84,28 @@ pub(super) fn taken_up(ignored: Option<Ignored>) -> Result<String, String> {
             format!("sudo ignores {SUDOERS_D}, which is not root's or can be written to by others"),
             format!("`chown root {SUDOERS_D} && chmod go-w {SUDOERS_D}`"),
         ),
+        Some(Ignored::NotAFolder) => (
+            format!("{SUDOERS_D} is no folder"),
+            format!(
+                "`mv {SUDOERS_D} {SUDOERS_D}.away && mkdir -m 0750 {SUDOERS_D} && systemctl restart teleport-sessiond`"
+            ),
+        ),
+        Some(Ignored::GroupsFolder) => (
+            format!(
+                "teleport-sessiond works in no folder that a group can write to, as {SUDOERS_D} is, though sudo would read it"
+            ),
+            format!("`chmod g-w {SUDOERS_D}`"),
+        ),
+        Some(Ignored::UnfitSudoers) => (
+            format!(
+                "sudo refuses everybody: {SUDOERS} is not root's or can be written to by others"
+            ),
+            format!("`chown root:root {SUDOERS} && chmod 0440 {SUDOERS}`"),
+        ),
+        Some(Ignored::NoSetuid) => (
+            format!("{SUDO} does not run as root: it is another's or has lost its setuid bit"),
+            format!("`chown root:root {SUDO} && chmod 4755 {SUDO}`"),
+        ),
         Some(Ignored::NotIncluded) => (
             format!("sudoers does not include {SUDOERS_D}"),
             format!("as its last line \"@includedir {SUDOERS_D}\" (`visudo`)"),
@@ -108,7 +130,7 @@ pub(super) fn granted(without: &[WithoutFile]) -> Result<String, String> {
             .map(|one| format!("{} ({})", one.login, path(one)))
             .collect();
         sentences.push(format!(
-            "Sudo was granted by a file that is not there: {}; `systemctl restart teleport-sessiond` writes it again.",
+            "Sudo was granted by a file that is not there: {}; `systemctl restart teleport-sessiond` writes it again, or its journal says why it cannot.",
             each.join(", ")
         ));
     }
@@ -135,6 +157,14 @@ fn amiss_of(one: &WithoutFile) -> String {
         Amiss::Mode => (
             "can be written to by others than root, so that sudo ignores it",
             chmod,
+        ),
+        Amiss::NoRoom => (
+            "is not there, and its file system is full (`df`, `df -i`)",
+            format!("make room, then {restart}"),
+        ),
+        Amiss::Immutable => (
+            "is not there, and its folder is immutable",
+            format!("`chattr -i {SUDOERS_D}`, then {restart}"),
         ),
     };
     format!(

@@ -71,6 +71,8 @@ fn a_file_that_grants_nothing_is_told_with_what_has_become_of_it_and_what_the_da
     const FILE: &str = "/etc/sudoers.d/teleport-zed";
     let restart = "`systemctl restart teleport-sessiond` writes it again.";
     let remove = &format!("; remove {FILE}, then {restart}");
+    let room = &format!("; make room, then {restart}");
+    let attribute = &format!("; `chattr -i /etc/sudoers.d`, then {restart}");
     let restart = &format!("; {restart}");
     let chmod = &format!("; `chmod 0440 {FILE}` is right.");
     for (found, what, mend) in [
@@ -82,6 +84,8 @@ fn a_file_that_grants_nothing_is_told_with_what_has_become_of_it_and_what_the_da
         (Amiss::Rule, "has lost the rule", restart),
         (Amiss::Closed, "cannot be read by its owner", chmod),
         (Amiss::Mode, "by others than root", chmod),
+        (Amiss::NoRoom, "its file system is full", room),
+        (Amiss::Immutable, "its folder is immutable", attribute),
     ] {
         let mut node = good();
         node.without_sudoers = Seen::Known(vec![
@@ -146,6 +150,28 @@ fn sudo_that_reads_no_file_of_ours_is_told_with_what_makes_it() {
             ],
         ),
         (
+            Ignored::NotAFolder,
+            [
+                "/etc/sudoers.d is no folder",
+                "`mv /etc/sudoers.d /etc/sudoers.d.away && mkdir -m 0750 /etc/sudoers.d",
+            ],
+        ),
+        (
+            Ignored::GroupsFolder,
+            ["though sudo would read it", "`chmod g-w /etc/sudoers.d`"],
+        ),
+        (
+            Ignored::UnfitSudoers,
+            [
+                "sudo refuses everybody: /etc/sudoers is not root's",
+                "chmod 0440 /etc/sudoers`",
+            ],
+        ),
+        (
+            Ignored::NoSetuid,
+            ["has lost its setuid bit", "chmod 4755 /usr/bin/sudo`"],
+        ),
+        (
             Ignored::NotIncluded,
             ["does not include", "\"@includedir /etc/sudoers.d\""],
         ),
@@ -174,7 +200,7 @@ fn what_is_left_over_is_removed_once_the_daemon_can_read_it_and_write_to_the_fol
         let found = of_it.find(|finding| finding.check == "sudoers files");
         found.expect("judged").message
     };
-    let restart = "`systemctl restart teleport-sessiond` removes what is left over.";
+    let restart = "`systemctl restart teleport-sessiond` removes what is left over, or its journal says why it cannot.";
     let mut node = good();
     let stale = ["teleport-t1", "teleport-t2"].map(str::to_owned);
     node.stale_sudoers = Seen::Known(stale.to_vec());

@@ -1,8 +1,14 @@
 //! Whether the file of a login still grants what was written into it, and if not, what has become of it. Only looks.
 
+use std::fs::Metadata;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, SFlag, fstatat};
+use nix::sys::statvfs::{Statvfs, fstatvfs};
+use rustix::fs::{IFlags, ioctl_getflags};
 use serde::Serialize;
 
 use super::whose::Found;
@@ -30,8 +36,12 @@ pub enum Amiss {
     Linked,
     /// It lacks a rule.
     Rule,
-    /// Others than root can write to it.
+    /// Others than root can write to it, as sudo sees it.
     Mode,
+    /// It is not there, and its file system has no room for it.
+    NoRoom,
+    /// It is not there, and the folder is immutable.
+    Immutable,
 }
 
 impl SudoersFiles {
@@ -58,7 +68,7 @@ impl SudoersFiles {
         let name = file_name(login);
         let seen = match fstatat(&folder, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(seen) => seen,
-            Err(Errno::ENOENT) => return Ok(Some(Amiss::Absent)),
+            Err(Errno::ENOENT) => return Ok(Some(absence(&folder))),
             Err(error) => return Err(self.io("looking at", &name, error)),
         };
         if let Some(amiss) = unfit(&seen) {
@@ -71,7 +81,9 @@ impl SudoersFiles {
             Found::Ours(text) if lacks_a_line(&text, &render(login, specs)) => Some(Amiss::Rule),
             Found::Foreign(_) if seen.st_size == 0 => Some(Amiss::Empty),
             Found::Foreign(_) => Some(Amiss::Headless),
-            Found::Ours(_) | Found::Untouched => is_writable(&seen).then_some(Amiss::Mode),
+            Found::Ours(_) | Found::Untouched => {
+                is_writable(seen.st_gid, seen.st_mode).then_some(Amiss::Mode)
+            }
         })
     }
 }
@@ -86,9 +98,28 @@ fn unfit(seen: &FileStat) -> Option<Amiss> {
     }
 }
 
-/// For others than its owner: sudo ignores such a file.
-fn is_writable(seen: &FileStat) -> bool {
-    seen.st_mode & 0o022 != 0
+/// What keeps a file from being made in the folder now, as far as that can be seen without making one.
+fn absence(folder: &OwnedFd) -> Amiss {
+    if ioctl_getflags(folder).is_ok_and(|flags| flags.contains(IFlags::IMMUTABLE)) {
+        return Amiss::Immutable;
+    }
+    // Some file systems do not count files, and have none left.
+    let is_full =
+        |seen: Statvfs| seen.blocks_free() == 0 || (seen.files() > 0 && seen.files_free() == 0);
+    match fstatvfs(folder).is_ok_and(is_full) {
+        true => Amiss::NoRoom,
+        false => Amiss::Absent,
+    }
+}
+
+/// For others than root: sudo and sudo-rs ignore such a file or folder. To the group of root they let it be writable.
+fn is_writable(gid: u32, mode: u32) -> bool {
+    mode & 0o002 != 0 || (gid != 0 && mode & 0o020 != 0)
+}
+
+/// Whether sudo and sudo-rs ignore a file or folder for its owner or mode.
+pub(crate) fn is_ignored(seen: &Metadata) -> bool {
+    seen.uid() != 0 || is_writable(seen.gid(), seen.mode())
 }
 
 fn lacks_a_line(text: &str, written: &str) -> bool {

@@ -92,6 +92,13 @@ impl fmt::Display for SudoersError {
                     "{what}: {error}; where it is writable by now, teleport-sessiond has to be restarted"
                 )
             }
+            // Root needs no capability in a folder of its own.
+            SudoersError::Io { what, error } if error.raw_os_error() == Some(libc::EPERM) => {
+                write!(
+                    f,
+                    "{what}: {error}; where it or its folder is immutable (lsattr -d), chattr -i is right"
+                )
+            }
             SudoersError::Io { what, error } => write!(f, "{what}: {error}"),
         }
     }

@@ -30,6 +30,7 @@ use nix::unistd::{UnlinkatFlags, fsync, linkat, unlinkat};
 use tracing::warn;
 
 pub use self::amiss::Amiss;
+pub(crate) use self::amiss::is_ignored;
 pub use self::error::SudoersError;
 pub use self::prepared::Prepared;
 pub use self::removal::{Folder, Removal};

@@ -3,6 +3,8 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::Duration;
 
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+
 use super::*;
 use crate::control::host::plain_root::as_plain_root;
 use crate::policy::sudoers::HEADER;
@@ -291,6 +293,7 @@ fn on_a_full_file_system_the_old_grant_stands_and_the_error_says_why() {
         .unwrap_err()
         .to_string();
     let (after, names) = (bench.text("teleport-zed"), bench.names());
+    let lacking = bench.files.amiss(&login("new"), &id_only()).unwrap();
     mount(&["-o", "remount,ro"]);
     let read_only = bench.files.remove(&login("zed")).unwrap_err().to_string();
     std::process::Command::new("umount")
@@ -298,11 +301,26 @@ fn on_a_full_file_system_the_old_grant_stands_and_the_error_says_why() {
         .status()
         .unwrap();
     assert!(error.contains("No space left"), "{error}");
+    assert_eq!(lacking, Some(Amiss::NoRoom));
     assert_eq!(
         (after, names),
         (old, vec!["filler".to_owned(), "teleport-zed".to_owned()])
     );
     assert!(read_only.contains("Read-only"), "{read_only}");
+}
+
+#[test]
+fn an_immutable_folder_is_told_as_that() {
+    let bench = Bench::new("immutable");
+    let open = std::fs::File::open(&bench.path).unwrap();
+    let set = |flags| ioctl_setflags(&open, flags);
+    let before = ioctl_getflags(&open).unwrap();
+    set(before | IFlags::IMMUTABLE).expect("this test needs a file system with attributes");
+    let error = bench.files.write(&login("zed"), &id_only()).unwrap_err();
+    let lacking = bench.files.amiss(&login("zed"), &id_only()).unwrap();
+    set(before).unwrap();
+    assert!(error.to_string().contains("chattr -i"), "{error}");
+    assert_eq!(lacking, Some(Amiss::Immutable));
 }
 
 #[test]
@@ -388,7 +406,7 @@ fn what_has_become_of_a_file_is_told_and_what_stands_in_it_beside_is_nothing_ami
     };
     assert_eq!(amiss(), Some(Amiss::Absent));
     type Change<'c> = (Amiss, &'c dyn Fn());
-    let changes: [Change<'_>; 10] = [
+    let changes: [Change<'_>; 11] = [
         (Amiss::NoFile, &|| {
             clear();
             std::fs::create_dir(&path).unwrap();
@@ -415,7 +433,11 @@ fn what_has_become_of_a_file_is_told_and_what_stands_in_it_beside_is_nothing_ami
         (Amiss::Rule, &|| {
             std::fs::write(&path, format!("{HEADER}\n# zed ALL=ALL\n")).unwrap();
         }),
-        (Amiss::Mode, &|| set(0o460)),
+        (Amiss::Mode, &|| set(0o442)),
+        (Amiss::Mode, &|| {
+            std::os::unix::fs::chown(&path, None, Some(12345)).unwrap();
+            set(0o460);
+        }),
     ];
     for (expected, change) in changes {
         clear();
@@ -428,6 +450,10 @@ fn what_has_become_of_a_file_is_told_and_what_stands_in_it_beside_is_nothing_ami
     set(0o440);
     let beside = format!("{}# a note\n", bench.text("teleport-zed"));
     std::fs::write(&path, beside).unwrap();
+    assert_eq!(amiss(), None);
+    // sudo trusts the group of root.
+    std::os::unix::fs::chown(&path, None, Some(0)).unwrap();
+    set(0o660);
     assert_eq!(amiss(), None);
 }
 
