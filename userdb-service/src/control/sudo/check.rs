@@ -210,8 +210,20 @@ impl SudoersCheck {
         known.get(spec).map(|known| known.answer.clone())
     }
 
-    /// visudo's answer; an error if there is none.
+    /// visudo's answer; an error if there is none. What is wrong with visudo itself, such as that it finds nobody in passwd, ends it
+    /// as a mistake in the file does; but then it refuses what is right, too.
     async fn ask(&self, visudo: &Path, spec: &SudoersSpec) -> io::Result<Result<(), String>> {
+        let Err(why) = self.run(visudo, spec).await? else {
+            return Ok(Ok(()));
+        };
+        match self.run(visudo, &SudoersSpec::full()).await? {
+            Ok(()) => Ok(Err(format!("visudo refuses it: {why}"))),
+            Err(own) => Err(io::Error::other(format!("it refuses any rule: {own}"))),
+        }
+    }
+
+    /// What visudo has against it, if anything; an error if it was not run to its end.
+    async fn run(&self, visudo: &Path, spec: &SudoersSpec) -> io::Result<Result<(), String>> {
         let login = Login::try_from(STAND_IN).map_err(|why| io::Error::other(why.to_string()))?;
         let mut file = File::from(memfd_create(c"sudoers", MFdFlags::MFD_CLOEXEC)?);
         file.write_all(render(&login, std::slice::from_ref(spec)).as_bytes())?;
@@ -239,16 +251,13 @@ impl SudoersCheck {
     }
 }
 
-/// Why visudo refuses, in its own words, on one line.
+/// Why visudo failed, in its own words, on one line.
 fn refusal(stderr: &[u8], stdout: &[u8]) -> String {
     let words = [stderr, stdout].concat();
     let words = String::from_utf8_lossy(&words[..words.len().min(MAX_ANSWER)]).into_owned();
     let line = words.lines().map(str::trim).find(|line| !line.is_empty());
     let line = line.unwrap_or("it does not say why").escape_debug();
-    format!(
-        "visudo refuses it: {}",
-        line.to_string().replace(STDIN, "line")
-    )
+    line.to_string().replace(STDIN, "line")
 }
 
 fn is_program(path: &Path) -> bool {

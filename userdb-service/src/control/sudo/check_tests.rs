@@ -124,8 +124,38 @@ fn what_visudo_has_answered_once_is_not_asked_again() {
 }
 
 #[test]
+fn a_visudo_that_fails_by_itself_has_refused_nothing_and_is_asked_again() {
+    // To the one of sudo, its caller does not exist in passwd.
+    let visudo = program(
+        "itself",
+        "exec setpriv --reuid=54321 --clear-groups /usr/sbin/visudo \"$@\"",
+    );
+    let check = SudoersCheck::with(vec![visudo.clone()], PATIENCE);
+    let mut config = config(&[("good", &[GOOD]), ("bad", &[BAD])]);
+    let silent = withheld(&check, &mut config);
+    let [Withheld::Unanswered(first), Withheld::Unanswered(_)] = silent.as_slice() else {
+        panic!("{silent:?}");
+    };
+    assert!(
+        first.contains("it refuses any rule: ") && first.contains("you do not exist"),
+        "{first}"
+    );
+    program("itself", "exec /usr/sbin/visudo \"$@\"");
+    let told = withheld(&check, &mut config);
+    let [Withheld::Wrong(bad)] = told.as_slice() else {
+        panic!("{told:?}");
+    };
+    assert!(
+        bad.contains("\"bad\"") && bad.contains("visudo refuses it: "),
+        "{bad}"
+    );
+    std::fs::remove_file(visudo).expect("removed");
+}
+
+#[test]
 fn what_visudo_has_said_holds_until_it_is_asked_anew_and_answers() {
-    let visudo = program("changes", "cat >/dev/null; exit 1");
+    const REFUSES: &str = "! grep -q systemctl";
+    let visudo = program("changes", REFUSES);
     let check = SudoersCheck::with(vec![visudo.clone()], PATIENCE);
     let mut config = config(&[("good", &[GOOD])]);
     assert_eq!(withheld(&check, &mut config).len(), 1);
@@ -148,7 +178,7 @@ fn what_visudo_has_said_holds_until_it_is_asked_anew_and_answers() {
         "{silent:?}"
     );
     // What it refused before stays withheld, and it is to be asked again.
-    program("changes", "cat >/dev/null; exit 1");
+    program("changes", REFUSES);
     check.ask_anew();
     assert!(matches!(
         withheld(&check, &mut config)[..],
