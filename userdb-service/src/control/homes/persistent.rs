@@ -166,21 +166,31 @@ impl Homes {
     /// Whose the home of `name` is. One whose mark cannot be read is nobody's.
     fn marked(&self, name: &str) -> Result<Option<Mark>, HomeError> {
         let marks = self.marks()?;
-        let failed = |e: io::Error| self.io("reading the mark of", name, e);
+        let failed = |e: io::Error| marks.io("reading", name, e);
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = match openat(&marks.folder, name, flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::ENOENT) => return Ok(None),
             Err(e) => return Err(failed(e.into())),
         };
-        let mut text = String::new();
+        let mut text = Vec::new();
         File::from(file)
             .take(4096)
-            .read_to_string(&mut text)
+            .read_to_end(&mut text)
             .map_err(failed)?;
-        serde_json::from_str(&text)
+        // What exactly is wrong with it helps nobody who reads this.
+        serde_json::from_slice(&text)
             .map(Some)
-            .map_err(|e| failed(e.into()))
+            .map_err(|_| HomeError::Io {
+                what: format!(
+                    "{} does not say whose {} is",
+                    marks.path.join(name).display(),
+                    self.path.join(name).display()
+                ),
+                error: io::Error::other(
+                    "right is {\"teleport_user\":\"NAME\"}, the Teleport user; without the file the home is whose comes first",
+                ),
+            })
     }
 
     /// Says whose it is, before it has its name: on disk before anything else, or after a power cut it would be
@@ -417,6 +427,24 @@ mod tests {
         let mut left = bench.marks();
         left.sort();
         assert_eq!(left, [".new-zeda~1.1", "zed"]);
+    }
+
+    #[tokio::test]
+    async fn a_mark_that_is_damaged_is_named_with_what_is_right() {
+        let bench = Bench::new("damaged");
+        let within = Duration::from_secs(10);
+        bench.provide(within).await.unwrap();
+        let path = bench.0.join(MARKS).join("zed");
+        for damaged in [&b""[..], b"\xff", b"{}"] {
+            std::fs::write(&path, damaged).unwrap();
+            let told = bench.provide(within).await.unwrap_err().to_string();
+            let (mark, home) = (path.display(), bench.0.join("zed"));
+            let begin = format!(
+                "{mark} does not say whose {} is: right is {{",
+                home.display()
+            );
+            assert!(told.starts_with(&begin), "{told}");
+        }
     }
 
     #[tokio::test]
