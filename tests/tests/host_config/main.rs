@@ -1,6 +1,8 @@
 //! `packaging/host-config` on made-up roots: what it puts into nsswitch.conf and pam.d, and that it takes back exactly that.
 //! Runs the script itself; the package around it is tested in a booted container.
 
+mod killed;
+
 use std::env;
 use std::error::Error;
 use std::fs;

@@ -1,0 +1,168 @@
+//! `packaging/host-config` killed at each of its steps: whichever task is run afterwards finishes it, and nothing is left.
+//! A step is a program that changes a file; each is stood in for by one that kills the script instead.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use super::{Result, Root};
+
+/// Kills the script before step `$KILLED_AT`, and does what it is named after otherwise (but for sync, which takes long on a busy disk).
+const STEP: &str = r#"#!/bin/sh
+read -r step <"$STEPS"
+echo "$((step + 1))" >"$STEPS"
+if [ "$step" = "$KILLED_AT" ]; then exec kill -KILL "$PPID"; fi
+[ "${0##*/}" = sync ] || PATH=${PATH#*:} exec "${0##*/}" "$@"
+"#;
+
+const SHIPPED: &str = "usr/lib/teleport-userdb/pam.d/teleport";
+const PAM: &str = "etc/pam.d/teleport";
+
+/// As a plain Debian has it.
+const PLAIN: &str = "passwd: files systemd\ngroup: files systemd\n";
+/// One line names us already: that was an administrator.
+const HALF: &str = "passwd: files systemd\ngroup: files teleport systemd\n";
+
+/// A root whose script can be killed at each of its steps.
+struct Fragile {
+    root: Root,
+    tools: Root,
+}
+
+impl Fragile {
+    fn new(name: &str, nsswitch: &str) -> Result<Fragile> {
+        let tools = Root::new(&format!("{name}-tools"), "")?;
+        for tool in ["mv", "sync", "rm", "cp", "chmod", "mkdir", "rmdir"] {
+            tools.write(tool, STEP)?;
+            fs::set_permissions(tools.0.join(tool), fs::Permissions::from_mode(0o755))?;
+        }
+        let root = Root::new(name, nsswitch)?;
+        Ok(Fragile { root, tools })
+    }
+
+    fn enabled(name: &str, nsswitch: &str) -> Result<Fragile> {
+        let fragile = Fragile::new(name, nsswitch)?;
+        fragile.run("enable", "new")?;
+        Ok(fragile)
+    }
+
+    fn command(&self, task: &str, killed_at: u32) -> Result<Command> {
+        self.tools.write("steps", "1\n")?;
+        let path = format!("{}:{}", self.tools.0.display(), env::var("PATH")?);
+        let mut command = self.root.command(task);
+        command
+            .env("PATH", path)
+            .env("STEPS", self.tools.0.join("steps"))
+            .env("KILLED_AT", killed_at.to_string());
+        Ok(command)
+    }
+
+    /// Was there a step `step` to be killed at?
+    fn killed_at(&self, task: &str, step: u32) -> Result<bool> {
+        let output = self.command(task, step)?.output()?;
+        let killed = output.status.signal() == Some(9);
+        assert!(killed || output.status.success(), "{task}: {output:?}");
+        Ok(killed)
+    }
+
+    /// Runs the script to its end, with nothing to complain about.
+    #[track_caller]
+    fn run(&self, task: &str, when: &str) -> Result {
+        let output = self.command(task, 0)?.output()?;
+        assert!(output.status.success(), "{when}, then {task}: {output:?}");
+        assert_eq!(output.stderr, b"", "{when}, then {task}: {output:?}");
+        Ok(())
+    }
+
+    /// Names and contents of all files and folders.
+    fn tree(&self) -> Result<String> {
+        let list = "find . -type d; find . ! -type d -print -exec cat {} ';'";
+        let mut command = Command::new("sh");
+        let command = command.args(["-c", list]).current_dir(&self.root.0);
+        Ok(String::from_utf8(command.output()?.stdout)?)
+    }
+}
+
+/// Kills `task` at each step that it has in a root as `made` makes it; then runs `after`.
+fn at_every_step(
+    task: &str,
+    made: impl Fn() -> Result<Fragile>,
+    after: impl Fn(&Fragile, &str) -> Result,
+) -> Result {
+    for step in 1.. {
+        let fragile = made()?;
+        if !fragile.killed_at(task, step)? {
+            assert!(step > 5, "{task} has {step} steps");
+            break;
+        }
+        after(&fragile, &format!("{task} killed at step {step}"))?;
+    }
+    Ok(())
+}
+
+/// Kills `task` at each step in a root as `made` makes it: "disable" must make of it what there was before, "enable" what it
+/// always makes of that, and "disable" after it as well.
+fn must_be_finished(
+    task: &str,
+    name: &str,
+    nsswitch: &str,
+    made: impl Fn() -> Result<Fragile>,
+) -> Result {
+    let untouched = Fragile::new(&format!("{name}-untouched"), nsswitch)?;
+    let before = untouched.tree()?;
+    untouched.run("enable", "new")?;
+    let with_us = untouched.tree()?;
+    let disabled = |fragile: &Fragile, when: &str| {
+        fragile.run("disable", when)?;
+        assert_eq!(fragile.tree()?, before, "{when}, then disable");
+        Ok(())
+    };
+    at_every_step(task, &made, disabled)?;
+    at_every_step(task, &made, |fragile, when| {
+        fragile.run("enable", when)?;
+        assert_eq!(fragile.tree()?, with_us, "{when}, then enable");
+        disabled(fragile, when)
+    })
+}
+
+#[test]
+fn an_enable_that_was_killed_is_finished_or_taken_back() -> Result {
+    let name = "killed-enable";
+    must_be_finished("enable", name, PLAIN, || Fragile::new(name, PLAIN))
+}
+
+#[test]
+fn of_an_enable_that_was_killed_the_line_of_an_administrator_stays() -> Result {
+    let name = "killed-half";
+    must_be_finished("enable", name, HALF, || Fragile::new(name, HALF))
+}
+
+#[test]
+fn a_disable_that_was_killed_is_finished_or_taken_back() -> Result {
+    let name = "killed-disable";
+    must_be_finished("disable", name, PLAIN, || Fragile::enabled(name, PLAIN))
+}
+
+/// An older version of ours is in place, and the one to follow it.
+fn upgraded() -> Result<Fragile> {
+    let fragile = Fragile::enabled("killed-upgrade", PLAIN)?;
+    fragile.root.write(SHIPPED, "# newer\n")?;
+    Ok(fragile)
+}
+
+#[test]
+fn killed_while_the_pam_file_follows_the_package_it_is_ours_all_the_same() -> Result {
+    at_every_step("enable", upgraded, |fragile, when| {
+        fragile.root.write(SHIPPED, "# newest\n")?;
+        fragile.run("enable", when)?;
+        assert_eq!(fragile.root.read(PAM)?, "# newest\n", "{when}");
+        Ok(())
+    })?;
+    at_every_step("enable", upgraded, |fragile, when| {
+        fragile.run("disable", when)?;
+        assert!(!fragile.root.exists(PAM), "{when}");
+        Ok(())
+    })
+}
