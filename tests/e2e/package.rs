@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rig::{Disk, Etc, Machine, Result, Suite, hang};
+use rig::{Disk, Etc, Machine, Ran, Result, Suite, hang};
 
 const UNITS: [&str; 4] = [
     "teleport-sessiond.socket",
@@ -121,6 +121,91 @@ fn purging_takes_everything_back() -> Result<()> {
     );
     assert_eq!(left.must(), "", "{left}");
     machine.run(&["getent", "passwd", "root"]).must();
+    Ok(())
+}
+
+/// Nobody of ours runs, answers or has a right, and none comes back.
+#[track_caller]
+fn must_be_gone(machine: &Machine, purged: &Ran) {
+    println!("{purged}");
+    purged.must();
+    assert!(!purged.stderr.contains("by hand"), "{purged}");
+    // Longer than PID 1 takes to start something again.
+    machine.run(&["sleep", "1"]).must();
+    let left = machine.sh(
+        "pgrep -af ^/usr/libexec/teleport-; ls -d /run/systemd/userdb/*teleport* /run/*teleport* /run/systemd/system/*teleport* \
+         /etc/sudoers.d/teleport-* /var/lib/teleport-userdb 2>/dev/null | grep -v teleport.service; \
+         grep teleport-userdb /etc/passwd; getent passwd quentin",
+    );
+    assert_eq!(left.stdout, "", "{left}");
+}
+
+#[test]
+fn a_purge_stops_the_daemons_whatever_policy_rc_d_says() -> Result<()> {
+    let machine = Machine::boot(Suite::chosen()?)?;
+    machine.install_client()?;
+    machine.install_package()?.must();
+    machine.write(ADMIN_FILE, ADMIN);
+    machine.sh("systemctl reload teleport-sessiond").must();
+    let mut login = machine.login("quentin").roles("admin").hold("open").start();
+    login.reach("open");
+    let policy = "/usr/sbin/policy-rc.d";
+    machine.write(policy, "#!/bin/sh\nexit 101\n");
+    machine.run(&["chmod", "+x", policy]).must();
+    let purged = machine.run(&["dpkg", "--purge", "teleport-userdb"]);
+    must_be_gone(&machine, &purged);
+    login.finish();
+    machine.run(&["rm", policy]).must();
+    machine.install_package()?.must();
+    machine.login("quirin").command("true").run().ran.must();
+    Ok(())
+}
+
+#[test]
+fn a_purge_that_cannot_ask_pid_1_ends_the_daemons_itself() -> Result<()> {
+    let machine = Machine::boot(Suite::chosen()?)?;
+    machine.install_client()?;
+    machine.install_package()?.must();
+    machine.write(ADMIN_FILE, ADMIN);
+    machine.sh("systemctl reload teleport-sessiond").must();
+    let mut login = machine.login("quentin").roles("admin").hold("open").start();
+    login.reach("open");
+    machine
+        .sh("mv /usr/bin/systemctl /usr/bin/systemctl.away")
+        .must();
+    let purged = machine.run(&["dpkg", "--purge", "teleport-userdb"]);
+    must_be_gone(&machine, &purged);
+    login.finish();
+    machine
+        .sh("mv /usr/bin/systemctl.away /usr/bin/systemctl")
+        .must();
+    machine.install_package()?.must();
+    machine.login("quirin").command("true").run().ran.must();
+    Ok(())
+}
+
+#[test]
+fn a_user_that_cannot_be_removed_is_named_and_goes_with_a_later_removal() -> Result<()> {
+    let machine = Machine::boot(Suite::chosen()?)?;
+    machine.install_package()?.must();
+    // userdel leaves a user alone that has processes.
+    machine
+        .sh("setpriv --reuid teleport-userdb --clear-groups sleep 1000 >/dev/null 2>&1 &")
+        .must();
+    let purge = ["dpkg", "--purge", "teleport-userdb"];
+    let purged = machine.run(&purge);
+    purged.must();
+    assert!(
+        purged.stderr.contains("could not be removed and stays")
+            && purged.stderr.contains("userdel teleport-userdb"),
+        "{purged}"
+    );
+    machine
+        .run(&["pkill", "-KILL", "-u", "teleport-userdb"])
+        .must();
+    machine.install_package()?.must();
+    let purged = machine.run(&purge);
+    must_be_gone(&machine, &purged);
     Ok(())
 }
 
