@@ -224,6 +224,43 @@ fn a_host_without_nsswitch_conf_gets_none() -> Result {
 }
 
 #[test]
+fn a_folder_in_the_place_of_nsswitch_conf_stays_and_nothing_is_put_beside_it() -> Result {
+    let root = Root::new("folder", "")?;
+    fs::remove_file(root.0.join("etc/nsswitch.conf"))?;
+    fs::create_dir(root.0.join("etc/nsswitch.conf"))?;
+    for _ in 0..2 {
+        let told = root.host_config("enable")?;
+        assert!(
+            told.contains("is not a file and stays")
+                && told.contains("passwd: files teleport systemd"),
+            "{told}"
+        );
+        assert_eq!(told.lines().count(), 1, "{told}");
+    }
+    assert_eq!(root.host_config("disable")?, "");
+    assert!(!root.exists("etc/nsswitch.conf.teleport-userdb"));
+    assert_eq!(fs::read_dir(root.0.join("etc"))?.count(), 2);
+    assert!(!root.exists("var/lib/teleport-userdb"));
+    Ok(())
+}
+
+#[test]
+fn a_folder_with_the_name_of_our_copy_is_named_and_stays() -> Result {
+    let root = Root::new("in-the-way", "passwd: files\ngroup: files\n")?;
+    let folder = "etc/nsswitch.conf.teleport-userdb";
+    fs::create_dir(root.0.join(folder))?;
+    let told = root.host_config("enable")?;
+    assert!(
+        told.contains(&format!("{folder} is in the way; remove it")),
+        "{told}"
+    );
+    assert_eq!(fs::read_dir(root.0.join(folder))?.count(), 0);
+    fs::remove_dir(root.0.join(folder))?;
+    assert_eq!(root.host_config("enable")?, "");
+    Ok(())
+}
+
+#[test]
 fn a_link_in_the_place_of_nsswitch_conf_is_followed_and_kept() -> Result {
     let root = Root::new("link", "passwd: files\n")?;
     fs::rename(
