@@ -168,16 +168,19 @@ impl Node {
                 error => Seen::Failed(error.to_string()),
             });
         let home_base = by(&configuration, |config| homes::look(config, root));
-        let daemon = units::main_pid(units::SESSIOND);
+        // Not knowing better, everybody is taken to have an ephemeral home, as without any configuration.
+        let has_ephemeral_homes = configuration
+            .as_ref()
+            .map_or(true, |config| config.has_homes(HomeMode::Ephemeral));
+        let units = units::look(&units::needed(has_ephemeral_homes));
+        // Who says nothing of the units says nothing of the daemon, and may take as long again for it.
+        let daemon = units.known().and_then(|_| units::running(units::SESSIOND));
+        let daemon = daemon.map(|daemon| daemon.pid);
         let sudo = has_sudo(Path::new("/"));
         // What is there has to be taken away, whatever is given from now on.
         let has_files = sudoers.known().is_some_and(|files| !files.is_empty())
             || configuration.as_ref().is_ok_and(by_file::gives_files);
         let stale_sudoers = stale(&sudoers, [&before, &registry], &table);
-        // Not knowing better, everybody is taken to have an ephemeral home, as without any configuration.
-        let has_ephemeral_homes = configuration
-            .as_ref()
-            .map_or(true, |config| config.has_homes(HomeMode::Ephemeral));
         Node {
             unmatched: unmatched([&before, &registry], &table, &lingering),
             lingering: without_session([&before, &registry], &table)
@@ -240,7 +243,7 @@ impl Node {
                 Ok(config) => specifications(config),
                 Err(seen) => seen,
             },
-            units: units::look(&units::needed(has_ephemeral_homes)),
+            units,
             sudo,
             visudo: SudoersCheck::default().has_visudo(),
             now_usec: SystemTime::now()

@@ -1,11 +1,15 @@
 //! Our units, and how systemd says they are. What would be right is judged elsewhere.
 
 use std::io;
-use std::process::{Command, Stdio};
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use serde::Serialize;
+use tokio::process::Command;
+use tokio::time::timeout;
 
 use super::node::Seen;
+use crate::runtime;
 
 /// Units that have to be enabled. All but [`SWEEP`] also run all the time.
 pub const ENABLED: [&str; 5] = [
@@ -51,11 +55,7 @@ pub fn needed(has_ephemeral_homes: bool) -> Vec<&'static str> {
 /// systemctl answers a line for each unit, whatever its exit status.
 pub(super) fn look(names: &[&str]) -> Seen<Vec<Unit>> {
     let ask = |verb: &str| -> io::Result<Vec<String>> {
-        let output = Command::new("systemctl")
-            .arg(verb)
-            .args(names)
-            .stdin(Stdio::null())
-            .output()?;
+        let output = systemctl(&[&[verb], names].concat())?;
         let lines: Vec<String> = String::from_utf8_lossy(&output.stdout)
             .lines()
             .map(str::to_owned)
@@ -83,19 +83,53 @@ pub(super) fn look(names: &[&str]) -> Seen<Vec<Unit>> {
     }
 }
 
-/// The PID of the process that systemd takes for the unit's, if it runs.
-pub(super) fn main_pid(unit: &str) -> Option<u32> {
-    let output = Command::new("systemctl")
-        .args(["show", "--property=MainPID", "--value", unit])
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
-    running(&String::from_utf8_lossy(&output.stdout))
+/// A service that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Running {
+    /// The PID of the process that systemd takes for the unit's.
+    pub(super) pid: u32,
+    /// The sentence that it has told systemd about itself.
+    pub(super) status: String,
 }
 
-/// systemd says 0 where none runs.
-fn running(main_pid: &str) -> Option<u32> {
-    main_pid.trim().parse().ok().filter(|pid| *pid != 0)
+/// The unit's service, if it runs.
+pub(super) fn running(unit: &str) -> Option<Running> {
+    let output = systemctl(&["show", "--property=MainPID,StatusText", unit]).ok()?;
+    parsed(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// systemd says 0 where none runs, and keeps the status of the one before.
+fn parsed(properties: &str) -> Option<Running> {
+    let value = |key: &str| {
+        let mut lines = properties.lines();
+        lines.find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+    };
+    let pid = value("MainPID")?.parse().ok().filter(|pid| *pid != 0)?;
+    let status = value("StatusText").unwrap_or_default().to_owned();
+    Some(Running { pid, status })
+}
+
+/// How long systemctl may take; with a PID 1 that hangs it would wait for a minute and more.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn systemctl(arguments: &[&str]) -> io::Result<Output> {
+    let mut command = Command::new("systemctl");
+    command.args(arguments);
+    output(command, PATIENCE)
+}
+
+/// What the command says; it is killed if that takes too long.
+fn output(mut command: Command, patience: Duration) -> io::Result<Output> {
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    runtime::block_on(async {
+        let said = timeout(patience, command.output()).await;
+        said.unwrap_or_else(|_| {
+            Err(io::Error::other(format!(
+                "no answer within {} s; PID 1 hangs, or the bus of the system does",
+                patience.as_secs()
+            )))
+        })
+    })?
 }
 
 #[cfg(test)]
@@ -103,10 +137,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_unit_without_a_process_has_no_pid() {
-        assert_eq!(running("4711\n"), Some(4711));
-        for none in ["0\n", "", "MainPID=1"] {
-            assert_eq!(running(none), None, "{none:?}");
+    fn a_unit_without_a_process_does_not_run_whatever_its_status_was() {
+        let found = parsed("StatusText=All is well = good.\nMainPID=4711\n");
+        let expected = Running {
+            pid: 4711,
+            status: "All is well = good.".to_owned(),
+        };
+        assert_eq!(found, Some(expected));
+        assert_eq!(parsed("MainPID=7\n").map(|one| one.status), Some(String::new()));
+        for none in ["MainPID=0\nStatusText=good\n", "", "4711\n"] {
+            assert_eq!(parsed(none), None, "{none:?}");
         }
+    }
+
+    #[test]
+    fn a_systemctl_that_hangs_is_not_waited_for() {
+        let mut command = Command::new("sleep");
+        command.arg("60");
+        let begun = std::time::Instant::now();
+        let error = output(command, Duration::from_millis(50)).expect_err("no answer");
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        assert!(error.to_string().starts_with("no answer within"), "{error}");
     }
 }
