@@ -72,6 +72,7 @@ pub fn judge(node: &Node) -> Vec<Finding> {
             "It can be read only by root.",
             |()| Ok("The configuration is good.".to_owned()),
         ),
+        node.held.and_then(|held| held.finding(&node.configuration)),
         seen("shells", &node.missing_shells, CONFIGURATION, |missing| {
             shells(missing)
         }),

@@ -30,6 +30,7 @@ pub(in crate::cli) fn good() -> Node {
         nsswitch_returning: Vec::new(),
         pam: Seen::Known(words("teleport")),
         configuration: Seen::Known(()),
+        held: None,
         missing_shells: Seen::Known(Vec::new()),
         home_base: Seen::Known(None),
         home_base_view: View::Unseen,

@@ -1,6 +1,6 @@
 //! `teleport-userdbctl`: how administrators see what goes on. It changes nothing.
 //!
-//! A file per subcommand. [`node`] looks at the machine (with [`by_file`], `compare`, [`hints`], `homes`, `pam`, [`sandbox`], [`units`], [`unread`] and `written`), [`findings`] judges what was seen, [`output`]
+//! A file per subcommand. [`node`] looks at the machine (with [`by_file`], `compare`, [`held`], [`hints`], `homes`, `pam`, [`sandbox`], [`units`], [`unread`] and `written`), [`findings`] judges what was seen, [`output`]
 //! and [`table`] turn data into text; only this file knows the whole command line.
 
 pub mod by_file;
@@ -8,6 +8,7 @@ pub mod check;
 mod compare;
 pub mod explain;
 pub mod findings;
+pub mod held;
 mod here;
 pub mod hints;
 pub mod homes;

@@ -17,6 +17,7 @@ use session_protocol::client::Registry;
 
 use super::by_file::{self, Ignored};
 use super::compare::{lingering, stale, unmatched, without_session};
+use super::held::Held;
 use super::hints::{ByGroup, NoUsers};
 use super::list::users;
 use super::sandbox::{self, View};
@@ -112,6 +113,8 @@ pub struct Node {
     pub pam: Seen<Vec<String>>,
     /// Whether the configuration is good; the sentence otherwise.
     pub configuration: Seen<()>,
+    /// What teleport-sessiond goes by, where it is known not to be that.
+    pub held: Option<Held>,
     /// Shells that users would get and that are not on this node, each with who names it.
     pub missing_shells: Seen<Vec<String>>,
     /// The folder of persistent homes, if anybody can have one; the sentence where it is not fit for them.
@@ -175,6 +178,7 @@ impl Node {
         let units = units::look(&units::needed(has_ephemeral_homes));
         // Who says nothing of the units says nothing of the daemon, and may take as long again for it.
         let daemon = units.known().and_then(|_| units::running(units::SESSIOND));
+        let held = daemon.as_ref().and_then(|daemon| Held::of(&daemon.status));
         let daemon = daemon.map(|daemon| daemon.pid);
         let sudo = has_sudo(Path::new("/"));
         // What is there has to be taken away, whatever is given from now on.
@@ -243,6 +247,7 @@ impl Node {
                 Ok(config) => specifications(config),
                 Err(seen) => seen,
             },
+            held,
             units,
             sudo,
             visudo: SudoersCheck::default().has_visudo(),

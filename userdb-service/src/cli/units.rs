@@ -144,7 +144,10 @@ mod tests {
             status: "All is well = good.".to_owned(),
         };
         assert_eq!(found, Some(expected));
-        assert_eq!(parsed("MainPID=7\n").map(|one| one.status), Some(String::new()));
+        assert_eq!(
+            parsed("MainPID=7\n").map(|one| one.status),
+            Some(String::new())
+        );
         for none in ["MainPID=0\nStatusText=good\n", "", "4711\n"] {
             assert_eq!(parsed(none), None, "{none:?}");
         }

@@ -36,6 +36,12 @@ static READING: BlockingPool = BlockingPool::new(4);
 /// brought.
 const RELOADED: Duration = Duration::from_secs(1);
 
+/// What a daemon without a configuration says of itself to systemd. `teleport-userdbctl check` knows it by that.
+pub const HOLDS_NONE: &str = "Sessions are kept, and nobody new is let in: the configuration is wrong (teleport-userdbctl check).";
+/// The beginning of the same, where it goes on by an older one than it was told to read.
+pub const HOLDS_OLDER: &str =
+    "Sessions are kept and their users published, by the configuration of before: ";
+
 /// Whether a reload is under way, and whether one is owed.
 #[derive(Debug, Default)]
 pub(in crate::control) struct Reload {
@@ -45,6 +51,8 @@ pub(in crate::control) struct Reload {
     begun: Cell<u64>,
     /// The last one could not read the files. Nobody has told the administrator to try again.
     is_owed: Cell<bool>,
+    /// What was read last was wrong, and an older configuration holds.
+    is_older: Cell<bool>,
     /// It was told that nothing is read by itself any more.
     has_given_up: Cell<bool>,
     /// visudo gave no answer for the configuration that holds.
@@ -80,6 +88,17 @@ impl Reload {
     fn ends(&self) {
         self.is_under_way.set(false);
         self.over.notify_waiters();
+    }
+
+    /// What is said of a daemon that has a configuration.
+    fn status(&self) -> String {
+        match (self.is_owed.get(), self.is_older.get()) {
+            (true, _) => format!("{HOLDS_OLDER}the new one cannot be read yet."),
+            (false, true) => {
+                format!("{HOLDS_OLDER}the new one is wrong (teleport-userdbctl check).")
+            }
+            (false, false) => "Sessions are kept and their users published.".to_owned(),
+        }
     }
 }
 
@@ -153,15 +172,10 @@ impl Daemon {
     }
 
     /// What `systemctl status` says.
-    pub(in crate::control) fn status(&self) -> &'static str {
+    pub(in crate::control) fn status(&self) -> String {
         match *self.config.borrow() {
-            Ok(_) if self.reload.is_owed.get() => {
-                "Sessions are kept and their users published, by the configuration of before: the new one cannot be read yet."
-            }
-            Ok(_) => "Sessions are kept and their users published.",
-            Err(_) => {
-                "Sessions are kept, and nobody new is let in: the configuration is wrong (teleport-userdbctl check)."
-            }
+            Ok(_) => self.reload.status(),
+            Err(_) => HOLDS_NONE.to_owned(),
         }
     }
 
@@ -183,7 +197,10 @@ impl Daemon {
                         self.reload.is_owed.set(true);
                         self.ask_again.notify_one();
                     }
-                    (true, false) => warn!("the configuration stays as it was"),
+                    (true, false) => {
+                        warn!("the configuration stays as it was");
+                        self.reload.is_older.set(true);
+                    }
                     (false, _) => {
                         warn!("there is still no configuration: nobody new is let in");
                         self.lacks_for(&error);
@@ -191,13 +208,14 @@ impl Daemon {
                 }
             }
         }
-        notify::ready(self.status());
+        notify::ready(&self.status());
     }
 
     fn take(&self, config: Rc<Config>, is_silent: bool) {
         self.registry.borrow_mut().configure(Terms::from(&*config));
         *self.config.borrow_mut() = Ok(config);
         self.reload.is_owed.set(false);
+        self.reload.is_older.set(false);
         self.wait_for_visudo(is_silent);
         info!("the configuration was read anew");
     }
@@ -285,10 +303,11 @@ impl Daemon {
                 tell(&error);
                 warn!("the configuration stays as it was");
                 self.reload.is_owed.set(false);
+                self.reload.is_older.set(true);
                 self.wait_for_visudo(self.reload.visudo_is_silent.get());
             }
         }
-        notify::status(self.status());
+        notify::status(&self.status());
     }
 
     /// There is none yet, for this reason.
@@ -305,7 +324,7 @@ impl Daemon {
                 self.lacks_for(&error);
             }
         }
-        notify::status(self.status());
+        notify::status(&self.status());
     }
 
     /// There still is none, for this reason by now. What cannot be read is tried again.
@@ -345,6 +364,18 @@ mod tests {
                 .expect("in time")
                 .unwrap();
         });
+    }
+
+    #[test]
+    fn a_configuration_that_is_older_than_the_files_is_told_of() {
+        let reload = Reload::default();
+        assert!(!reload.status().starts_with(HOLDS_OLDER));
+        reload.is_older.set(true);
+        assert!(reload.status().starts_with(HOLDS_OLDER));
+        assert!(reload.status().contains("is wrong"));
+        reload.is_owed.set(true);
+        assert!(reload.status().starts_with(HOLDS_OLDER));
+        assert!(reload.status().contains("cannot be read yet"));
     }
 
     #[test]

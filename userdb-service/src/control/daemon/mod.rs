@@ -174,7 +174,7 @@ async fn serve() -> Result<(), StartError> {
         // Kept until all have obeyed.
         std::future::pending::<()>().await;
     });
-    notify::ready(daemon.status());
+    notify::ready(&daemon.status());
     server::serve(daemon.clone(), listener, stop)
         .await
         .map_err(|error| failed("cannot serve the registry", &error))?;
