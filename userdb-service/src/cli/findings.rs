@@ -102,6 +102,9 @@ pub fn judge(node: &Node) -> Vec<Finding> {
         seen("units", &node.units, "", |units| {
             unit_findings::all_as_needed(units, node)
         }),
+        seen("lookup", &node.lookup, "Only root can ask.", |()| {
+            Ok("Other providers can be asked about a login.".to_owned())
+        }),
         seen("registry", &node.registry, "It answers root only.", |_| {
             Ok("teleport-sessiond answers.".to_owned())
         }),

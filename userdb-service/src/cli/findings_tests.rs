@@ -23,6 +23,7 @@ pub(in crate::cli) fn good() -> Node {
         stale_sudoers: Seen::Known(Vec::new()),
         without_sudoers: Seen::Known(Vec::new()),
         stuck_rights: Seen::Known(Vec::new()),
+        lookup: Seen::Known(()),
         unread_sudoers: Seen::Known(Vec::new()),
         nsswitch_passwd: words("files teleport systemd"),
         nsswitch_group: words("files teleport systemd"),
@@ -480,4 +481,15 @@ fn hostile_text_in_a_finding_stays_one_harmless_line() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn a_lookup_socket_is_not_told_to_be_started_where_that_does_not_help() {
+    let mut node = good();
+    node.units = Seen::Known(vec![unit(LOOKUP, "static", "failed")]);
+    assert_eq!(wrong(&node).0, "units");
+    node.lookup = Seen::Failed("every new login is refused: the template is masked".to_owned());
+    let (check, message) = wrong(&node);
+    assert_eq!(check, "lookup");
+    assert!(message.starts_with("Every new login"), "{message}");
 }

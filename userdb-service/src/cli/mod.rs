@@ -1,8 +1,9 @@
 //! `teleport-userdbctl`: how administrators see what goes on. It changes nothing.
 //!
-//! A file per subcommand. [`node`] looks at the machine (with [`by_file`], `compare`, [`held`], [`hints`], `homes`, `pam`, [`sandbox`], [`units`], [`unread`] and `written`), [`findings`] judges what was seen, [`output`]
+//! A file per subcommand. [`node`] looks at the machine (with `asked`, [`by_file`], `compare`, [`held`], [`hints`], `homes`, `pam`, [`sandbox`], [`units`], [`unread`] and `written`), [`findings`] judges what was seen, [`output`]
 //! and [`table`] turn data into text; only this file knows the whole command line.
 
+mod asked;
 pub mod by_file;
 pub mod check;
 mod compare;

@@ -25,7 +25,7 @@ use super::sessions::{PATIENCE, sentence, silent};
 use super::units::{self, Unit};
 use super::unread::{self, UnreadFile};
 use super::written::{Leaving, WithoutFile, leaving, stuck, without_file};
-use super::{homes, pam};
+use super::{asked, homes, pam};
 use crate::USERDB_SOCKET;
 use crate::control::configuration::config_files::{self, LoadError};
 use crate::control::lookup::nsswitch::{self, NSSWITCH, Services};
@@ -99,6 +99,8 @@ pub struct Node {
     pub without_sudoers: Seen<Vec<WithoutFile>>,
     /// Logins whose rights of an earlier session cannot be taken away.
     pub stuck_rights: Seen<Vec<StuckRight>>,
+    /// Whether a login could be decided on; the sentence where a lookup worker does not answer, or somebody whom it asks.
+    pub lookup: Seen<()>,
     /// What sudoers and doas.conf include and a lookup worker cannot read.
     pub unread_sudoers: Seen<Vec<UnreadFile>>,
     /// Services of the `passwd` line, in order.
@@ -176,6 +178,7 @@ impl Node {
             .as_ref()
             .map_or(true, |config| config.has_homes(HomeMode::Ephemeral));
         let units = units::look(&units::needed(has_ephemeral_homes));
+        let unread_sudoers = unread::look(root);
         // Who says nothing of the units says nothing of the daemon, and may take as long again for it.
         let daemon = units.known().and_then(|_| units::running(units::SESSIOND));
         let held = daemon.as_ref().and_then(|daemon| Held::of(&daemon.status));
@@ -208,7 +211,12 @@ impl Node {
                 Seen::Failed(_) | Seen::Unread => Seen::Unread,
                 Seen::Known(_) | Seen::RootOnly => stuck(root, Path::new(state::FOLDER)),
             },
-            unread_sudoers: unread::look(root),
+            lookup: {
+                let home_base = configuration.as_ref().ok().and_then(Config::home_base);
+                let is_unread = unread_sudoers.known().is_none_or(|files| !files.is_empty());
+                asked::look(root, home_base, is_unread)
+            },
+            unread_sudoers,
             registry,
             table,
             sudoers,

@@ -1,18 +1,25 @@
 //! What is wrong about our units, with the commands that mend it. Pure, as [`super::findings`], of which it is a part.
 
-use super::node::Node;
-use super::units::{AGAIN, ENABLED, HELPERS, SWEEP, Unit};
+use super::node::{Node, Seen};
+use super::units::{AGAIN, ENABLED, HELPERS, LOOKUP, SWEEP, Unit};
 
 /// Whether they run that have to, and none has failed.
 pub(super) fn all_as_needed(units: &[Unit], node: &Node) -> Result<String, String> {
     let wrong: Vec<String> = units
         .iter()
+        .filter(|unit| !is_told_of(unit, node))
         .filter_map(|unit| fault(unit, is_done(&unit.name, node)))
         .collect();
     match wrong.is_empty() {
         true => Ok("All units are enabled and active.".to_owned()),
         false => Err(format!("{}.", wrong.join("; "))),
     }
+}
+
+/// Where no worker answers it is said why that socket has failed, and more than to start it is needed.
+fn is_told_of(unit: &Unit, node: &Node) -> bool {
+    let has_failed = !unit.enabled.starts_with("masked") && unit.active == "failed";
+    unit.name == LOOKUP && has_failed && matches!(node.lookup, Seen::Failed(_))
 }
 
 /// What is wrong about a unit, with the commands that mend it.

@@ -109,6 +109,17 @@ fn parsed(properties: &str) -> Option<Running> {
     Some(Running { pid, status })
 }
 
+/// Whether a unit, which may be a template, is enabled, masked or not there, in systemctl's word.
+pub(super) fn enabled(unit: &str) -> Option<String> {
+    first_word("is-enabled", unit)
+}
+
+fn first_word(verb: &str, unit: &str) -> Option<String> {
+    let output = systemctl(&[verb, unit]).ok()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    said.split_whitespace().next().map(str::to_owned)
+}
+
 /// How long systemctl may take; with a PID 1 that hangs it would wait for a minute and more.
 const PATIENCE: Duration = Duration::from_secs(5);
 
