@@ -149,7 +149,7 @@ pub(super) fn run(output: Output) -> Result<(String, u8), Failure> {
     let path = DEFAULT_PATH.to_string_lossy();
     let table = Table::open(DEFAULT_PATH, Trust::Root).ok_or_else(|| {
         failed(format!(
-            "there is no table of users at {path} that can be trusted; teleport-sessiond makes it when it starts"
+            "there is no table of users at {path} that can be trusted; `systemctl restart teleport-sessiond teleport-userdbd` has the one make it, and the other answer from it"
         ))
     })?;
     let users = users(&table)

@@ -1,6 +1,6 @@
 //! `teleport-userdbctl`: how administrators see what goes on. It changes nothing.
 //!
-//! A file per subcommand. [`node`] looks at the machine (with `asked`, [`by_file`], `compare`, [`held`], [`hints`], `homes`, `pam`, [`sandbox`], [`units`], [`unread`] and `written`), [`findings`] judges what was seen, [`output`]
+//! A file per subcommand. [`node`] looks at the machine (with `asked`, [`by_file`], `compare`, [`held`], [`hints`], `homes`, `pam`, [`sandbox`], [`units`], [`unread`], `userdb` and `written`), [`findings`] judges what was seen, [`output`]
 //! and [`table`] turn data into text; only this file knows the whole command line.
 
 mod asked;
@@ -27,6 +27,7 @@ mod unit_findings;
 mod unit_word;
 pub mod units;
 pub mod unread;
+mod userdb;
 pub mod written;
 
 use std::io::{self, Write};

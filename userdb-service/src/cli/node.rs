@@ -3,15 +3,12 @@
 //! Whatever only root may see is [`Seen::RootOnly`] for others, so that nobody takes it for absent.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use account_table::{Cursor, DEFAULT_PATH, Lookup, Table, Trust};
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use serde::Serialize;
 use session_protocol::client::Registry;
 
@@ -21,12 +18,11 @@ use super::held::Held;
 use super::hints::{ByGroup, NoUsers};
 use super::list::users;
 use super::sandbox::{self, View};
-use super::sessions::{PATIENCE, sentence, silent};
+use super::sessions::{PATIENCE, sentence};
 use super::units::{self, Unit};
 use super::unread::{self, UnreadFile};
 use super::written::{Leaving, WithoutFile, leaving, stuck, without_file};
-use super::{asked, homes, pam};
-use crate::USERDB_SOCKET;
+use super::{asked, homes, pam, userdb};
 use crate::control::configuration::config_files::{self, LoadError};
 use crate::control::lookup::nsswitch::{self, NSSWITCH, Services};
 use crate::control::state::{self, StuckRight};
@@ -194,7 +190,7 @@ impl Node {
                 .filter(|login| lingering.contains(*login))
                 .cloned()
                 .collect(),
-            userdb: userdb(Path::new(USERDB_SOCKET), PATIENCE),
+            userdb: userdb::look(&table),
             stale_sudoers,
             leaving: leaving(root, Path::new(state::FOLDER)),
             without_sudoers: match &registry {
@@ -331,53 +327,11 @@ fn registry(root: bool) -> Seen<Vec<String>> {
     }
 }
 
-/// Asks a varlink service who it is.
-fn userdb(path: &Path, patience: Duration) -> Seen<String> {
-    let ask = || -> io::Result<String> {
-        let mut stream = connect(path, patience)?;
-        stream.set_read_timeout(Some(patience))?;
-        stream.write_all(b"{\"method\":\"org.varlink.service.GetInfo\"}\0")?;
-        let (mut answer, mut byte) = (Vec::new(), [0]);
-        while answer.len() < 64 * 1024 {
-            stream.read_exact(&mut byte)?;
-            if byte == [0] {
-                break;
-            }
-            answer.extend(byte);
-        }
-        let answer: serde_json::Value = serde_json::from_slice(&answer)?;
-        match answer.pointer("/parameters/product") {
-            Some(serde_json::Value::String(product)) => Ok(product.clone()),
-            _ => Err(io::Error::other("its answer to GetInfo names no product")),
-        }
-    };
-    match ask() {
-        Ok(product) => Seen::Known(product),
-        // The kernel's word for a time-out of a socket.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Seen::Failed(silent("teleport-userdbd", ""))
-        }
-        Err(error) => Seen::Failed(format!(
-            "teleport-userdbd does not answer on {}: {error}; `systemctl start teleport-userdbd` starts it, its journal says why it ended",
-            path.display()
-        )),
-    }
-}
-
-/// A connection, to write to which takes `patience` at most, and to make it, too: where a queue is full, that waits.
-fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
-    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
-    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
-    set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-    Ok(socket.into())
-}
-
 fn table() -> Seen<TableSeen> {
     let path = DEFAULT_PATH.to_string_lossy();
     let Some(table) = Table::open(DEFAULT_PATH, Trust::Root) else {
         return Seen::Failed(format!(
-            "there is no table of users at {path} that can be trusted (a regular file of root that nobody else can write); teleport-sessiond makes it when it starts"
+            "there is no table of users at {path} that can be trusted (a regular file of root that nobody else can write); `systemctl restart teleport-sessiond teleport-userdbd` has the one make it, and the other answer from it"
         ));
     };
     if table.is_retired() {
@@ -426,42 +380,6 @@ pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net::UnixListener;
-
-    #[test]
-    fn a_provider_that_takes_the_call_and_says_nothing_is_to_be_restarted() {
-        let path = std::env::temp_dir().join(format!("silent-{}", std::process::id()));
-        let listener = UnixListener::bind(&path).expect("bound");
-        let seen = userdb(&path, Duration::from_millis(50));
-        assert_eq!(
-            seen,
-            Seen::Failed("teleport-userdbd does not answer: no answer in time; `systemctl restart teleport-userdbd` ends it and starts another".to_owned())
-        );
-        drop(listener);
-        match userdb(&path, PATIENCE) {
-            Seen::Failed(why) => assert!(why.contains("systemctl start"), "{why}"),
-            seen => panic!("{seen:?}"),
-        }
-        fs::remove_file(path).expect("removed");
-    }
-
-    #[test]
-    fn a_provider_whose_queue_is_full_is_not_waited_for_for_ever() {
-        let path = std::env::temp_dir().join(format!("full-queue-{}", std::process::id()));
-        let _ = fs::remove_file(&path);
-        let listener = UnixListener::bind(&path).expect("bound");
-        rustix::net::listen(&listener, 0).expect("a queue for one");
-        let _first = UnixStream::connect(&path).expect("room for one");
-        let (said, heard) = std::sync::mpsc::channel();
-        let socket = path.clone();
-        std::thread::spawn(move || said.send(userdb(&socket, Duration::from_millis(20))));
-        let seen = heard.recv_timeout(Duration::from_secs(30));
-        assert!(
-            matches!(&seen, Ok(Seen::Failed(why)) if why.contains("systemctl restart")),
-            "{seen:?}"
-        );
-        fs::remove_file(&path).expect("removed");
-    }
 
     #[test]
     fn sudo_rs_under_its_own_name_is_a_sudo() {

@@ -1,13 +1,15 @@
 //! `teleport-userdbctl sessions`: what is reserved and open, as the registry says. For root, like the registry.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
-use session_protocol::client::{Failure as CallFailure, Registry};
+use session_protocol::client::{Failure as CallFailure, Registry, SOCKET};
 use session_protocol::sessions::Session;
 
 use super::output::{Output, moment};
-use super::{Failure, GOOD, WRONG, table};
+use super::{Failure, GOOD, WRONG, table, units};
 
 /// The registry answers at once or not at all.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -47,10 +49,31 @@ pub fn sentence(failure: &CallFailure) -> String {
         CallFailure::NotAdmitted { message } => message.clone(),
         // Where it runs, starting it does nothing.
         CallFailure::TimedOut => silent("teleport-sessiond", "; sessions go on"),
-        failure => format!(
-            "teleport-sessiond does not answer: {failure}; `systemctl start teleport-sessiond` starts it, its journal says why it ended"
-        ),
+        failure => {
+            let daemon = "teleport-sessiond";
+            let is_lost = is_lost(Path::new(SOCKET), daemon);
+            not_reached(daemon, &format!(": {failure}"), is_lost)
+        }
     }
+}
+
+/// What to do about a daemon whom nobody reaches, or whose socket `is_lost`.
+pub(super) fn not_reached(daemon: &str, why: &str, is_lost: bool) -> String {
+    let mend = match is_lost {
+        // Starting what runs, or what systemd listens for, makes no file.
+        true => format!(
+            "systemd listens and the socket's file is gone: `systemctl restart {daemon}.socket` makes it anew"
+        ),
+        false => format!("`systemctl start {daemon}` starts it, its journal says why it ended"),
+    };
+    format!("{daemon} does not answer{why}; {mend}")
+}
+
+/// Whether the file of the daemon's socket is gone, and systemd takes it for there.
+pub(super) fn is_lost(socket: &Path, daemon: &str) -> bool {
+    let seen = std::fs::symlink_metadata(socket);
+    let is_gone = seen.is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    is_gone && units::is_active(&format!("{daemon}.socket"))
 }
 
 /// What to do about a daemon that took the call and gave no answer.
@@ -118,6 +141,17 @@ mod tests {
             "{sentence}"
         );
         assert!(!sentence.contains("systemctl start"), "{sentence}");
+    }
+
+    #[test]
+    fn a_daemon_whose_socket_was_removed_gets_it_back_by_its_socket_unit() {
+        let told = not_reached("teleport-sessiond", ": no such file", true);
+        assert!(
+            told.contains("`systemctl restart teleport-sessiond.socket`"),
+            "{told}"
+        );
+        assert!(!told.contains("systemctl start"), "{told}");
+        assert!(!is_lost(Path::new("/"), "teleport-sessiond"), "it is there");
     }
 
     #[test]

@@ -114,6 +114,11 @@ pub(super) fn enabled(unit: &str) -> Option<String> {
     first_word("is-enabled", unit)
 }
 
+/// Whether systemd says that the unit is active.
+pub(super) fn is_active(unit: &str) -> bool {
+    first_word("is-active", unit).is_some_and(|said| said == "active")
+}
+
 fn first_word(verb: &str, unit: &str) -> Option<String> {
     let output = systemctl(&[verb, unit]).ok()?;
     let said = String::from_utf8_lossy(&output.stdout);
