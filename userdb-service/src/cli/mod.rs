@@ -1,6 +1,6 @@
 //! `teleport-userdbctl`: how administrators see what goes on. It changes nothing.
 //!
-//! A file per subcommand. [`node`] looks at the machine (with `asked`, [`by_file`], `compare`, [`held`], [`hints`], `homes`, `pam`, [`sandbox`], [`units`], [`unread`], `userdb` and `written`), [`findings`] judges what was seen, [`output`]
+//! A file per subcommand. [`node`] looks at the machine (with `asked`, [`by_file`], `compare`, [`held`], [`hints`], `homes`, `libraries`, `pam`, [`sandbox`], [`units`], [`unread`], `userdb` and `written`), [`findings`] judges what was seen, [`output`]
 //! and [`table`] turn data into text; only this file knows the whole command line.
 
 mod asked;
@@ -13,6 +13,7 @@ pub mod held;
 mod here;
 pub mod hints;
 pub mod homes;
+mod libraries;
 pub mod list;
 pub mod node;
 pub mod output;

@@ -1,23 +1,43 @@
-//! Which of the PAM services that the configuration names use our module. In any other service the module keeps out.
+//! Which of the PAM services that the configuration names use our module, and at what of them libpam would have a login fail. In any
+//! other service the module keeps out.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::libraries;
 use super::node::Seen;
 
 /// Where libpam looks a service up, in its order.
 const FOLDERS: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
 const EXAMPLE: &str = "/usr/lib/teleport-userdb/pam.d/teleport";
+const MODULE: &str = "pam_teleport.so";
 const PHASES: [&str; 2] = ["account", "session"];
+/// Our module has no part in these, and a login fails by them all the same.
+const OTHERS: [&str; 2] = ["auth", "password"];
+/// What libpam takes in the place of a control, but for what begins with "[".
+const CONTROLS: [&str; 4] = ["required", "requisite", "sufficient", "optional"];
+const INCLUDE: [&str; 2] = ["include", "substack"];
 
 /// In which of the [`PHASES`] a file uses our module.
 type Uses = [bool; 2];
 
+/// What libpam would see.
+struct Files<'a> {
+    /// The text of a service, or of a file by its absolute name.
+    read: &'a dyn Fn(&str) -> io::Result<String>,
+    /// Whether there is a module under a name as in a rule.
+    has_module: &'a dyn Fn(&str) -> bool,
+}
+
 /// The services that are set up; a sentence where none is, or one in part.
 pub(super) fn look(services: &[String], root: bool) -> Seen<Vec<String>> {
-    judge(services, root, &read)
+    let files = Files {
+        read: &read,
+        has_module: &has_module,
+    };
+    judge(services, root, &files)
 }
 
 fn read(name: &str) -> io::Result<String> {
@@ -32,14 +52,25 @@ fn read(name: &str) -> io::Result<String> {
     text.map(|text| String::from_utf8_lossy(&text).into_owned())
 }
 
-fn judge(
-    services: &[String],
-    root: bool,
-    read: &dyn Fn(&str) -> io::Result<String>,
-) -> Seen<Vec<String>> {
+/// One without a folder is in libpam's own, which is one of the folder of libraries.
+fn has_module(name: &str) -> bool {
+    let path = match (Path::new(name), libraries::folder()) {
+        (path, _) if path.is_absolute() => path.to_owned(),
+        (path, Some(folder)) => folder.join("security").join(path),
+        // Not knowing where, it is taken to be there.
+        (_, None) => return true,
+    };
+    path.is_file()
+}
+
+fn judge(services: &[String], root: bool, files: &Files<'_>) -> Seen<Vec<String>> {
     let (mut set_up, mut hidden) = (Vec::new(), false);
-    for service in services {
-        let text = match read(service) {
+    // Under such a name libpam knows no service.
+    let (capital, services): (Vec<&String>, Vec<&String>) = services
+        .iter()
+        .partition(|name| name.contains(|c: char| c.is_ascii_uppercase()));
+    for service in &services {
+        let text = match (files.read)(service) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !root => {
@@ -52,80 +83,143 @@ fn judge(
                 ));
             }
         };
-        let lacking = match uses(&text, read, &mut BTreeMap::new()) {
-            [true, true] => {
-                set_up.push(service.clone());
+        let mut reading = Reading {
+            files,
+            known: BTreeMap::new(),
+            fault: None,
+        };
+        let uses = reading.uses(service, &text);
+        let lacking = match (uses, reading.fault) {
+            // One that is named, and that this node has no use for.
+            ([false, false], _) => continue,
+            (_, Some(fault)) => {
+                return Seen::Failed(format!(
+                    "logins by the PAM service {service} fail: {fault}; compare it with {EXAMPLE}"
+                ));
+            }
+            ([true, true], None) => {
+                set_up.push((*service).clone());
                 continue;
             }
-            // One that is named, and that this node has no use for.
-            [false, false] => continue,
-            [true, false] => PHASES[1],
-            [false, true] => PHASES[0],
+            ([true, false], None) => PHASES[1],
+            ([false, true], None) => PHASES[0],
         };
         return Seen::Failed(format!(
             "/etc/pam.d/{service} has no line \"{lacking} ... pam_teleport.so\"; compare it with {EXAMPLE}"
         ));
     }
-    match (set_up.is_empty(), hidden, services.first()) {
+    match (set_up.is_empty(), hidden, services.first(), capital.first()) {
         (false, ..) => Seen::Known(set_up),
-        (true, true, _) => Seen::RootOnly,
-        (true, false, Some(first)) => Seen::Failed(format!(
-            "none of the PAM services that pam-services names ({}) uses pam_teleport.so; {EXAMPLE} is what belongs into /etc/pam.d/{first}, or let pam-services name the service that uses it",
-            services.join(", ")
+        (true, true, ..) => Seen::RootOnly,
+        (true, false, None, Some(capital)) => Seen::Failed(format!(
+            "pam-services names no PAM service but \"{capital}\", and libpam makes the names of services small, so no login is by one with a capital; write \"{}\"",
+            capital.to_ascii_lowercase()
         )),
-        (true, false, None) => Seen::Failed(
+        (true, false, Some(first), _) => {
+            let names: Vec<&str> = services.iter().map(|name| name.as_str()).collect();
+            Seen::Failed(format!(
+                "none of the PAM services that pam-services names ({}) uses pam_teleport.so; {EXAMPLE} is what belongs into /etc/pam.d/{first}, or let pam-services name the service that uses it",
+                names.join(", ")
+            ))
+        }
+        (true, false, None, None) => Seen::Failed(
             "pam-services names no PAM service, so no user is made; name the one that Teleport has as service_name, such as [\"teleport\"]"
                 .to_owned(),
         ),
     }
 }
 
-/// A service with this text uses our module itself, or by what it includes.
-fn uses(
-    text: &str,
-    read: &dyn Fn(&str) -> io::Result<String>,
-    known: &mut BTreeMap<String, Uses>,
-) -> Uses {
-    let mut uses_it = Uses::default();
-    for line in text.replace("\\\n", " ").lines() {
-        let rule = line.split('#').next().unwrap_or_default();
-        let words: Vec<&str> = rule.split_whitespace().collect();
-        let phase = words.first().copied().unwrap_or_default();
-        let phase = phase.strip_prefix('-').unwrap_or(phase);
-        let at = PHASES
-            .iter()
-            .position(|name| name.eq_ignore_ascii_case(phase));
-        match (words.as_slice(), at) {
-            (["@include", name, ..], _) => {
-                let there = included(name, read, known);
-                uses_it = [uses_it[0] || there[0], uses_it[1] || there[1]];
-            }
-            ([_, "include" | "substack", name, ..], Some(at)) => {
-                uses_it[at] |= included(name, read, known)[at];
-            }
-            ([_, words @ ..], Some(at)) => {
-                let mut files = words.iter().map(|word| word.rsplit('/').next());
-                uses_it[at] |= files.any(|file| file == Some("pam_teleport.so"));
-            }
-            _ => {}
-        }
-    }
-    uses_it
+/// A service, and what it includes.
+struct Reading<'a> {
+    files: &'a Files<'a>,
+    known: BTreeMap<String, Uses>,
+    /// The first thing at which libpam would have a login fail.
+    fault: Option<String>,
 }
 
-/// The same of a file by its name. One that is not there, or in the middle of being looked at, is no help.
-fn included(
-    name: &str,
-    read: &dyn Fn(&str) -> io::Result<String>,
-    known: &mut BTreeMap<String, Uses>,
-) -> Uses {
-    if let Some(known) = known.get(name) {
-        return *known;
+impl Reading<'_> {
+    /// A file with this text uses our module itself, or by what it includes.
+    fn uses(&mut self, name: &str, text: &str) -> Uses {
+        let mut uses_it = Uses::default();
+        if text.contains("\r\n") {
+            self.is_wrong(format!(
+                "the lines of {name} end as those of Windows do (CR LF), which libpam takes for a part of the last word; `sed -i 's/\\r$//'` takes that away"
+            ));
+        }
+        for line in text.replace("\\\n", " ").lines() {
+            let rule = line.split('#').next().unwrap_or_default();
+            let words: Vec<&str> = rule.split_whitespace().collect();
+            let phase = words.first().copied().unwrap_or_default();
+            let phase = phase.strip_prefix('-').unwrap_or(phase);
+            let is = |name: &&str| name.eq_ignore_ascii_case(phase);
+            let at = PHASES.iter().position(is);
+            match (words.as_slice(), at) {
+                (["@include", included, ..], _) => {
+                    let there = self.included(name, included);
+                    uses_it = [uses_it[0] || there[0], uses_it[1] || there[1]];
+                }
+                ([_, control, included, ..], _)
+                    if is_one_of(control, &INCLUDE) && (at.is_some() || OTHERS.iter().any(is)) =>
+                {
+                    let there = self.included(name, included);
+                    if let Some(at) = at {
+                        uses_it[at] |= there[at];
+                    }
+                }
+                ([_, control, words @ ..], Some(at)) => {
+                    if !control.starts_with('[') && !is_one_of(control, &CONTROLS) {
+                        self.is_wrong(format!(
+                            "libpam does not know the word \"{control}\" in {name} (one of {})",
+                            CONTROLS.join(", ")
+                        ));
+                    }
+                    let ours = words
+                        .iter()
+                        .find(|word| word.rsplit('/').next() == Some(MODULE));
+                    if let Some(module) = ours {
+                        uses_it[at] = true;
+                        if !(self.files.has_module)(module) {
+                            self.is_wrong(format!(
+                                "there is no module {module}, which {name} names; {MODULE} without a folder is right, and installing the package teleport-userdb anew where the file is missing"
+                            ));
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        uses_it
     }
-    known.insert(name.to_owned(), Uses::default());
-    let there = read(name).map_or(Uses::default(), |text| uses(&text, read, known));
-    known.insert(name.to_owned(), there);
-    there
+
+    /// The same of a file by its name. One in the middle of being looked at is no help.
+    fn included(&mut self, by: &str, name: &str) -> Uses {
+        if let Some(known) = self.known.get(name) {
+            return *known;
+        }
+        self.known.insert(name.to_owned(), Uses::default());
+        let there = match (self.files.read)(name) {
+            Ok(text) => self.uses(name, &text),
+            Err(error) => {
+                // What others may not see is for root to judge.
+                if error.kind() != io::ErrorKind::PermissionDenied {
+                    self.is_wrong(format!(
+                        "{by} includes {name}, which cannot be read: {error}"
+                    ));
+                }
+                Uses::default()
+            }
+        };
+        self.known.insert(name.to_owned(), there);
+        there
+    }
+
+    fn is_wrong(&mut self, fault: String) {
+        self.fault.get_or_insert(fault);
+    }
+}
+
+fn is_one_of(word: &str, words: &[&str]) -> bool {
+    words.iter().any(|one| one.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
@@ -137,11 +231,16 @@ mod tests {
 
     fn judged(services: &[&str], files: &[(&str, &str)]) -> Seen<Vec<String>> {
         let services: Vec<String> = services.iter().map(|name| (*name).to_owned()).collect();
-        judge(&services, true, &|name| {
+        let read = |name: &str| {
             let file = files.iter().find(|(file, _)| *file == name);
             file.map(|(_, text)| (*text).to_owned())
                 .ok_or_else(|| io::ErrorKind::NotFound.into())
-        })
+        };
+        let files = Files {
+            read: &read,
+            has_module: &|name| !name.contains("nowhere"),
+        };
+        judge(&services, true, &files)
     }
 
     #[track_caller]
@@ -200,7 +299,7 @@ mod tests {
                 "Account include both\nsession substack /etc/pam.d/deep\n",
             ),
             ("both", BOTH),
-            ("/etc/pam.d/deep", "@include both\n@include nowhere\n"),
+            ("/etc/pam.d/deep", "@include both\n"),
         ];
         assert_eq!(judged(&["sshd"], &files), known(&["sshd"]));
         let files = [("sshd", "account include both\n"), ("both", BOTH)];
@@ -215,9 +314,53 @@ mod tests {
 
     #[test]
     fn a_file_that_only_root_may_read_is_not_wrong() {
-        let denied = |_: &str| Err(io::ErrorKind::PermissionDenied.into());
+        let denied = Files {
+            read: &|_| Err(io::ErrorKind::PermissionDenied.into()),
+            has_module: &|_| true,
+        };
         let services = ["teleport".to_owned()];
         assert_eq!(judge(&services, false, &denied), Seen::RootOnly);
         sentence(judge(&services, true, &denied));
+    }
+
+    #[test]
+    fn what_libpam_would_have_a_login_fail_at_is_told() {
+        let plain = "account required pam_unix.so\nsession required pam_unix.so\n";
+        for (text, naming) in [
+            (BOTH.replace('\n', "\r\n"), "(CR LF)"),
+            (
+                format!("{BOTH}session requisit pam_unix.so\n"),
+                "\"requisit\"",
+            ),
+            (format!("{BOTH}@include nowhere\n"), "includes nowhere"),
+            (format!("{BOTH}auth include nowhere\n"), "includes nowhere"),
+            (
+                BOTH.replace("/lib/", "/nowhere/"),
+                "no module /nowhere/security/pam_teleport.so",
+            ),
+        ] {
+            let told = sentence(judged(&["sshd"], &[("sshd", &text)]));
+            assert!(
+                told.contains(naming) && told.contains("sshd fail"),
+                "{told}"
+            );
+            // Whoever logs in by it has nothing to do with us.
+            let text = text.replace(MODULE, "pam_nobody.so");
+            let files = [("teleport", BOTH), ("sshd", &text)];
+            assert_eq!(judged(&["teleport", "sshd"], &files), known(&["teleport"]));
+        }
+        for good in ["Required", "[success=ok", "optional"] {
+            let text = format!("{BOTH}session {good} pam_unix.so\nauth odd pam_unix.so\n");
+            assert_eq!(judged(&["sshd"], &[("sshd", &text)]), known(&["sshd"]));
+        }
+        sentence(judged(&["sshd"], &[("sshd", plain)]));
+    }
+
+    #[test]
+    fn a_service_with_capitals_is_none() {
+        let files = [("Teleport", BOTH), ("sshd", BOTH)];
+        let told = sentence(judged(&["Teleport"], &files));
+        assert!(told.contains("write \"teleport\""), "{told}");
+        assert_eq!(judged(&["Teleport", "sshd"], &files), known(&["sshd"]));
     }
 }
