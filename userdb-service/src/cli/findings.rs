@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::node::{CLOCK_TOLERANCE, Node, Seen};
+use super::reach;
 use super::sandbox::View;
 use super::sudo_findings;
 use super::unit_findings;
@@ -51,6 +52,13 @@ impl Finding {
         }
     }
 
+    fn of(check: &'static str, judged: Result<String, String>) -> Finding {
+        match judged {
+            Ok(message) => Finding::new(check, Verdict::Ok, message),
+            Err(message) => Finding::new(check, Verdict::Wrong, message),
+        }
+    }
+
     fn note(check: &'static str, message: impl Into<String>) -> Finding {
         Finding {
             note: true,
@@ -88,6 +96,7 @@ pub fn judge(node: &Node) -> Vec<Finding> {
             node.nsswitch_initgroups.as_deref(),
             returns(node, "initgroups"),
         )),
+        Some(Finding::of("reach", reach::judge(&node.out_of_reach))),
         seen(
             "pam service",
             &node.pam,
@@ -293,10 +302,7 @@ fn seen<T>(
     judge: impl FnOnce(&T) -> Result<String, String>,
 ) -> Option<Finding> {
     Some(match seen {
-        Seen::Known(value) => match judge(value) {
-            Ok(message) => Finding::new(check, Verdict::Ok, message),
-            Err(message) => Finding::new(check, Verdict::Wrong, message),
-        },
+        Seen::Known(value) => Finding::of(check, judge(value)),
         Seen::RootOnly => Finding::new(check, Verdict::Unknown, hidden),
         Seen::Failed(why) => Finding::new(check, Verdict::Wrong, sentence(why)),
         // Neither good nor wrong: the configuration is.

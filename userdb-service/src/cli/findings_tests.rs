@@ -29,6 +29,7 @@ pub(in crate::cli) fn good() -> Node {
         nsswitch_group: words("files teleport systemd"),
         nsswitch_initgroups: None,
         nsswitch_returning: Vec::new(),
+        out_of_reach: Vec::new(),
         pam: Seen::Known(words("teleport")),
         configuration: Seen::Known(()),
         held: None,
@@ -100,7 +101,7 @@ fn a_good_node_has_nothing_wrong() {
 #[test]
 fn each_wrong_thing_is_found_and_its_sentence_says_what_would_be_right() {
     type Break = fn(&mut Node);
-    let cases: [(Break, &str, &str); 16] = [
+    let cases: [(Break, &str, &str); 17] = [
         (
             |n| n.nsswitch_passwd = words("files systemd"),
             "nsswitch passwd",
@@ -164,6 +165,7 @@ fn each_wrong_thing_is_found_and_its_sentence_says_what_would_be_right() {
             "sudoers files",
             "teleport-x",
         ),
+        (|n| n.out_of_reach = words("x"), "reach", "looked up in: x."),
         (|n| n.visudo = false, "sudo", "install"),
         (
             |n| n.unmatched = Seen::Known(words("pelle")),

@@ -1,6 +1,6 @@
 //! `teleport-userdbctl`: how administrators see what goes on. It changes nothing.
 //!
-//! A file per subcommand. [`node`] looks at the machine (with `asked`, [`by_file`], `compare`, [`held`], [`hints`], `homes`, `libraries`, `pam`, [`sandbox`], [`units`], [`unread`], `userdb` and `written`), [`findings`] judges what was seen, [`output`]
+//! A file per subcommand. [`node`] looks at the machine (with `asked`, [`by_file`], `compare`, [`held`], [`hints`], `homes`, `libraries`, `pam`, `reach`, [`sandbox`], [`units`], [`unread`], `userdb` and `written`), [`findings`] judges what was seen, [`output`]
 //! and [`table`] turn data into text; only this file knows the whole command line.
 
 mod asked;
@@ -18,6 +18,7 @@ pub mod list;
 pub mod node;
 pub mod output;
 mod pam;
+mod reach;
 mod room;
 pub mod sandbox;
 pub mod sessions;

@@ -22,7 +22,7 @@ use super::sessions::{PATIENCE, sentence};
 use super::units::{self, Unit};
 use super::unread::{self, UnreadFile};
 use super::written::{Leaving, WithoutFile, leaving, stuck, without_file};
-use super::{asked, homes, pam, userdb};
+use super::{asked, homes, pam, reach, userdb};
 use crate::control::configuration::config_files::{self, LoadError};
 use crate::control::lookup::nsswitch::{self, NSSWITCH, Services};
 use crate::control::state::{self, StuckRight};
@@ -107,6 +107,8 @@ pub struct Node {
     pub nsswitch_initgroups: Option<Vec<String>>,
     /// Databases of these whose line returns, for a name that is not found, before it comes to us.
     pub nsswitch_returning: Vec<String>,
+    /// What everybody has to read and cannot, each with what would be right.
+    pub out_of_reach: Vec<String>,
     /// The PAM services of `pam-services` that use our module; the sentence where none does.
     pub pam: Seen<Vec<String>>,
     /// Whether the configuration is good; the sentence otherwise.
@@ -220,6 +222,7 @@ impl Node {
             nsswitch_group: group,
             nsswitch_initgroups: initgroups,
             nsswitch_returning: nsswitch::returning(&nsswitch),
+            out_of_reach: reach::look(has_ephemeral_homes),
             pam: by(&configuration, |config| {
                 pam::look(&config.pam_services, root)
             }),
