@@ -30,7 +30,7 @@ use crate::control::sudo::check::{SudoersCheck, Withheld};
 use crate::control::sudo::files::SudoersFiles;
 use crate::control::sudo::sudo_rs;
 use crate::policy::Config;
-use crate::policy::config::{DEFAULT_SHELL, EPHEMERAL_BASE, HomeMode};
+use crate::policy::config::{DEFAULT_SHELL, EPHEMERAL_BASE, HomeMode, Role};
 use crate::policy::sudoers::SUDOERS_D;
 
 const FOLDERS: [&str; 5] = ["usr/sbin", "usr/bin", "usr/local/bin", "sbin", "bin"];
@@ -286,15 +286,27 @@ fn missing_shells(config: &Config) -> Vec<String> {
             format!("{shell} ({}, role \"{}\")", role.place, role.pattern),
         ))
     });
-    let usual = (
-        DEFAULT_SHELL,
-        format!("{DEFAULT_SHELL} (where no role names one)"),
-    );
-    std::iter::once(usual)
+    let usual = gets_usual_shell(config).then(|| {
+        (
+            DEFAULT_SHELL,
+            format!("{DEFAULT_SHELL} (where no role names one)"),
+        )
+    });
+    usual
+        .into_iter()
         .chain(named)
         .filter(|(shell, _)| !is_program(Path::new(shell)))
         .map(|(_, who)| who)
         .collect()
+}
+
+/// Whether there is anybody whose roles need not name a shell. A role that makes users is one of theirs, and that for all is, too.
+fn gets_usual_shell(config: &Config) -> bool {
+    let names_one_for_all = |role: &Role| role.shell.is_some() && role.pattern.as_str() == "*";
+    let makes_without = |role: &Role| role.create_user == Some(true) && role.shell.is_none();
+    config.auto_create_users
+        && config.roles.iter().any(makes_without)
+        && !config.roles.iter().any(names_one_for_all)
 }
 
 /// Whether visudo takes what the roles give. That there is no visudo is seen elsewhere.
@@ -383,6 +395,28 @@ pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_usual_shell_counts_where_somebody_can_get_it() {
+        let role = |pattern: &str, rest: &str| format!("[[role]]\nmatch = \"{pattern}\"\n{rest}\n");
+        let (makes, shell) = ("create-user = true", "shell = \"/bin/zsh\"");
+        let both = format!("{makes}\n{shell}");
+        for (text, gets) in [
+            (role("*", makes), true),
+            (role("*", &both), false),
+            (role("dev", &both) + &role("ops", makes), true),
+            (role("dev", &both) + &role("ops", shell), false),
+            (role("dev", makes) + &role("*", shell), false),
+            (
+                "auto-create-users = false\n".to_owned() + &role("*", makes),
+                false,
+            ),
+            (String::new(), false),
+        ] {
+            let config = Config::parse(&[("config.toml", &text)]).expect("good");
+            assert_eq!(gets_usual_shell(&config), gets, "{text}");
+        }
+    }
 
     #[test]
     fn sudo_rs_under_its_own_name_is_a_sudo() {
