@@ -64,7 +64,10 @@ pub(super) fn load_state(folder: &Path) -> Result<Loaded, String> {
         match loaded.damaged.first() {
             None => return Ok(loaded),
             Some((path, why)) if attempts == 0 => {
-                return Err(format!("cannot read who is on: {}: {why}", path.display()));
+                return Err(format!(
+                    "cannot read who is on: {}: {why}; `systemctl restart teleport-sessiond` sets it aside: what it was of loses its rights, and an ID stays used",
+                    path.display()
+                ));
             }
             Some(_) => std::thread::sleep(Duration::from_millis(5)),
         }
@@ -107,9 +110,7 @@ pub(super) fn leaving(root: bool, folder: &Path) -> Seen<Vec<Leaving>> {
     }
     match load_state(folder) {
         Ok(loaded) => Seen::Known(on_the_way_out(&taken_up(loaded, Terms::default()))),
-        Err(why) => Seen::Failed(format!(
-            "{why}; teleport-sessiond sets such a file aside when it starts"
-        )),
+        Err(why) => Seen::Failed(why),
     }
 }
 

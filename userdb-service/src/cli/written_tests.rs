@@ -198,3 +198,20 @@ fn a_phase_is_the_same_word_in_text_and_in_json() {
         assert_eq!(serde_json::json!(phase), one.word());
     }
 }
+
+#[test]
+fn a_damaged_file_is_named_with_what_sets_it_aside() {
+    let folder = std::env::temp_dir().join(format!("damaged-{}", std::process::id()));
+    StateDir::open(&folder).expect("made");
+    let file = folder.join("uids/1879048193");
+    std::fs::write(&file, "odd").expect("written");
+    match leaving(true, &folder) {
+        Seen::Failed(why) => assert!(
+            why.contains("uids/1879048193: ")
+                && why.contains("`systemctl restart teleport-sessiond` sets it aside"),
+            "{why}"
+        ),
+        seen => panic!("{seen:?}"),
+    }
+    std::fs::remove_dir_all(folder).expect("removed");
+}

@@ -204,7 +204,9 @@ impl StateDir {
         let is_of_an_id = path
             .parent()
             .is_some_and(|it| of_ids.iter().any(|of| of == it));
-        if !is_of_an_id || id_of(path).is_none() {
+        let id = id_of(path).and_then(|id| Uid::try_from(id).ok());
+        // What is no file cannot be written anew where it is, nor linked.
+        if !is_of_an_id || id.is_none() || !fs::symlink_metadata(path)?.is_file() {
             return fs::rename(path, aside);
         }
         match fs::hard_link(path, aside) {
@@ -484,6 +486,13 @@ mod tests {
         assert!(state.load().expect("read").damaged.is_empty());
         let aside = format!(".damaged-{uid}");
         assert!(root.join(UIDS).join(aside).exists());
+        // Nobody's ID, and no file: they cannot be written anew, and would be met again by each start.
+        fs::write(root.join(UIDS).join("5"), "").expect("written");
+        fs::create_dir(root.join(GIDS).join("1879048193")).expect("made");
+        for (path, _) in state.load().expect("read").damaged {
+            state.set_aside(&path).expect("renamed");
+        }
+        assert!(state.load().expect("read").damaged.is_empty());
         fs::remove_dir_all(root).expect("removed");
     }
 }
