@@ -17,7 +17,7 @@ use crate::control::daemon::Daemon;
 use crate::control::daemon::messages;
 use crate::control::publication::publish;
 use crate::control::registry::{Effect, Published, Session, SessionId, State};
-use crate::control::state::notes::Note;
+use crate::control::state::notes::{self, Note};
 use crate::control::sudo::rights::{OrderOutcome, Ordered};
 use crate::policy::Login;
 use crate::runtime::memory;
@@ -272,7 +272,7 @@ impl Daemon {
             }
             Some(false) => self
                 .write_down(&Note::Session(id))
-                .map_err(|error| format!("the session cannot be written down: {error}")),
+                .map_err(|error| notes::not_written(&error)),
         }
     }
 

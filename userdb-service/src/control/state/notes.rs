@@ -11,6 +11,7 @@ use tracing::error;
 use crate::control::daemon::Daemon;
 use crate::control::daemon::effects::RETRY;
 use crate::control::registry::{SessionId, State};
+use crate::control::state::FOLDER;
 use crate::policy::{Gid, Login, Uid};
 use crate::runtime;
 
@@ -22,6 +23,11 @@ pub(in crate::control) enum Note {
     UsedGid(Gid, String),
     Login(Login),
     Session(SessionId),
+}
+
+/// Why somebody is not let in who could not be found again after a restart.
+pub(in crate::control) fn not_written(error: &io::Error) -> String {
+    format!("the session cannot be written down in {FOLDER}: {error}")
 }
 
 impl Daemon {
@@ -108,5 +114,16 @@ impl Daemon {
             }
         }
         done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_let_in_is_told_which_folder_is_full_or_gone() {
+        let told = not_written(&io::ErrorKind::StorageFull.into());
+        assert!(told.contains("in /run/teleport-sessiond: "), "{told}");
     }
 }
