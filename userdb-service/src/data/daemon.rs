@@ -13,8 +13,9 @@ use serde_json::json;
 use super::{Accounts, Provider, machine_id, privileges};
 use crate::USERDB_SERVICE;
 use crate::runtime::shortage::is_shortage;
+use crate::runtime::stop::{self, Signals, Stopper};
 use crate::runtime::transport::{Limits, serve};
-use crate::runtime::{activation, block_on, journal, notify, raise_descriptor_limit, stop};
+use crate::runtime::{activation, block_on, journal, notify, raise_descriptor_limit};
 
 /// `FileDescriptorName=` of the socket unit.
 const SOCKET: &str = "userdb";
@@ -76,12 +77,8 @@ fn run_with(
     });
     let provider = Rc::new(Provider::new(Accounts::published(), machine_id()));
     block_on(async {
-        let stop = stop::on_signals()?;
-        let stopping = stop.clone();
-        tokio::task::spawn_local(async move {
-            stopping.wait().await;
-            notify::stopping();
-        });
+        let mut signals = Signals::watched()?;
+        let (stopper, stop) = stop::pair();
         let answering = Rc::clone(&provider);
         tokio::task::spawn_local(async move {
             loop {
@@ -93,9 +90,19 @@ fn run_with(
         tokio::select! {
             served = serve(listener, Limits::default(), provider, stop) => served,
             () = watch(path, question) => Ok(()),
+            // Not in a task: thousands of searches would be ahead of it.
+            () = obey(&mut signals, &stopper) => Ok(()),
         }
     })??;
     Ok(())
+}
+
+/// Tells of the wish to stop once there is one. It never returns.
+async fn obey(signals: &mut Signals, stopper: &Stopper) {
+    signals.come().await;
+    stopper.stop();
+    notify::stopping();
+    std::future::pending().await
 }
 
 /// Feeds the watchdog, unless the socket has no path to be asked at.
