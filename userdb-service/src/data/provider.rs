@@ -177,6 +177,8 @@ impl Provider {
             );
             match step {
                 Step::End(refusal) => {
+                    // What was asked for may be long, and the answer may have to wait for its reader.
+                    drop(query);
                     replies.end(refusal.name()).await?;
                     return Ok(true);
                 }

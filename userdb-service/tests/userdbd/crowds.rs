@@ -63,7 +63,7 @@ impl Service for Slow {
     }
 }
 
-fn start(limits: Limits) -> (Server, Arc<AtomicUsize>) {
+pub(crate) fn start(limits: Limits) -> (Server, Arc<AtomicUsize>) {
     let searches = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&searches);
     (Server::start(limits, || Slow { searches }), seen)

@@ -147,7 +147,7 @@ fn half_a_message_is_waited_for_only_so_long_however_often_more_comes() {
 #[test]
 fn half_messages_of_all_together_take_no_more_than_their_share() {
     let limits = Limits {
-        halves: 256 << 10,
+        held: 256 << 10,
         ..Limits::default()
     };
     let server = Server::start(limits, || Echo);

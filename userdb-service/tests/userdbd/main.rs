@@ -5,6 +5,7 @@ mod daemon;
 mod descriptors;
 mod echo;
 mod framing;
+mod held;
 mod host;
 mod limits;
 mod lists;

@@ -13,6 +13,9 @@ use serde_derive::Deserialize;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidParameter(pub String);
 
+/// Bytes.
+const LONGEST_NAME: usize = 256;
+
 impl fmt::Display for InvalidParameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -41,6 +44,14 @@ impl de::Error for InvalidParameter {
 /// that is an `Option` may be absent or null.
 pub(super) fn parse<'m, T: de::Deserialize<'m>>(json: &'m str) -> Result<T, InvalidParameter> {
     T::deserialize(Parameters(json))
+}
+
+/// As much of a name as is said back to who has sent it: all of it, unless it is far longer than any there is. A long reply would
+/// have to be kept for who does not read it.
+pub(super) fn cut(name: &str) -> &str {
+    let end = (0..=LONGEST_NAME.min(name.len())).rev();
+    let end = end.into_iter().find(|end| name.is_char_boundary(*end));
+    &name[..end.unwrap_or(0)]
 }
 
 struct Parameters<'m>(&'m str);
@@ -124,7 +135,7 @@ impl<'m, A: MapAccess<'m>> MapAccess<'m> for Fields<'m, A> {
             Err(error) => return Err(de::Error::custom(error)),
         };
         if !self.fields.contains(&&*key) {
-            return Err(InvalidParameter(key.into_owned()));
+            return Err(InvalidParameter(cut(&key).to_owned()));
         }
         self.key = key.clone();
         seed.deserialize(key.into_deserializer()).map(Some)
@@ -178,6 +189,15 @@ mod tests {
         assert_eq!(invalid(r"{}"), "service");
         assert_eq!(invalid(r#"{"service":"s","later":1}"#), "later");
         assert_eq!(invalid(r#"{"service":"s","uid":1,"uid":2}"#), "uid");
+    }
+
+    #[test]
+    fn a_name_without_end_is_said_back_in_part() {
+        let json = format!(r#"{{"service":"s","{}":1}}"#, "ü".repeat(30_000));
+        assert_eq!(invalid(&json), "ü".repeat(128));
+        assert_eq!(cut(&format!("x{}", "ü".repeat(200))).len(), 255);
+        assert_eq!(cut("uid"), "uid");
+        assert_eq!(cut(""), "");
     }
 
     #[test]

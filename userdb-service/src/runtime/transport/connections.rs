@@ -5,7 +5,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -16,6 +16,7 @@ use tokio::io::Interest;
 use tokio::sync::Notify;
 
 use super::Limits;
+use super::by_uid::{ByUid, OfUid};
 use super::giving_way::{Activity, Claim};
 use super::link::Link;
 use super::pieces::LargePieces;
@@ -26,6 +27,8 @@ use crate::runtime::watched::{Lazy, Watched};
 
 /// Bytes of replies that the kernel holds for one of many, about; twice as much memory.
 const CROWDED_BUFFER: usize = 8 << 10;
+/// What a connection may hold of messages, and again of a reply, without being asked about: nearly all need no more.
+pub(super) const FREE: usize = 1 << 10;
 
 /// The socket of a connection and what it is doing since when.
 #[derive(Debug)]
@@ -33,14 +36,16 @@ pub(super) struct Connection {
     pub(super) socket: Lazy,
     /// Known once it matters.
     peer: OnceCell<Rc<Peer>>,
-    /// How many there are of its UID, where it is one of those in [`Connections::per_uid`].
-    of_its_uid: OnceCell<Rc<Cell<usize>>>,
+    among: Weak<Connections>,
+    /// Those of its UID, where it is one of those in [`Connections::per_uid`].
+    of_its_uid: OnceCell<Rc<OfUid>>,
     pub(super) large: LargePieces,
     pub(super) serving: Rc<Serving>,
     activity: Cell<Activity>,
     since: Cell<Instant>,
-    /// Bytes of half a message that it holds.
-    half: Cell<usize>,
+    /// Bytes that it holds: of what it was sent, with what is made of that, and of a reply.
+    message: Cell<usize>,
+    reply: Cell<usize>,
     /// No longer one of the connections.
     gone: Cell<bool>,
     /// Nothing is read from it any more.
@@ -90,6 +95,7 @@ impl Connection {
     /// Others have their turn until `then` has come about, and this connection may be given up meanwhile.
     pub(super) async fn pause(&self, then: impl Future<Output = ()>) {
         self.enter(Activity::Paused);
+        self.sheds();
         then.await;
         self.enter(Activity::Busy);
     }
@@ -105,13 +111,61 @@ impl Connection {
 
     /// Its claim to its place; `None` if it cannot give way.
     fn claim(&self, own: u32, now: Instant) -> Option<Claim> {
-        let of_its_uid = self.of_its_uid.get().map_or(0, |count| count.get());
+        let of_its_uid = self.of_its_uid.get().map_or(0, |of| of.count());
         let (activity, since) = (self.activity.get(), self.since.get());
         Claim::of(is_spared(self.uid(), own), of_its_uid, activity, since, now)
     }
 
     pub(super) fn activity(&self) -> Activity {
         self.activity.get()
+    }
+
+    pub(super) fn since(&self) -> Instant {
+        self.since.get()
+    }
+
+    pub(super) fn gives_way(&self) -> bool {
+        self.activity.get() != Activity::Busy
+    }
+
+    /// Bytes that it holds beyond the [`FREE`] ones.
+    pub(super) fn held(&self) -> usize {
+        self.message.get() + self.reply.get()
+    }
+
+    /// Notes that messages, whole ones or half of one, take so many bytes of it.
+    pub(super) fn holds_messages(&self, bytes: usize) {
+        self.holds(&self.message, bytes.saturating_sub(FREE));
+    }
+
+    /// Notes that a reply that is not sent yet takes so many.
+    pub(super) fn holds_reply(&self, bytes: usize) {
+        self.holds(&self.reply, bytes.saturating_sub(FREE));
+    }
+
+    /// Notes that it waits for its reader, with so many bytes of a reply: the kernel holds what has been sent of it.
+    pub(super) fn holds_unread(&self, bytes: usize) {
+        self.holds(&self.reply, bytes + 2 * CROWDED_BUFFER);
+    }
+
+    fn holds(&self, part: &Cell<usize>, bytes: usize) {
+        let before = part.replace(bytes);
+        if before == bytes || self.gone.get() {
+            return;
+        }
+        if let Some(of_its_uid) = self.of_its_uid.get() {
+            of_its_uid.holds(bytes, before);
+        }
+        if let Some(among) = self.among.upgrade() {
+            among.held.update(|all| all + bytes - before);
+        }
+    }
+
+    /// It is going to wait with what it holds: that may be too much for all together.
+    pub(super) fn sheds(&self) {
+        if let Some(among) = self.among.upgrade() {
+            among.shed();
+        }
     }
 
     /// What has been sent can still be read after this.
@@ -161,11 +215,11 @@ pub(super) struct Connections {
     pub(super) limits: Limits,
     open: RefCell<HashMap<u64, Rc<Connection>>>,
     /// How many there are of each UID: of the connections that are counted, see [`Connections::count_all`].
-    per_uid: RefCell<HashMap<u32, Rc<Cell<usize>>>>,
+    per_uid: RefCell<ByUid>,
     all_counted: Cell<bool>,
     next: Cell<u64>,
-    /// The sum over [`Connection::half`].
-    halves: Cell<usize>,
+    /// The sum over [`Connection::held`].
+    held: Cell<usize>,
     large: LargePieces,
     ending: Cell<bool>,
     emptied: Notify,
@@ -180,7 +234,7 @@ impl Connections {
             per_uid: RefCell::default(),
             all_counted: Cell::new(true),
             next: Cell::new(0),
-            halves: Cell::new(0),
+            held: Cell::new(0),
             large: LargePieces::default(),
             ending: Cell::new(false),
             emptied: Notify::new(),
@@ -235,12 +289,14 @@ impl Connections {
         let connection = Rc::new(Connection {
             socket: Lazy::new(socket),
             peer,
+            among: Rc::downgrade(self),
             of_its_uid: OnceCell::new(),
             large: self.large.clone(),
             serving: Rc::default(),
             activity: Cell::new(Activity::New),
             since: Cell::new(Instant::now()),
-            half: Cell::new(0),
+            message: Cell::new(0),
+            reply: Cell::new(0),
             gone: Cell::new(false),
             deaf: Cell::new(false),
         });
@@ -250,7 +306,7 @@ impl Connections {
         let id = self.next.get();
         self.next.set(id + 1);
         if crowded {
-            self.count(&connection);
+            self.count(id, &connection);
         } else {
             self.all_counted.set(false);
         }
@@ -261,30 +317,28 @@ impl Connections {
     /// False: this UID has as many as it may have, and all are in the middle of a call that cannot be given up.
     fn has_room_for(&self, uid: u32) -> bool {
         self.count_all();
-        let of_uid = self.per_uid.borrow().get(&uid).map_or(0, |c| c.get());
-        if uid == 0 || of_uid < self.limits.per_uid {
+        let of_uid = self.per_uid.borrow().of(uid).cloned();
+        let Some(of_uid) = of_uid.filter(|of| uid != 0 && of.count() >= self.limits.per_uid) else {
             return true;
-        }
+        };
         let (own, now) = (geteuid().as_raw(), Instant::now());
-        self.give_up(|c| c.claim(own, now).filter(|_| c.uid() == Some(uid)))
+        self.close_one(of_uid.least(|c| c.claim(own, now)))
     }
 
     /// Counts those who came while nobody needed to be asked about.
     fn count_all(&self) {
         if !self.all_counted.replace(true) {
             let open = self.open.borrow();
-            open.values()
-                .filter(|c| c.of_its_uid.get().is_none())
-                .for_each(|c| self.count(c));
+            open.iter()
+                .filter(|(_, c)| c.of_its_uid.get().is_none())
+                .for_each(|(id, c)| self.count(*id, c));
         }
     }
 
-    fn count(&self, connection: &Connection) {
+    fn count(&self, id: u64, connection: &Rc<Connection>) {
         if let Some(uid) = connection.uid() {
-            let mut per_uid = self.per_uid.borrow_mut();
-            let count = per_uid.entry(uid).or_default();
-            count.update(|count| count + 1);
-            connection.of_its_uid.get_or_init(|| Rc::clone(count));
+            let of_its_uid = self.per_uid.borrow_mut().insert(uid, id, connection);
+            connection.of_its_uid.get_or_init(|| of_its_uid);
         }
     }
 
@@ -292,38 +346,33 @@ impl Connections {
     pub(super) fn make_room(&self) -> bool {
         self.count_all();
         let (own, now) = (geteuid().as_raw(), Instant::now());
-        self.give_up(|c| c.claim(own, now))
-    }
-
-    /// Closes the one whose `claim` is the least, of those that have one.
-    fn give_up<C: Ord>(&self, claim: impl Fn(&Connection) -> Option<C>) -> bool {
         let open = self.open.borrow();
-        let least = open.iter().filter_map(|(id, c)| Some((claim(c)?, *id)));
-        let least = least.min().map(|(_, id)| id);
+        let claims = open
+            .iter()
+            .filter_map(|(id, c)| Some((c.claim(own, now)?, *id)));
+        let least = claims.min().map(|(_, id)| id);
         drop(open);
-        match least {
-            Some(id) => {
-                self.close(id);
-                true
-            }
-            None => false,
-        }
+        self.close_one(least)
     }
 
-    /// Notes that `connection` holds `bytes` of half a message. Where all hold too much together, the
-    /// one that has been at its message for longest is closed.
-    pub(super) fn holds(&self, connection: &Connection, bytes: usize) {
-        if connection.gone.get() {
-            return;
+    /// False: there is none to be closed.
+    fn close_one(&self, id: Option<u64>) -> bool {
+        id.inspect(|id| self.close(*id)).is_some()
+    }
+
+    /// Where all hold too much together, the one that holds most of the UID that holds most is closed.
+    pub(super) fn shed(&self) {
+        while self.held.get() > self.limits.held {
+            self.count_all();
+            let own = geteuid().as_raw();
+            let holder = self
+                .per_uid
+                .borrow()
+                .holder(|uid| is_spared(Some(uid), own));
+            if !self.close_one(holder) {
+                break;
+            }
         }
-        let before = connection.half.replace(bytes);
-        self.halves.set(self.halves.get() - before + bytes);
-        while self.halves.get() > self.limits.halves
-            && self.give_up(|c| {
-                let has_half = c.activity() == Activity::Partial && c.half.get() > 0;
-                has_half.then(|| c.since.get())
-            })
-        {}
     }
 
     /// Closes whatever has been at one thing for longer than its limit.
@@ -378,23 +427,16 @@ impl Connections {
     pub(super) fn leave(&self, id: u64) -> Option<Rc<Connection>> {
         let connection = self.open.borrow_mut().remove(&id)?;
         connection.gone.set(true);
-        self.halves.set(self.halves.get() - connection.half.get());
-        self.discount(&connection);
+        self.held.update(|all| all - connection.held());
+        if connection.of_its_uid.get().is_some()
+            && let Some(uid) = connection.uid()
+        {
+            self.per_uid.borrow_mut().remove(uid, id);
+        }
         if self.is_empty() {
             self.emptied.notify_waiters();
         }
         Some(connection)
-    }
-
-    fn discount(&self, connection: &Connection) {
-        if let Some(count) = connection.of_its_uid.get() {
-            count.update(|count| count - 1);
-            if count.get() == 0
-                && let Some(uid) = connection.uid()
-            {
-                self.per_uid.borrow_mut().remove(&uid);
-            }
-        }
     }
 }
 

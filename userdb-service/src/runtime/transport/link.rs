@@ -11,7 +11,7 @@ use tokio::task::yield_now;
 
 use super::Service;
 use super::call::Call;
-use super::connections::{Asker, Connection, Connections};
+use super::connections::{Asker, Connection, Connections, FREE};
 use super::giving_way::Activity;
 use super::introspection;
 use super::replies::{Disconnect, Replies, write};
@@ -20,7 +20,7 @@ use crate::runtime::moment;
 
 /// What is read and written first: nearly every call and reply fits, and glibc keeps blocks of up to
 /// this size at hand.
-const FIRST: usize = 1 << 10;
+const FIRST: usize = FREE;
 
 /// When a socket is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +112,9 @@ impl Link {
                     connection.pause(yield_now()).await;
                     self.begins_another()?;
                 }
+                // What is made of a message may be as large again.
+                let made = input.capacity().saturating_sub(FIRST);
+                connection.holds_messages(input.capacity() + made);
                 self.answer(&input[start..end], &mut output, service)
                     .await?;
                 start = end + 1;
@@ -122,7 +125,8 @@ impl Link {
             }
             input.drain(..start);
             if input.is_empty() {
-                self.among.holds(connection, 0);
+                connection.holds_messages(0);
+                connection.holds_reply(0);
                 connection.enter(Activity::Idle);
                 return Ok(Said::Something);
             }
@@ -133,8 +137,9 @@ impl Link {
             if start > 0 || connection.activity() != Activity::Partial {
                 connection.enter(Activity::Partial);
             }
-            let held = input.capacity().saturating_sub(FIRST);
-            self.among.holds(connection, held);
+            connection.holds_reply(0);
+            connection.holds_messages(input.capacity());
+            self.among.shed();
         }
     }
 

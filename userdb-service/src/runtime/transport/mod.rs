@@ -7,6 +7,7 @@
 //! many connections one gives way to the new: of the UID that has most, even in the middle of such a call.
 
 mod arguments;
+mod by_uid;
 mod call;
 mod connections;
 mod giving_way;
@@ -47,8 +48,9 @@ use serving::Task;
 pub struct Limits {
     /// Largest message, in bytes, without its terminating NUL.
     pub message: usize,
-    /// Bytes of half messages of everybody, beyond a first KiB each.
-    pub halves: usize,
+    /// Bytes that all connections together hold, of messages and of replies, beyond a first KiB of each: whatever they are doing, but
+    /// in the middle of a call that does not pause. What the kernel keeps for who does not read is counted, too.
+    pub held: usize,
     /// Connections of one UID; root is not counted.
     pub per_uid: usize,
     /// Connections of everybody.
@@ -70,7 +72,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             message: 64 << 10,
-            halves: 16 << 20,
+            held: 32 << 20,
             per_uid: 128,
             total: 4096,
             partial: Duration::from_secs(5),

@@ -11,7 +11,7 @@ use tokio::io::Interest;
 use varlink::ErrorMethodNotImplemented;
 use varlink::{ErrorInterfaceNotFound, ErrorInvalidParameter, ErrorMethodNotFound};
 
-use super::arguments::InvalidParameter;
+use super::arguments::{InvalidParameter, cut};
 use super::call::Call;
 use super::connections::Connection;
 use super::giving_way::Activity;
@@ -199,7 +199,7 @@ impl<'c> Replies<'c> {
     /// # Errors
     /// As for [`Replies::reply`].
     pub async fn method_not_found(&mut self, call: &Call<'_>) -> Result<(), Disconnect> {
-        let method = Some(call.method.to_string());
+        let method = Some(cut(&call.method).to_owned());
         self.error(
             "org.varlink.service.MethodNotFound",
             ErrorMethodNotFound { method },
@@ -211,7 +211,7 @@ impl<'c> Replies<'c> {
         &mut self,
         call: &Call<'_>,
     ) -> Result<(), Disconnect> {
-        let method = Some(call.method.to_string());
+        let method = Some(cut(&call.method).to_owned());
         self.error(
             "org.varlink.service.MethodNotImplemented",
             ErrorMethodNotImplemented { method },
@@ -220,7 +220,7 @@ impl<'c> Replies<'c> {
     }
 
     pub(super) async fn interface_not_found(&mut self, name: &str) -> Result<(), Disconnect> {
-        let interface = Some(name.to_owned());
+        let interface = Some(cut(name).to_owned());
         self.error(
             "org.varlink.service.InterfaceNotFound",
             ErrorInterfaceNotFound { interface },
@@ -259,6 +259,7 @@ impl<'c> Replies<'c> {
     /// # Errors
     /// The peer is gone.
     pub async fn pause(&mut self, then: impl Future<Output = ()>) -> Result<(), Disconnect> {
+        self.connection.holds_reply(self.output.capacity());
         self.connection.pause(then).await;
         self.pauses += 1;
         if self.pauses == LOOK {
@@ -326,6 +327,8 @@ pub(super) async fn write(connection: &Connection, mut rest: &[u8]) -> Result<Pa
     let room = room.map_err(|_| Disconnect)?;
     // The clock runs for the piece as a whole: who takes a byte a second does not read.
     connection.enter(Activity::Writing);
+    connection.holds_unread(rest.len());
+    connection.sheds();
     loop {
         let mut ready = room.writable().await.map_err(|_| Disconnect)?;
         match send_piece(room.get_ref(), &mut rest) {
@@ -335,6 +338,7 @@ pub(super) async fn write(connection: &Connection, mut rest: &[u8]) -> Result<Pa
         }
     }
     connection.enter(Activity::Busy);
+    connection.holds_reply(0);
     Ok(Pace::Waited)
 }
 
