@@ -196,6 +196,30 @@ fn what_nobody_waits_for_any_more_is_given_up() {
     assert_eq!(searches.load(Ordering::SeqCst), 1, "it may still read");
 }
 
+/// Neither has had a turn since, in which it would have noticed: one sleeps for a minute.
+#[test]
+fn who_has_hung_up_gives_way_before_anybody_else_does() {
+    let limits = Limits {
+        total: 16,
+        per_uid: 8,
+        ..Limits::default()
+    };
+    let (server, searches) = start(limits);
+    let path = &server.path;
+    let at_work = || searches.load(Ordering::SeqCst);
+    // The oldest of those who have most, and who would be next to go.
+    let living = crowd(path, 10_001, 6, &["Rest"]);
+    let gone = crowd(path, 10_002, 5, &["Rest"]);
+    let others = crowd(path, 10_003, 5, &["Rest"]);
+    until("all are at work", || at_work() == 16);
+    drop(gone);
+    let newcomers = crowd(path, 10_004, 5, &["Rest"]);
+    until("the newcomers are at work", || at_work() == 16);
+    for clients in [&living, &others, &newcomers] {
+        assert_eq!(open(clients), clients.len());
+    }
+}
+
 #[test]
 fn the_end_waits_a_second_for_searches_and_begins_none() {
     let (mut server, searches) = start(Limits::default());

@@ -17,8 +17,10 @@ use tokio::sync::Notify;
 
 use super::Limits;
 use super::by_uid::{ByUid, OfUid};
+use super::deserted::deserted;
 use super::giving_way::{Activity, Claim};
 use super::link::Link;
+use super::next::Next;
 use super::pieces::LargePieces;
 use super::replies::Disconnect;
 use super::serving::Serving;
@@ -27,6 +29,8 @@ use crate::runtime::watched::{Lazy, Watched};
 
 /// Bytes of replies that the kernel holds for one of many, about; twice as much memory.
 const CROWDED_BUFFER: usize = 8 << 10;
+/// So many are looked at for each newcomer, whether their peers are gone: 0.1 µs each.
+const IN_A_WHILE: usize = 8;
 /// What a connection may hold of messages, and again of a reply, without being asked about: nearly all need no more.
 pub(super) const FREE: usize = 1 << 10;
 
@@ -107,6 +111,13 @@ impl Connection {
             PollFlags::empty(),
         )];
         poll(&mut ends, PollTimeout::ZERO).is_ok_and(|ended| ended > 0)
+    }
+
+    /// It has been sent something that has not been read, before a call or half of one. What follows a call in progress is nobody's
+    /// who has hung up.
+    pub(super) fn is_unread(&self) -> bool {
+        let is_at_work = matches!(self.activity.get(), Activity::Paused | Activity::Writing);
+        !is_at_work && rustix::io::ioctl_fionread(self.socket.descriptor()).is_ok_and(|n| n > 0)
     }
 
     /// Its claim to its place; `None` if it cannot give way.
@@ -218,6 +229,9 @@ pub(super) struct Connections {
     per_uid: RefCell<ByUid>,
     all_counted: Cell<bool>,
     next: Cell<u64>,
+    /// So many have come since it was looked whose peers are gone.
+    newcomers: Cell<usize>,
+    next_to_go: RefCell<Next>,
     /// The sum over [`Connection::held`].
     held: Cell<usize>,
     large: LargePieces,
@@ -234,6 +248,8 @@ impl Connections {
             per_uid: RefCell::default(),
             all_counted: Cell::new(true),
             next: Cell::new(0),
+            newcomers: Cell::new(0),
+            next_to_go: RefCell::default(),
             held: Cell::new(0),
             large: LargePieces::default(),
             ending: Cell::new(false),
@@ -270,6 +286,9 @@ impl Connections {
         let limits = &self.limits;
         // As long as there are fewer altogether than one UID may have, nobody has too many, and nobody needs to be asked about.
         let crowded = self.len() >= limits.per_uid;
+        if crowded && self.is_look_due() {
+            self.close_deserted();
+        }
         let peer = OnceCell::new();
         if crowded || limits.pidfd {
             let known = Peer::of(&socket, limits.pidfd)?;
@@ -342,17 +361,38 @@ impl Connections {
         }
     }
 
-    /// Closes the connection with the least claim to its place.
+    /// Whether it is to be looked again whose peer has hung up. Each of these would notice in its turn, but where newcomers are as
+    /// many as the turns, or thousands search, they would come together until others had to give way.
+    fn is_look_due(&self) -> bool {
+        self.newcomers.update(|count| count + 1);
+        self.newcomers.get() * IN_A_WHILE >= self.len()
+    }
+
+    /// Closes those whose peer has hung up. False: there are none.
+    fn close_deserted(&self) -> bool {
+        self.newcomers.set(0);
+        let deserted = deserted(&self.open.borrow());
+        deserted.iter().for_each(|id| self.close(*id));
+        !deserted.is_empty()
+    }
+
+    /// Closes those whose peer has hung up, or else the connection with the least claim to its place, or one of those with the least.
     pub(super) fn make_room(&self) -> bool {
         self.count_all();
         let (own, now) = (geteuid().as_raw(), Instant::now());
-        let open = self.open.borrow();
-        let claims = open
-            .iter()
-            .filter_map(|(id, c)| Some((c.claim(own, now)?, *id)));
-        let least = claims.min().map(|(_, id)| id);
-        drop(open);
-        self.close_one(least)
+        let claim = |id: u64| self.open.borrow().get(&id)?.claim(own, now);
+        let known = self.next_to_go.borrow_mut().take(claim);
+        if known.is_none() && self.close_deserted() {
+            return true;
+        }
+        self.close_one(known.or_else(|| {
+            let open = self.open.borrow();
+            let claims = open.keys().filter_map(|id| Some((claim(*id)?, *id)));
+            let mut next = Next::of(claims.collect());
+            let least = next.take(claim);
+            self.next_to_go.replace(next);
+            least
+        }))
     }
 
     /// False: there is none to be closed.

@@ -40,7 +40,7 @@ pub enum Item {
 pub struct NoParameters {}
 
 /// After so many pauses it is looked whether anybody still waits for the answer: it takes a system call, which most lists get by without.
-const LOOK: u32 = 64;
+const LOOK: u32 = 8;
 
 const PARAMETERS: &[u8] = b"{\"parameters\":";
 /// The end of an item that others follow.
