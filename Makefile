@@ -114,8 +114,10 @@ check-machines: deb ## the package in booted containers (TELEPORT_USERDB_SUITE= 
 $(addprefix e2e-,$(E2E)): e2e-%:
 	$(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast --test $*
 
+# One file each, or a folder.
+REST := $(patsubst tests/tests/%,--test %,$(patsubst %/main.rs,%,$(patsubst %.rs,%,$(wildcard tests/tests/*.rs)) $(wildcard tests/tests/*/main.rs)))
 e2e-rest: # what boots nothing
-	$(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast --lib --bins $(patsubst tests/tests/%.rs,--test %,$(wildcard tests/tests/*.rs))
+	$(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast --lib --bins $(REST)
 
 check-suites: deb ## what a login is, on the Debian releases that check-machines does not boot: bookworm and sid
 	$(CARGO) test --locked -p teleport-userdb-tests --no-run

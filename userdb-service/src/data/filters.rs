@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_of_thousands_costs_no_more_for_each_record_than_one_of_one() {
+    fn a_mask_of_thousands_is_kept_as_one_of_its_kinds() {
         let mut names = vec!["system".to_owned(); 6500];
         names.push("dynamic".into());
         let asked = Asked {
@@ -338,16 +338,15 @@ mod tests {
             ..Asked::default()
         };
         let filters = Filters::read(asked).unwrap();
-        let begin = std::time::Instant::now();
-        for _ in 0..1000 {
-            assert!(filters.pass(Candidate {
+        assert_eq!(std::mem::size_of_val(&filters.dispositions), 2);
+        for (disposition, passes) in [(Disposition::Dynamic, true), (Disposition::Regular, false)] {
+            let record = Candidate {
                 names: std::iter::empty(),
-                disposition: Disposition::Dynamic,
+                disposition,
                 id: 70_000,
                 uuid: || None,
-            }));
+            };
+            assert_eq!(filters.pass(record), passes, "{disposition:?}");
         }
-        // 6500 comparisons for each of them take more.
-        assert!(begin.elapsed() < std::time::Duration::from_millis(20));
     }
 }
