@@ -175,7 +175,7 @@ fn a_file_that_was_put_in_the_place_of_ours_is_left_alone_and_told_of() {
     login.finish().ran.must();
     node.run(&["test", "-s", file]).must();
     let lines = journal.lines(&["-u", "teleport-sessiond"]);
-    let told = |line: &String| line.contains("another file") && line.contains(file);
+    let told = |line: &String| line.contains("is not ours") && line.contains(file);
     assert!(lines.iter().any(told), "{lines:#?}");
     node.run(&["rm", file]).must();
 }
