@@ -185,6 +185,28 @@ fn a_purge_that_cannot_ask_pid_1_ends_the_daemons_itself() -> Result<()> {
 }
 
 #[test]
+fn a_removal_in_a_chroot_leaves_the_daemons_of_the_host_alone() -> Result<()> {
+    let machine = Machine::boot(Suite::chosen()?)?;
+    machine.install_client()?;
+    machine.install_package()?.must();
+    let daemons = "systemctl show -p MainPID teleport-sessiond teleport-userdbd";
+    let before = machine.sh(daemons);
+    // Its /proc, /run and /dev are the host's, as they are for whoever repairs a system in it.
+    machine
+        .sh(
+            "mkdir -p /image/var/lib && cd /image && mkdir usr proc run dev && ln -s usr/bin usr/sbin usr/lib usr/lib64 . && cp -a /etc . && \
+             for folder in usr proc run dev; do mount --rbind /$folder $folder || exit; done && cp -a /var/lib/teleport-userdb var/lib && \
+             cp /var/lib/dpkg/info/teleport-userdb.prerm . && chroot . sh /teleport-userdb.prerm remove",
+        )
+        .must();
+    let nsswitch = machine.sh("! grep teleport /image/etc/nsswitch.conf");
+    nsswitch.must();
+    assert_eq!(machine.sh(daemons).must(), before.must());
+    machine.login("quirin").command("true").run().ran.must();
+    Ok(())
+}
+
+#[test]
 fn a_user_that_cannot_be_removed_is_named_and_goes_with_a_later_removal() -> Result<()> {
     let machine = Machine::boot(Suite::chosen()?)?;
     machine.install_package()?.must();
