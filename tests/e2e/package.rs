@@ -100,11 +100,18 @@ fn purging_takes_everything_back() -> Result<()> {
     machine.install_client()?;
     let before = etc(&machine);
     let nsswitch = machine.run(&["cat", "/etc/nsswitch.conf"]).stdout;
+    machine
+        .sh("! command -v sudo-rs && ! test -e /run/sudo-rs")
+        .must();
     machine.install_package()?.must();
     machine.login("quentin").command("true").run().ran.must();
     machine.run(&["dpkg", "--purge", "teleport-userdb"]).must();
     assert_eq!(machine.run(&["cat", "/etc/nsswitch.conf"]).stdout, nsswitch);
     before.must_equal(&etc(&machine));
+    // That of sudo, which is installed, may be sudo's own.
+    machine
+        .sh("test -e /run/sudo/ts && ! test -e /run/sudo-rs")
+        .must();
     let units = machine.run(&[
         "systemctl",
         "list-units",
