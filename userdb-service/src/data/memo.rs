@@ -55,11 +55,14 @@ impl Memo {
         }
     }
 
-    /// Forgets what nobody has asked for since the last time.
-    pub(super) fn rest(&mut self) {
-        if !std::mem::take(&mut self.asked) {
-            self.forget();
+    /// Forgets what nobody has asked for since the last time. So many bytes are free then.
+    pub(super) fn rest(&mut self) -> usize {
+        if std::mem::take(&mut self.asked) {
+            return 0;
         }
+        let bytes = self.bytes;
+        self.forget();
+        bytes
     }
 
     pub(super) fn forget(&mut self) {

@@ -17,6 +17,7 @@ use super::protocol::{GetGroupRecord_Args, GetMemberships_Args, GetUserRecord_Ar
 use super::rendered::Rendered;
 use super::users::UserQuery;
 use crate::USERDB_SERVICE;
+use crate::runtime::memory;
 use crate::runtime::transport::{
     Asker, Call, Disconnect, Interface, InvalidParameter, NoParameters, Replies, Service,
 };
@@ -91,6 +92,9 @@ pub(super) struct Answering<'t> {
 /// Records looked at in one step, whether they are replied or filtered out.
 pub(super) const STRIDE: usize = 64;
 
+/// Bytes of answers and records: when so many have been forgotten, the memory is given back.
+const MUCH: usize = 1 << 20;
+
 /// How often and after which pause a busy record is looked at again, before the caller is told to do
 /// that. The writer holds one for well under a microsecond, unless it is preempted.
 const TRIES: u32 = 100;
@@ -113,8 +117,9 @@ impl Provider {
     /// Forgets answers and records that nobody has asked for since the last time this was called.
     pub fn rest(&self) {
         let (mut memo, mut rendered) = (self.memo.borrow_mut(), self.rendered.borrow_mut());
-        memo.rest();
-        rendered.rest();
+        if memo.rest() + rendered.rest() >= MUCH {
+            memory::give_back();
+        }
         let now = now();
         if now < self.rested.replace(now) {
             // The clock has been set back, and no record may be from the future.

@@ -64,11 +64,14 @@ impl Rendered {
         }
     }
 
-    /// Forgets all of them if nobody has asked since the last time.
-    pub(super) fn rest(&mut self) {
-        if !std::mem::take(&mut self.asked) {
-            self.forget();
+    /// Forgets all of them if nobody has asked since the last time. So many bytes are free then.
+    pub(super) fn rest(&mut self) -> usize {
+        if std::mem::take(&mut self.asked) {
+            return 0;
         }
+        let bytes = self.bytes;
+        self.forget();
+        bytes
     }
 
     pub(super) fn forget(&mut self) {

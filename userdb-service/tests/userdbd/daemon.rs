@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -98,6 +98,12 @@ impl Daemon {
         }
     }
 
+    fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.unwrap().trim_end_matches("kB").trim().parse().unwrap()
+    }
+
     fn wait_for(&self, line: &str) {
         while !self.heard().lines().any(|heard| heard == line) {}
     }
@@ -181,6 +187,33 @@ fn it_has_given_everything_away_by_the_time_it_is_ready() {
         assert!(line("Uid:").iter().all(|uid| *uid != "0"));
     }
     assert_eq!(line("Threads:"), ["1"]);
+}
+
+#[test]
+fn the_memory_that_a_crowd_has_needed_is_given_back_when_it_has_gone() {
+    userdb_service::runtime::raise_descriptor_limit();
+    let daemon = Daemon::start("userdb");
+    daemon.wait_for("READY=1");
+    let before = daemon.resident_kib();
+    let crowd: Vec<Client> = (0..400)
+        .map(|_| {
+            let mut client = Client::connect(&daemon.socket);
+            client.send_raw(&[b' '; 60 << 10]);
+            client
+        })
+        .collect();
+    let begin = Instant::now();
+    while daemon.resident_kib() < before + (20 << 10) {
+        assert!(begin.elapsed() < Duration::from_secs(4), "they take little");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(crowd);
+    let begin = Instant::now();
+    while daemon.resident_kib() > before + (8 << 10) {
+        let kib = daemon.resident_kib() - before;
+        assert!(begin.elapsed() < Duration::from_secs(10), "{kib} KiB more");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::{Rc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::geteuid;
@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::Limits;
 use super::by_uid::{ByUid, OfUid};
+use super::crowd::Crowd;
 use super::deserted::deserted;
 use super::giving_way::{Activity, Claim};
 use super::link::Link;
@@ -232,6 +233,7 @@ pub(super) struct Connections {
     /// So many have come since it was looked whose peers are gone.
     newcomers: Cell<usize>,
     next_to_go: RefCell<Next>,
+    crowd: Crowd,
     /// The sum over [`Connection::held`].
     held: Cell<usize>,
     large: LargePieces,
@@ -250,6 +252,7 @@ impl Connections {
             next: Cell::new(0),
             newcomers: Cell::new(0),
             next_to_go: RefCell::default(),
+            crowd: Crowd::default(),
             held: Cell::new(0),
             large: LargePieces::default(),
             ending: Cell::new(false),
@@ -330,6 +333,7 @@ impl Connections {
             self.all_counted.set(false);
         }
         self.open.borrow_mut().insert(id, Rc::clone(&connection));
+        self.crowd.sees(self.len(), self.held.get());
         Ok(Some(Link::new(connection, id, Rc::clone(self))))
     }
 
@@ -434,6 +438,11 @@ impl Connections {
         }
     }
 
+    /// A crowd has gone, and most of what it has needed is free; it is told once.
+    pub(super) fn has_lost_a_crowd(&self) -> bool {
+        self.crowd.has_gone(self.len(), self.held.get())
+    }
+
     /// At the end: no call is begun after the one in progress, or after the first that comes of who has just connected or is
     /// half-way through a message. They have until `late` for it; so have a reader of a reply, and a call that pauses.
     pub(super) fn finish(&self, late: bool) {
@@ -477,22 +486,5 @@ impl Connections {
             self.emptied.notify_waiters();
         }
         Some(connection)
-    }
-}
-
-impl Limits {
-    fn of(&self, activity: Activity) -> Option<Duration> {
-        match activity {
-            Activity::New | Activity::Idle => Some(self.idle),
-            Activity::Partial => Some(self.partial),
-            Activity::Writing => Some(self.write),
-            Activity::Paused | Activity::Busy => None,
-        }
-    }
-
-    /// How often to look for what is overdue: often enough that a limit is kept to a tenth.
-    pub(super) fn period(&self) -> Duration {
-        (self.partial.min(self.write).min(self.idle) / 10)
-            .clamp(Duration::from_millis(5), Duration::from_secs(1))
     }
 }

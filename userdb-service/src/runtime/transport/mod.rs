@@ -10,6 +10,7 @@ mod arguments;
 mod by_uid;
 mod call;
 mod connections;
+mod crowd;
 mod deserted;
 mod giving_way;
 mod introspection;
@@ -40,9 +41,11 @@ pub use connections::Asker;
 pub use introspection::Interface;
 pub use replies::{Disconnect, Item, NoParameters, Replies};
 
+use super::memory;
 use super::stop::Stop;
 use super::watched::{Watched, watch};
 use connections::Connections;
+use giving_way::Activity;
 use serving::Task;
 
 /// What one listening socket allows its callers.
@@ -83,6 +86,23 @@ impl Default for Limits {
             pidfd: false,
             brief: false,
         }
+    }
+}
+
+impl Limits {
+    fn of(&self, activity: Activity) -> Option<Duration> {
+        match activity {
+            Activity::New | Activity::Idle => Some(self.idle),
+            Activity::Partial => Some(self.partial),
+            Activity::Writing => Some(self.write),
+            Activity::Paused | Activity::Busy => None,
+        }
+    }
+
+    /// How often to look for what is overdue: often enough that a limit is kept to a tenth.
+    pub(super) fn period(&self) -> Duration {
+        (self.partial.min(self.write).min(self.idle) / 10)
+            .clamp(Duration::from_millis(5), Duration::from_secs(1))
     }
 }
 
@@ -161,7 +181,7 @@ pub async fn serve<S: Service>(
     Ok(())
 }
 
-/// Closes what is overdue, for as long as anybody is connected; it wakes no daemon that nobody is connected to. It never returns.
+/// Closes what is overdue, and gives memory back that a crowd has needed, for as long as anybody is connected; it wakes no daemon that nobody is connected to. It never returns.
 ///
 /// One timer for all, which runs on when the last one leaves: to set one costs a wake-up.
 async fn sweep(connections: &Connections) {
@@ -170,6 +190,9 @@ async fn sweep(connections: &Connections) {
         connections.occupied().await;
         sleep(period).await;
         connections.close_overdue();
+        if connections.has_lost_a_crowd() {
+            memory::give_back();
+        }
     }
 }
 
