@@ -19,6 +19,8 @@ use crate::wire::{Client, Server, as_uid};
 #[derive(Default)]
 struct Slow {
     searches: Arc<AtomicUsize>,
+    /// Of those that spin.
+    turns: Arc<AtomicUsize>,
 }
 
 /// Counts a call for as long as it is at work.
@@ -50,6 +52,11 @@ impl Service for Slow {
                 .pause(tokio::time::sleep(Duration::from_secs(60)))
                 .await?;
         }
+        while call.name() == "Spin" {
+            std::thread::sleep(Duration::from_millis(2));
+            self.turns.fetch_add(1, Ordering::SeqCst);
+            replies.pause(tokio::task::yield_now()).await?;
+        }
         let begin = Instant::now();
         let long = match call.name() {
             "Search" => Duration::from_secs(20),
@@ -66,7 +73,11 @@ impl Service for Slow {
 pub(crate) fn start(limits: Limits) -> (Server, Arc<AtomicUsize>) {
     let searches = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&searches);
-    (Server::start(limits, || Slow { searches }), seen)
+    let make = || Slow {
+        searches,
+        ..Slow::default()
+    };
+    (Server::start(limits, make), seen)
 }
 
 fn send(client: &mut Client, method: &str) {
@@ -196,28 +207,46 @@ fn what_nobody_waits_for_any_more_is_given_up() {
     assert_eq!(searches.load(Ordering::SeqCst), 1, "it may still read");
 }
 
-/// Neither has had a turn since, in which it would have noticed: one sleeps for a minute.
+/// None of them has had a turn since, in which it would have noticed.
 #[test]
 fn who_has_hung_up_gives_way_before_anybody_else_does() {
     let limits = Limits {
-        total: 16,
+        total: 18,
         per_uid: 8,
         ..Limits::default()
     };
     let (server, searches) = start(limits);
     let path = &server.path;
-    let at_work = || searches.load(Ordering::SeqCst);
-    // The oldest of those who have most, and who would be next to go.
+    // As many as the others, and older: these would be next to go.
     let living = crowd(path, 10_001, 6, &["Rest"]);
-    let gone = crowd(path, 10_002, 5, &["Rest"]);
-    let others = crowd(path, 10_003, 5, &["Rest"]);
-    until("all are at work", || at_work() == 16);
+    let gone = crowd(path, 10_002, 6, &["Rest"]);
+    let others = crowd(path, 10_003, 6, &["Rest"]);
+    until("all are at work", || searches.load(Ordering::SeqCst) == 18);
     drop(gone);
     let newcomers = crowd(path, 10_004, 5, &["Rest"]);
-    until("the newcomers are at work", || at_work() == 16);
+    assert!(is_answered(path, 0), "after they have been let in");
     for clients in [&living, &others, &newcomers] {
         assert_eq!(open(clients), clients.len());
     }
+}
+
+#[test]
+fn more_are_let_in_than_have_their_turn_meanwhile() {
+    const SPINNING: usize = 300;
+    userdb_service::runtime::raise_descriptor_limit();
+    let turns = Arc::new(AtomicUsize::new(0));
+    let slow = Slow {
+        turns: Arc::clone(&turns),
+        ..Slow::default()
+    };
+    let server = Server::start(Limits::default(), || slow);
+    let _spinning = crowd(&server.path, 0, SPINNING, &["Spin"]);
+    until("most spin", || turns.load(Ordering::SeqCst) > 3 * SPINNING);
+    let before = turns.load(Ordering::SeqCst);
+    let _silent = crowd(&server.path, 0, 200, &[]);
+    assert!(is_answered(&server.path, 0));
+    let waited = turns.load(Ordering::SeqCst) - before;
+    assert!(waited < 150, "{waited} turns");
 }
 
 #[test]

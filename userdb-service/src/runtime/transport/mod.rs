@@ -41,6 +41,7 @@ pub use connections::Asker;
 pub use introspection::Interface;
 pub use replies::{Disconnect, Item, NoParameters, Replies};
 
+use super::TURNS;
 use super::memory;
 use super::stop::Stop;
 use super::watched::{Watched, watch};
@@ -132,8 +133,9 @@ pub trait Service: 'static {
 
 /// How long a connection that has just been made, half a message, or a call that pauses, is waited for at the end.
 const GRACE: Duration = Duration::from_secs(1);
-/// How many are let in before those who are in have a turn.
-const NEWCOMERS: u32 = 16;
+/// How many are let in before some of those who are in have a turn: more than have one, so that nobody waits unseen in the queue of
+/// the socket, behind thousands whose turns are long. Who asks little is answered when he is let in.
+const NEWCOMERS: u32 = 2 * TURNS;
 /// How long accepting rests when the kernel cannot give another descriptor.
 const REST: Duration = Duration::from_millis(20);
 
