@@ -70,11 +70,11 @@ fn of_itself(sudo: &Path, sudoers: &Path) -> Option<Ignored> {
 /// `includes` says whether the folder is included, if that can be told. What cannot be read is told elsewhere.
 fn judged(files: &SudoersFiles, includes: impl FnOnce() -> Option<bool>) -> Seen<Option<Ignored>> {
     let seen = fs::metadata(files);
+    if seen.as_ref().is_ok_and(|seen| !seen.is_dir()) {
+        return Seen::Known(Some(Ignored::NotAFolder));
+    }
     match files.is_there() {
         Ok(false) => Seen::Known(Some(Ignored::NoFolder)),
-        Err(_) if seen.as_ref().is_ok_and(|seen| !seen.is_dir()) => {
-            Seen::Known(Some(Ignored::NotAFolder))
-        }
         Err(SudoersError::Unsuitable { .. }) => {
             Seen::Known(Some(match seen.is_ok_and(|seen| !is_ignored(&seen)) {
                 true => Ignored::GroupsFolder,

@@ -177,7 +177,9 @@ fn lacking(
         let is_lacking = match found {
             None => false,
             // Who is beyond the bound has been told so, and waits.
-            Some(Amiss::Absent) => room(files, registry, config, &published.plan)?.is_ok(),
+            Some(Amiss::Absent | Amiss::NoRoom | Amiss::Immutable) => {
+                room(files, registry, config, &published.plan)?.is_ok()
+            }
             Some(_) => true,
         };
         if let Some(found) = found.filter(|_| is_lacking) {

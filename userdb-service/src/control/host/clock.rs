@@ -1,6 +1,7 @@
 //! Points in time on CLOCK_BOOTTIME, which neither jumps nor stops in suspend.
 //!
-//! Nothing here decides by the wall clock; that one is read only to be shown to people.
+//! Nothing here decides by the wall clock; that one is read to be shown to people, and where nothing but the time of a file's last
+//! change tells what came first.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;

@@ -127,3 +127,7 @@ fn lacks_a_line(text: &str, written: &str) -> bool {
         .lines()
         .any(|line| text.lines().all(|found| found != line))
 }
+
+#[cfg(test)]
+#[path = "amiss_tests.rs"]
+mod tests;

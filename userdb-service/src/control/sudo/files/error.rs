@@ -92,6 +92,9 @@ impl fmt::Display for SudoersError {
                     "{what}: {error}; where it is writable by now, teleport-sessiond has to be restarted"
                 )
             }
+            SudoersError::Io { what, error } if error.kind() == io::ErrorKind::NotADirectory => {
+                write!(f, "{what}: {error}; it has to be a folder")
+            }
             // Root needs no capability in a folder of its own.
             SudoersError::Io { what, error } if error.raw_os_error() == Some(libc::EPERM) => {
                 write!(

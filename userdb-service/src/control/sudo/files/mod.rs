@@ -465,11 +465,14 @@ fn is_fit_at(folder: &OwnedFd, name: &str) -> bool {
     fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok_and(|seen| is_fit(&seen))
 }
 
-/// `None`: there is no such folder.
+/// `None`: there is no such folder, or a file in its place, in which nothing of ours can be.
 fn present<T>(opened: Result<T, SudoersError>) -> Result<Option<T>, SudoersError> {
+    use io::ErrorKind::{NotADirectory, NotFound};
     match opened {
         Ok(folder) => Ok(Some(folder)),
-        Err(SudoersError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(SudoersError::Io { error, .. }) if matches!(error.kind(), NotFound | NotADirectory) => {
+            Ok(None)
+        }
         Err(e) => Err(e),
     }
 }
