@@ -192,10 +192,12 @@ fn a_purge_that_cannot_ask_pid_1_ends_the_daemons_itself() -> Result<()> {
 }
 
 #[test]
-fn a_removal_in_a_chroot_leaves_the_daemons_of_the_host_alone() -> Result<()> {
+fn a_removal_in_a_chroot_leaves_daemons_and_users_of_the_host_alone() -> Result<()> {
     let machine = Machine::boot(Suite::chosen()?)?;
     machine.install_client()?;
     machine.install_package()?.must();
+    let mut login = machine.login("quentin").hold("open").start();
+    login.reach("open");
     let daemons = "systemctl show -p MainPID teleport-sessiond teleport-userdbd";
     let before = machine.sh(daemons);
     // Its /proc, /run and /dev are the host's, as they are for whoever repairs a system in it.
@@ -203,12 +205,17 @@ fn a_removal_in_a_chroot_leaves_the_daemons_of_the_host_alone() -> Result<()> {
         .sh(
             "mkdir -p /image/var/lib && cd /image && mkdir usr proc run dev && ln -s usr/bin usr/sbin usr/lib usr/lib64 . && cp -a /etc . && \
              for folder in usr proc run dev; do mount --rbind /$folder $folder || exit; done && cp -a /var/lib/teleport-userdb var/lib && \
-             cp /var/lib/dpkg/info/teleport-userdb.prerm . && chroot . sh /teleport-userdb.prerm remove",
+             cp /var/lib/dpkg/info/teleport-userdb.p* . && chroot . sh /teleport-userdb.prerm remove && \
+             for task in remove purge; do chroot . sh /teleport-userdb.postrm $task || exit; done",
         )
         .must();
     let nsswitch = machine.sh("! grep teleport /image/etc/nsswitch.conf");
     nsswitch.must();
     assert_eq!(machine.sh(daemons).must(), before.must());
+    for kept in ["getent passwd quentin", "touch ~quentin/file"] {
+        machine.sh(kept).must();
+    }
+    login.finish().ran.must();
     machine.login("quirin").command("true").run().ran.must();
     Ok(())
 }
