@@ -213,10 +213,6 @@ fn is_spared(uid: Option<u32>, own: u32) -> bool {
     uid.is_some_and(|uid| uid == 0 || uid == own)
 }
 
-fn known_uid(peer: &OnceCell<Rc<Peer>>) -> Option<u32> {
-    peer.get().map(|peer| peer.uid)
-}
-
 fn dropped(error: io::Error) -> Disconnect {
     tracing::debug!(%error, "connection dropped");
     Disconnect
@@ -234,6 +230,8 @@ pub(super) struct Connections {
     newcomers: Cell<usize>,
     next_to_go: RefCell<Next>,
     crowd: Crowd,
+    /// Held by each of their tasks, also those of connections that have been given up.
+    entries: Rc<()>,
     /// The sum over [`Connection::held`].
     held: Cell<usize>,
     large: LargePieces,
@@ -253,6 +251,7 @@ impl Connections {
             newcomers: Cell::new(0),
             next_to_go: RefCell::default(),
             crowd: Crowd::default(),
+            entries: Rc::default(),
             held: Cell::new(0),
             large: LargePieces::default(),
             ending: Cell::new(false),
@@ -267,6 +266,15 @@ impl Connections {
 
     pub(super) fn is_empty(&self) -> bool {
         self.open.borrow().is_empty()
+    }
+
+    pub(super) fn entry(&self) -> Rc<()> {
+        Rc::clone(&self.entries)
+    }
+
+    /// How many tasks there are of connections that have been given up.
+    pub(super) fn left_behind(&self) -> usize {
+        (Rc::strong_count(&self.entries) - 1).saturating_sub(self.len())
     }
 
     pub(super) async fn emptied(&self) {
@@ -304,7 +312,7 @@ impl Connections {
         if self.len() >= limits.total && !self.make_room() {
             return Ok(None);
         }
-        if crowded && known_uid(&peer) != Some(0) {
+        if crowded && peer.get().is_none_or(|peer| peer.uid != 0) {
             // Replies that nobody reads lie in the kernel's memory, and are counted as ours.
             let _ = set_socket_send_buffer_size(&socket, CROWDED_BUFFER);
         }

@@ -136,6 +136,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How many are let in before some of those who are in have a turn: more than have one, so that nobody waits unseen in the queue of
 /// the socket, behind thousands whose turns are long. Who asks little is answered when he is let in.
 const NEWCOMERS: u32 = 2 * TURNS;
+/// Each takes a turn later, if only the one in which it is forgotten. While so many wait for that, fewer are let in than have turns:
+/// what is left of them takes memory.
+const LEFT_BEHIND: usize = 1 << 10;
+const FEWER: u32 = TURNS / 2;
 /// How long accepting rests when the kernel cannot give another descriptor.
 const REST: Duration = Duration::from_millis(20);
 
@@ -169,7 +173,7 @@ pub async fn serve<S: Service>(
                 Ok(socket) => {
                     admit(&connections, socket, &service).await;
                     newcomers += 1;
-                    if newcomers == NEWCOMERS {
+                    if newcomers >= how_many(connections.left_behind()) {
                         newcomers = 0;
                         yield_now().await;
                     }
@@ -198,6 +202,15 @@ async fn sweep(connections: &Connections) {
     }
 }
 
+/// How many are let in while so many have been given up and are not forgotten yet.
+fn how_many(left_behind: usize) -> u32 {
+    if left_behind < LEFT_BEHIND {
+        NEWCOMERS
+    } else {
+        FEWER
+    }
+}
+
 async fn accept(listener: &Watched) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let accept = |listener: &Rc<OwnedFd>| Ok(accept_with(listener, flags)?);
@@ -208,7 +221,9 @@ async fn admit<S: Service>(connections: &Rc<Connections>, socket: OwnedFd, servi
     match connections.admit(socket) {
         Ok(Some(link)) => {
             let (service, serving) = (Rc::clone(service), link.serving());
-            let mut task = Task::new(serving, async move { link.serve(&*service).await });
+            let mut task = Task::new(serving, connections.entry(), async move {
+                link.serve(&*service).await
+            });
             // Most who connect have asked by now, and are answered here: before the next questions of those who never stop, and
             // without another look at the sockets. A panic that the process outlives (teleport-sessiond does not) ends a connection
             // and nothing else, as it does in a task.
@@ -244,5 +259,16 @@ async fn drain(connections: &Connections) {
     while !connections.is_empty() {
         connections.finish(Instant::now() >= end);
         let _ = tokio::time::timeout(REST, connections.emptied()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_are_let_in_than_have_turns_unless_those_who_are_left_behind_come_together() {
+        assert!(how_many(0) > TURNS);
+        assert!(how_many(LEFT_BEHIND) < TURNS);
     }
 }

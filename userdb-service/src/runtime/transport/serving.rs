@@ -45,12 +45,23 @@ impl fmt::Debug for Serving {
 }
 
 /// Does the work. Holds nothing of the connection, so that an entry in the queue of tasks is all that is left of one given up.
-pub(super) struct Task(Rc<Serving>);
+pub(super) struct Task {
+    serving: Rc<Serving>,
+    /// Counted by its owner, to know how many such entries there are.
+    _entry: Rc<()>,
+}
 
 impl Task {
-    pub(super) fn new(serving: Rc<Serving>, work: impl Future<Output = ()> + 'static) -> Task {
+    pub(super) fn new(
+        serving: Rc<Serving>,
+        entry: Rc<()>,
+        work: impl Future<Output = ()> + 'static,
+    ) -> Task {
         serving.work.set(Some(Box::pin(work)));
-        Task(serving)
+        Task {
+            serving,
+            _entry: entry,
+        }
     }
 }
 
@@ -58,13 +69,13 @@ impl Future for Task {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        self.0.go_on(context)
+        self.serving.go_on(context)
     }
 }
 
 /// The work holds its connection, which holds the work.
 impl Drop for Task {
     fn drop(&mut self) {
-        self.0.give_up();
+        self.serving.give_up();
     }
 }
