@@ -17,6 +17,10 @@ if [ "$step" = "$KILLED_AT" ]; then exec kill -KILL "$PPID"; fi
 [ "${0##*/}" = sync ] || PATH=${PATH#*:} exec "${0##*/}" "$@"
 "#;
 
+/// Folders of such tools: those that kill, and a sync that takes no time.
+const DEADLY: &str = "deadly";
+const HARMLESS: &str = "harmless";
+
 const SHIPPED: &str = "usr/lib/teleport-userdb/pam.d/teleport";
 const PAM: &str = "etc/pam.d/teleport";
 
@@ -34,8 +38,14 @@ struct Fragile {
 impl Fragile {
     fn new(name: &str, nsswitch: &str) -> Result<Fragile> {
         let tools = Root::new(&format!("{name}-tools"), "")?;
-        for tool in ["mv", "sync", "rm", "cp", "chmod", "mkdir", "rmdir"] {
-            tools.write(tool, STEP)?;
+        for folder in [DEADLY, HARMLESS] {
+            fs::create_dir(tools.0.join(folder))?;
+        }
+        let deadly = ["mv", "sync", "rm", "cp", "chmod", "mkdir", "rmdir"];
+        let all = deadly.map(|tool| (DEADLY, tool, STEP));
+        for (folder, tool, text) in all.into_iter().chain([(HARMLESS, "sync", "#!/bin/sh\n")]) {
+            let tool = format!("{folder}/{tool}");
+            tools.write(&tool, text)?;
             fs::set_permissions(tools.0.join(tool), fs::Permissions::from_mode(0o755))?;
         }
         let root = Root::new(name, nsswitch)?;
@@ -48,20 +58,22 @@ impl Fragile {
         Ok(fragile)
     }
 
-    fn command(&self, task: &str, killed_at: u32) -> Result<Command> {
-        self.tools.write("steps", "1\n")?;
-        let path = format!("{}:{}", self.tools.0.display(), env::var("PATH")?);
+    fn command(&self, task: &str, tools: &str) -> Result<Command> {
+        let tools = self.tools.0.join(tools);
+        let path = format!("{}:{}", tools.display(), env::var("PATH")?);
         let mut command = self.root.command(task);
-        command
-            .env("PATH", path)
-            .env("STEPS", self.tools.0.join("steps"))
-            .env("KILLED_AT", killed_at.to_string());
+        command.env("PATH", path);
         Ok(command)
     }
 
     /// Was there a step `step` to be killed at?
     fn killed_at(&self, task: &str, step: u32) -> Result<bool> {
-        let output = self.command(task, step)?.output()?;
+        self.tools.write("steps", "1\n")?;
+        let mut command = self.command(task, DEADLY)?;
+        command
+            .env("STEPS", self.tools.0.join("steps"))
+            .env("KILLED_AT", step.to_string());
+        let output = command.output()?;
         let killed = output.status.signal() == Some(9);
         assert!(killed || output.status.success(), "{task}: {output:?}");
         Ok(killed)
@@ -70,7 +82,7 @@ impl Fragile {
     /// Runs the script to its end, with nothing to complain about.
     #[track_caller]
     fn run(&self, task: &str, when: &str) -> Result {
-        let output = self.command(task, 0)?.output()?;
+        let output = self.command(task, HARMLESS)?.output()?;
         assert!(output.status.success(), "{when}, then {task}: {output:?}");
         assert_eq!(output.stderr, b"", "{when}, then {task}: {output:?}");
         Ok(())
