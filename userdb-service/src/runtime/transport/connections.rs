@@ -414,6 +414,7 @@ impl Connections {
 
     /// Where all hold too much together, the one that holds most of the UID that holds most is closed.
     pub(super) fn shed(&self) {
+        self.crowd.sees(self.len(), self.held.get());
         while self.held.get() > self.limits.held {
             self.count_all();
             let own = geteuid().as_raw();

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 type Work = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -14,6 +14,8 @@ type Work = Pin<Box<dyn Future<Output = ()>>>;
 pub(super) struct Serving {
     work: Cell<Option<Work>>,
     given_up: Cell<bool>,
+    /// Wakes the task. What else would, goes with the work: without a last turn the task would be kept for ever.
+    waker: Cell<Option<Waker>>,
 }
 
 impl Serving {
@@ -22,6 +24,9 @@ impl Serving {
     pub(super) fn give_up(&self) {
         self.given_up.set(true);
         drop(self.work.take());
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
     }
 
     fn go_on(&self, context: &mut Context<'_>) -> Poll<()> {
@@ -32,6 +37,10 @@ impl Serving {
             return Poll::Ready(());
         }
         self.work.set(Some(work));
+        let known = self.waker.take();
+        let known = known.filter(|known| known.will_wake(context.waker()));
+        self.waker
+            .set(known.or_else(|| Some(context.waker().clone())));
         Poll::Pending
     }
 }
@@ -76,6 +85,34 @@ impl Future for Task {
 /// The work holds its connection, which holds the work.
 impl Drop for Task {
     fn drop(&mut self) {
+        self.serving.waker.take();
         self.serving.give_up();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::{spawn_local, yield_now};
+
+    use super::*;
+    use crate::runtime::block_on;
+
+    #[test]
+    fn nothing_is_left_of_the_task_of_one_given_up_while_it_waits() {
+        block_on(async {
+            let (serving, entry) = (Rc::<Serving>::default(), Rc::new(()));
+            let waits = std::future::pending();
+            drop(spawn_local(Task::new(
+                Rc::clone(&serving),
+                Rc::clone(&entry),
+                waits,
+            )));
+            yield_now().await;
+            assert_eq!(Rc::strong_count(&entry), 2);
+            serving.give_up();
+            yield_now().await;
+            assert_eq!(Rc::strong_count(&entry), 1);
+        })
+        .unwrap();
     }
 }
