@@ -19,6 +19,7 @@ use tracing::warn;
 use super::ahead::Ahead;
 use super::answer::{Answer, MOMENT, Reply};
 use super::files::{Folder, FolderId, Removal, SudoersError, SudoersFiles, Swept};
+use super::sudo_rs;
 use crate::control::host::blocking_pool::BlockingPool;
 use crate::control::host::descriptors::magic_link;
 use crate::policy::sudoers::file_name;
@@ -140,7 +141,7 @@ impl SudoersThread {
             lost: Mutex::default(),
             somebody_lost: Notify::new(),
             read: Mutex::default(),
-            is_asked_for_read: AtomicBool::new(false),
+            is_asked_for_read: AtomicBool::new(sudo_rs::is_installed()),
         });
         let replaced = Arc::new(Notify::new());
         let files = SudoersFiles::new(path);
@@ -199,8 +200,8 @@ impl SudoersThread {
     }
 
     /// Number of the files that sudo reads, but for those of the logins in `ours`, whether they are there yet or not. A folder that
-    /// could not be read counts as full. It is as the thread has seen it last: from the first question on it looks whenever it has
-    /// carried out what it was told, and every [`LOOK`]. Whoever removes a file there holds the folder locked for as long as the disk
+    /// could not be read counts as full. It is as the thread has seen it last: where sudo-rs is installed, or once this was asked, it
+    /// looks whenever it has carried out what it was told, and every [`LOOK`]. Whoever removes a file there holds the folder locked for as long as the disk
     /// takes, so that nobody else may look.
     pub(in crate::control) fn read_by_sudo_beside<'l>(
         &self,
