@@ -247,6 +247,37 @@ fn who_comes_while_the_file_of_the_login_is_on_its_way_waits_for_it_too_or_is_to
 }
 
 #[test]
+fn a_late_answer_to_the_second_of_two_takes_nothing_from_the_first() {
+    let node = node_alone();
+    let reserved = |login: &str| {
+        let login = node.login(login).roles("admin").hold("account");
+        let mut login = login.hold("open").start();
+        login.reach("account");
+        login
+    };
+    let [mut first, mut second] = ["w-late"; 2].map(reserved);
+    let stalled = Stalled::disk_of(&node, Duration::from_millis(800));
+    // The thread makes a file for this one while the orders come, and after the first of them one for the next.
+    let before = reserved("w-ahead");
+    let mut between = reserved("w-between");
+    for login in [&mut first, &mut between, &mut second] {
+        login.go_on();
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    let told = [&mut first, &mut second].map(|login| {
+        login.reach("open");
+        format!("{:?}", login.events()).contains("no sudo rights")
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    let file = node.sh("test -e /etc/sudoers.d/teleport-w-late");
+    drop(stalled);
+    assert!(file.succeeded() || told == [true, true], "{told:?}");
+    for login in [first, second, before, between] {
+        login.finish();
+    }
+}
+
+#[test]
 fn a_daemon_that_starts_on_a_disk_that_does_not_answer_serves_everybody_all_the_same() {
     let node = node_alone();
     let sessions: Vec<_> = (0..3)

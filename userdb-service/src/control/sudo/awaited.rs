@@ -70,7 +70,7 @@ impl Daemon {
         let specs = self.registry.borrow().specs(&login)?.clone();
         Some(match specs.is_empty() {
             true => self.order_removal(login),
-            false => self.order_grant(login, &specs, older),
+            false => self.order_grant(login, &specs, older, true),
         })
     }
 }

@@ -56,6 +56,8 @@ pub(in crate::control) enum Ordered {
         answer: Answer<()>,
         /// Whether an older file may say something else.
         older: bool,
+        /// Whether it was given for another session, which still waits, too.
+        again: bool,
     },
     Removal {
         order: Awaited,
@@ -141,10 +143,16 @@ impl Daemon {
             return Ordered::NoRoom(login, why.to_string());
         }
         let older = !self.rights.borrow_mut().on_disk.insert(login.clone());
-        self.order_grant(login, specs, older)
+        self.order_grant(login, specs, older, false)
     }
 
-    pub(super) fn order_grant(&self, login: Login, specs: &[SudoersSpec], older: bool) -> Ordered {
+    pub(super) fn order_grant(
+        &self,
+        login: Login,
+        specs: &[SudoersSpec],
+        older: bool,
+        again: bool,
+    ) -> Ordered {
         // Ordered here and now: what is ordered next comes after it.
         let answer = self.sudoers.write(&login, specs);
         let order = self.rights.borrow().awaited.one_more(login, older);
@@ -152,6 +160,7 @@ impl Daemon {
             order,
             answer,
             older,
+            again,
         }
     }
 
@@ -235,6 +244,7 @@ impl Daemon {
                 order,
                 answer,
                 older,
+                again,
             } => {
                 let login = order.login().clone();
                 let error = match timeout(GRANT, answer.come()).await {
@@ -250,6 +260,10 @@ impl Daemon {
                         return outcome;
                     }
                     Ok(Some(Err(error))) => error,
+                    // The file is there, and only this answer is late.
+                    Err(_) if again && self.rights.borrow().in_place.contains(&login) => {
+                        return outcome;
+                    }
                     Ok(Some(Ok(())) | None) | Err(_) => SudoersError::Late(SUDOERS_D.into()),
                 };
                 warn!(
@@ -260,9 +274,12 @@ impl Daemon {
                 outcome.message = Some(format!(
                     "This session has no sudo rights: its sudoers file cannot be written ({error})."
                 ));
-                self.registry.borrow_mut().sudoers_not_written(&login);
-                // What an older file granted must not outlast it, nor a late one come.
-                self.see_to_removal(&login, older);
+                // It is for who gave the order first to take it back.
+                if !again {
+                    self.registry.borrow_mut().sudoers_not_written(&login);
+                    // What an older file granted must not outlast it, nor a late one come.
+                    self.see_to_removal(&login, older);
+                }
                 (login, older, Some(order))
             }
         };
