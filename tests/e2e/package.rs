@@ -131,6 +131,16 @@ fn purging_takes_everything_back() -> Result<()> {
     Ok(())
 }
 
+/// A machine with the package, and a role that gives sudo.
+fn with_admins() -> Result<Machine> {
+    let machine = Machine::boot(Suite::chosen()?)?;
+    machine.install_client()?;
+    machine.install_package()?.must();
+    machine.write(ADMIN_FILE, ADMIN);
+    machine.sh("systemctl reload teleport-sessiond").must();
+    Ok(machine)
+}
+
 /// Nobody of ours runs, answers or has a right, and none comes back.
 #[track_caller]
 fn must_be_gone(machine: &Machine, purged: &Ran) {
@@ -149,11 +159,7 @@ fn must_be_gone(machine: &Machine, purged: &Ran) {
 
 #[test]
 fn a_purge_stops_the_daemons_whatever_policy_rc_d_says() -> Result<()> {
-    let machine = Machine::boot(Suite::chosen()?)?;
-    machine.install_client()?;
-    machine.install_package()?.must();
-    machine.write(ADMIN_FILE, ADMIN);
-    machine.sh("systemctl reload teleport-sessiond").must();
+    let machine = with_admins()?;
     let mut login = machine.login("quentin").roles("admin").hold("open").start();
     login.reach("open");
     let policy = "/usr/sbin/policy-rc.d";
@@ -170,11 +176,7 @@ fn a_purge_stops_the_daemons_whatever_policy_rc_d_says() -> Result<()> {
 
 #[test]
 fn a_purge_that_cannot_ask_pid_1_ends_the_daemons_itself() -> Result<()> {
-    let machine = Machine::boot(Suite::chosen()?)?;
-    machine.install_client()?;
-    machine.install_package()?.must();
-    machine.write(ADMIN_FILE, ADMIN);
-    machine.sh("systemctl reload teleport-sessiond").must();
+    let machine = with_admins()?;
     let mut login = machine.login("quentin").roles("admin").hold("open").start();
     login.reach("open");
     machine
