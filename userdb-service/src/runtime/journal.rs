@@ -9,6 +9,7 @@
 //! found by `journalctl TELEPORT_LOGIN=…`. No value should name a secret: nothing is left out.
 
 use std::cell::{Cell, RefCell};
+use std::env;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::os::fd::AsFd;
@@ -19,10 +20,11 @@ use nix::sys::stat::fstat;
 use tracing::dispatcher;
 use tracing::field::{DisplayValue, Field, Value, Visit, display};
 use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{self, LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, filter, fmt as plain, registry};
+use tracing_subscriber::{fmt as plain, registry};
 
 use super::journal_socket::ToJournal;
 use super::moment;
@@ -41,8 +43,9 @@ static JOURNAL: OnceLock<ToJournal> = OnceLock::new();
 /// Sends this process's log to the journal, from `TELEPORT_USERDB_LOG` upwards (`info` if unset).
 /// Called once, first thing; a second call does nothing.
 pub fn start() {
-    let filter =
-        EnvFilter::try_from_env("TELEPORT_USERDB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = env::var("TELEPORT_USERDB_LOG").ok();
+    let filter = filter.and_then(|wanted| wanted.parse().ok());
+    let filter = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
     let journal = ToJournal::new().ok();
     let to_journal = journal.clone().map(Clean);
     let stderr = journal
