@@ -56,13 +56,18 @@ install: ## places what was built below DESTDIR (on a Debian system prefer `make
 	for page in $(wildcard docs/man/*.[158]); do \
 	    $(INSTALL) -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page || exit 1; done
 
-deb: build ## dist/teleport-userdb_VERSION_ARCH.deb
+deb: no-old-deb build ## dist/teleport-userdb_VERSION_ARCH.deb
 	packaging/build-deb "$(VERSION)" "$(ARCH)"
+
+# Or the tests would take it for what could not be built.
+.PHONY: no-old-deb
+no-old-deb:
+	rm -f dist/teleport-userdb_*.deb
 
 # The tests of the crates mostly wait, the package mostly compiles.
 check: setup ## every test on Debian trixie, logins on bookworm and sid, too
 	+status=0; $(SIDE_BY_SIDE) e2e-built deb || status=1; \
-	$(MAKE) --no-print-directory --keep-going check-machines check-suites && exit $$status
+	$(MAKE) --no-print-directory booted BESIDE="login-on-bookworm login-on-sid" && exit $$status
 
 check-units: setup ## tests of the crates (as root: many need a mount namespace of their own)
 	$(CARGO) test --locked --workspace --exclude teleport-userdb-tests --no-fail-fast
@@ -88,14 +93,14 @@ check-model: setup ## writer and readers of the table in every order the memory 
 
 # Some at a time, what each has to say in one piece. Cargo counts its own jobs: it must not look for make's. Trap: a recipe with
 # this begins with a +, or make does not see that it calls make.
-SIDE_BY_SIDE = $(MAKE) --no-print-directory --keep-going --jobs=$(AT_ONCE) --output-sync=target CARGO="env -u MAKEFLAGS $(CARGO)"
+SIDE_BY_SIDE = $(MAKE) --no-print-directory --keep-going --jobs=$(AT_ONCE) --output-sync=target CARGO="env -u MAKEFLAGS -u MFLAGS $(CARGO)"
 AT_ONCE      = 2
 
 # The programs of tests/Cargo.toml with tests of booted containers. Each has half a processor's work for one of its own; those with
-# crowds, faults and services that are stopped have limits of time in them, and get the machine for themselves.
+# crowds and services that are stopped have limits of time in them, and get the machine for themselves.
 E2E := $(shell awk '/^\[/ { if (one) print name; one = $$0 == "[[test]]" } $$1 == "name" { name = $$3 } $$0 == "test = false" { one = 0 } \
          END { if (one) print name }' tests/Cargo.toml | tr -d '"')
-E2E_ALONE := faults login survive
+E2E_ALONE := login survive
 # The longest begin, or one of them would be what all else has long been over for.
 E2E_LONG  := rights sandbox reload
 
@@ -104,10 +109,15 @@ E2E_LONG  := rights sandbox reload
 e2e-built: check-units
 	$(CARGO) test --locked -p teleport-userdb-tests --no-run
 
-check-machines: AT_ONCE = 3
 check-machines: deb ## the package in booted containers (TELEPORT_USERDB_SUITE= picks the Debian release, default trixie)
 	$(CARGO) test --locked -p teleport-userdb-tests --no-run
-	+status=0; $(SIDE_BY_SIDE) $(addprefix e2e-,$(E2E_LONG) $(filter-out $(E2E_LONG) $(E2E_ALONE),$(E2E))) e2e-rest || status=1; \
+	+$(MAKE) --no-print-directory booted
+
+# What has been built, in containers; BESIDE: targets that take their turn among them.
+.PHONY: booted
+booted: AT_ONCE = 3
+booted:
+	+status=0; $(SIDE_BY_SIDE) $(addprefix e2e-,$(E2E_LONG) $(filter-out $(E2E_LONG) $(E2E_ALONE),$(E2E))) e2e-rest $(BESIDE) || status=1; \
 	$(MAKE) --no-print-directory --keep-going $(addprefix e2e-,$(E2E_ALONE)) && exit $$status
 
 .PHONY: $(addprefix e2e-,$(E2E)) e2e-rest
@@ -117,7 +127,7 @@ $(addprefix e2e-,$(E2E)): e2e-%:
 # One file each, or a folder.
 REST := $(patsubst tests/tests/%,--test %,$(patsubst %/main.rs,%,$(patsubst %.rs,%,$(wildcard tests/tests/*.rs)) $(wildcard tests/tests/*/main.rs)))
 e2e-rest: # what boots nothing
-	$(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast --lib --bins $(REST)
+	$(CARGO) test --locked -p teleport-userdb-tests --no-fail-fast --lib $(REST)
 
 check-suites: deb ## what a login is, on the Debian releases that check-machines does not boot: bookworm and sid
 	$(CARGO) test --locked -p teleport-userdb-tests --no-run
