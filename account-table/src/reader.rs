@@ -243,7 +243,7 @@ impl Table {
         }
     }
 
-    /// Lets `accept` look at the slots a walk comes to; `at_end` is what a walk without a hit comes to.
+    /// Lets `accept` look at the slots a walk comes to; `at_end` is what a walk without a hit comes to, if it has missed nobody.
     #[inline]
     fn probe<T>(
         &self,
@@ -264,11 +264,10 @@ impl Table {
                     Verdict::Busy => return Lookup::Busy,
                 }
             }
-            if let Some(value) = at_end() {
-                return Lookup::Found(value);
-            }
+            // Taken in any case: another walk begins without it.
+            let second_best = at_end();
             if walk.missed_nobody(self.cells()) {
-                return Lookup::Absent;
+                return second_best.map_or(Lookup::Absent, Lookup::Found);
             }
             between_attempts(attempt);
         }
@@ -336,7 +335,7 @@ impl Table {
     }
 
     /// A shared group; where several have the same name or gid, a synthesized one before one of others.
-    fn find_shared_group(
+    pub(crate) fn find_shared_group(
         &self,
         index: Index,
         hash: u64,

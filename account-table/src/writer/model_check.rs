@@ -213,6 +213,33 @@ fn a_user_whose_hint_is_moved_is_never_missed() {
 }
 
 #[test]
+fn a_group_of_ours_whose_hint_is_moved_is_never_taken_for_one_of_others_with_its_name() {
+    let (first, second) = neighbours();
+    let member = |login: &str, uid, name: &str, origin| AccountSpec {
+        groups: vec![GroupSpec {
+            name: name.into(),
+            gid: uid,
+            origin,
+        }],
+        ..spec(login, uid, 1)
+    };
+    in_every_order(
+        2,
+        vec![
+            member("a", 1000, first, GroupOrigin::Synthesized),
+            member("b", 1001, second, GroupOrigin::Foreign),
+            member("c", 1002, second, GroupOrigin::Synthesized),
+        ],
+        |state| assert!(state.withdraw("a")),
+        move |table, _| match table.shared_group_by_name(second.as_bytes()) {
+            Lookup::Found(group) => assert_eq!(group.gid(), 1002),
+            Lookup::Absent => panic!("{second} was there throughout"),
+            Lookup::Busy => (),
+        },
+    );
+}
+
+#[test]
 fn a_slot_that_changes_hands_answers_for_nobody_else() {
     in_every_order(
         2,

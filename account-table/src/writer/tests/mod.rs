@@ -8,6 +8,7 @@ mod fuzz;
 mod growth;
 mod hostile;
 mod model;
+mod moves;
 mod stress;
 mod worst;
 
