@@ -63,6 +63,8 @@ impl Writer {
 
     fn open_sized(path: &Path, trust: Trust, first_k: u32) -> Result<Writer, WriteError> {
         if let Some((state, identity)) = adopt(path, trust)? {
+            // One that a writer was making when it died. Nothing depends on it: the next fresh table says why it cannot go.
+            let _ = temporary_of(path).map(fs::remove_file);
             return Ok(Writer {
                 path: path.to_owned(),
                 trust,
@@ -224,17 +226,23 @@ struct Fresh {
     state: Option<State>,
     temporary: PathBuf,
     identity: Identity,
+    is_in_place: bool,
 }
 
-/// Makes a table of at least the given size that holds what `old` holds.
-fn fresh_file(path: &Path, trust: Trust, k: u32, old: Option<&State>) -> Result<Fresh, WriteError> {
+/// The name of a table while it is being made.
+fn temporary_of(path: &Path) -> Result<PathBuf, WriteError> {
     let name = path
         .file_name()
         .ok_or_else(|| doing("naming the account table")(io::ErrorKind::InvalidInput.into()))?;
     let mut temporary_name = std::ffi::OsString::from(".");
     temporary_name.push(name);
     temporary_name.push(".new");
-    let temporary = path.with_file_name(temporary_name);
+    Ok(path.with_file_name(temporary_name))
+}
+
+/// Makes a table of at least the given size that holds what `old` holds.
+fn fresh_file(path: &Path, trust: Trust, k: u32, old: Option<&State>) -> Result<Fresh, WriteError> {
+    let temporary = temporary_of(path)?;
     let (mut k, mut reseeds) = (k, 0);
     loop {
         let geometry = Geometry::new(k).ok_or(WriteError::Full)?;
@@ -285,6 +293,7 @@ fn create(
         state: None,
         temporary: temporary.to_owned(),
         identity: (0, 0),
+        is_in_place: false,
     };
     let metadata = file
         .metadata()
@@ -332,6 +341,7 @@ impl Fresh {
             }
             return Err(doing("putting the account table in place")(error));
         }
+        self.is_in_place = true;
         let state = self.state.take().ok_or(WriteError::Full)?;
         Ok((state, self.identity))
     }
@@ -339,7 +349,7 @@ impl Fresh {
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        if self.state.is_some() {
+        if !self.is_in_place {
             // Nothing more can be done about it here; the next fresh table removes it first.
             let _ = fs::remove_file(&self.temporary);
         }

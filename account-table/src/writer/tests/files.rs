@@ -75,6 +75,29 @@ fn the_file_is_readable_by_all_writable_by_its_owner_and_without_holes() {
 }
 
 #[test]
+fn nothing_is_left_of_a_table_that_was_never_finished() {
+    let scratch = Scratch::new();
+    let Trust::Owner(uid) = scratch.trust else {
+        panic!("an owner")
+    };
+    let names = || {
+        let entries = fs::read_dir(&scratch.folder).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect::<Vec<_>>()
+    };
+    // Made, and found to be of somebody whom readers would not believe.
+    assert!(Writer::open(&scratch.path(), Trust::Owner(uid + 1)).is_err());
+    assert!(names().is_empty(), "{:?}", names());
+
+    // Killed while the table grew: what it was filled with is a copy of everybody.
+    scratch.writer().publish(&spec("alice", 1000, 1)).unwrap();
+    fs::copy(scratch.path(), scratch.folder.join(".accounts.new")).unwrap();
+    let writer = scratch.writer();
+    assert_eq!(names(), ["accounts"]);
+    assert_eq!(writer.logins(), ["alice"]);
+}
+
+#[test]
 fn files_that_others_could_have_written_are_not_believed() {
     let scratch = Scratch::new();
     scratch.writer().publish(&spec("alice", 1000, 1)).unwrap();
