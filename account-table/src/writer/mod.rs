@@ -154,12 +154,19 @@ impl Writer {
             .all(|word| self.state.map.load(word) == 0)
     }
 
-    /// Should the file have been removed or replaced behind our back, puts a copy in its place and sends readers there.
+    /// Should the file have been removed or replaced behind our back, puts a copy in its place and sends readers there: those of
+    /// what has replaced it, too, where that is a table, such as an older copy.
     fn stay_in_place(&mut self) -> Result<(), WriteError> {
         match fs::symlink_metadata(&self.path) {
-            Ok(found) if (found.dev(), found.ino()) == self.identity => Ok(()),
-            _ => self.rebuild(self.state.geometry().k()),
+            Ok(found) if (found.dev(), found.ino()) == self.identity => return Ok(()),
+            _ => (),
         }
+        if let Some(file) = open_file(&self.path)?
+            && let Some(other) = map_table(&file, self.trust)?
+        {
+            other.store(header::RETIRED, 1);
+        }
+        self.rebuild(self.state.geometry().k())
     }
 
     /// Moves to a fresh file of at least the given size, with another seed.
@@ -170,35 +177,45 @@ impl Writer {
     }
 }
 
-/// Takes over the file at `path`; `None` if there is none that can be, after sending its readers away from it.
-fn adopt(path: &Path, trust: Trust) -> Result<Option<(State, Identity)>, WriteError> {
+/// Opens what lies at `path` for writing; `None` if that is no file. If it cannot be opened there may well be one, and nobody would
+/// send its readers away from it.
+fn open_file(path: &Path) -> Result<Option<File>, WriteError> {
     let flags = libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_NONBLOCK;
     let opened = OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(flags)
         .open(path);
-    let file = match opened {
-        Ok(file) => file,
-        Err(error) if is_no_file(&error) => return Ok(None),
-        // There may well be one, and nobody would send its readers away from it.
-        Err(error) => return Err(doing("opening the account table")(error)),
+    match opened {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if is_no_file(&error) => Ok(None),
+        Err(error) => Err(doing("opening the account table")(error)),
+    }
+}
+
+/// Maps a file that readers would take for the table; `None` if they would not.
+fn map_table(file: &File, trust: Trust) -> Result<Option<WritableMapping>, WriteError> {
+    match WritableMapping::of_existing_file(file, trust.uid()) {
+        Ok(map) => Ok(Some(map)),
+        Err(Unopened::Absent) => Ok(None),
+        Err(Unopened::Busy) => Err(doing("mapping the account table")(
+            io::ErrorKind::OutOfMemory.into(),
+        )),
+    }
+}
+
+/// Takes over the file at `path`; `None` if there is none that can be, after sending its readers away from it.
+fn adopt(path: &Path, trust: Trust) -> Result<Option<(State, Identity)>, WriteError> {
+    let Some(file) = open_file(path)? else {
+        return Ok(None);
     };
     let metadata = file
         .metadata()
         .map_err(doing("looking at the account table"))?;
-    match WritableMapping::of_existing_file(&file, trust.uid()) {
-        Ok(map) => {
-            if let Ok(state) = State::adopt(map) {
-                return Ok(Some((state, (metadata.dev(), metadata.ino()))));
-            }
-        }
-        Err(Unopened::Busy) => {
-            return Err(doing("mapping the account table")(
-                io::ErrorKind::OutOfMemory.into(),
-            ));
-        }
-        Err(Unopened::Absent) => (),
+    if let Some(map) = map_table(&file, trust)?
+        && let Ok(state) = State::adopt(map)
+    {
+        return Ok(Some((state, (metadata.dev(), metadata.ino()))));
     }
     if metadata.is_file() && metadata.uid() == trust.uid() && metadata.len() >= PAGE as u64 {
         let retired = file.write_all_at(&1u64.to_ne_bytes(), (header::RETIRED * WORD) as u64);

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use super::basics::full_spec;
 use super::*;
+use crate::TableCell;
 
 #[test]
 fn a_sound_file_is_adopted_in_place() {
@@ -58,6 +59,24 @@ fn a_file_removed_or_replaced_behind_the_writers_back_comes_back_with_the_next_c
         scratch.table().user_by_name(b"bob"),
         Lookup::Absent
     ));
+}
+
+#[test]
+fn readers_of_a_copy_that_was_put_in_the_tables_place_are_sent_away_with_the_next_change() {
+    let scratch = Scratch::new();
+    let mut writer = scratch.writer();
+    writer.publish(&spec("alice", 1000, 1)).unwrap();
+    let copy = scratch.folder.join("copy");
+    fs::copy(scratch.path(), &copy).unwrap();
+    fs::rename(&copy, scratch.path()).unwrap();
+    let path = Box::leak(scratch.c_path().into_boxed_c_str());
+    let cell = TableCell::new(path, scratch.trust);
+    let finds_alice = || cell.get().unwrap().user_by_name(b"alice").found().is_some();
+    assert!(finds_alice());
+    writer.withdraw("alice").unwrap();
+    assert!(!finds_alice(), "the copy is read on");
+    writer.publish(&spec("alice", 1000, 2)).unwrap();
+    assert!(finds_alice());
 }
 
 #[test]
