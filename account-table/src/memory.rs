@@ -52,14 +52,14 @@ impl KeepErrno {
     }
 
     fn current() -> libc::c_int {
-        // SAFETY: as in `new`.
+        // SAFETY: as in `of_the_caller`.
         unsafe { *libc::__errno_location() }
     }
 }
 
 impl Drop for KeepErrno {
     fn drop(&mut self) {
-        // SAFETY: as in `new`.
+        // SAFETY: as in `of_the_caller`.
         unsafe { *libc::__errno_location() = self.0 };
     }
 }
