@@ -13,7 +13,12 @@ const ATTEMPTS: u32 = 100;
 
 /// True if the user exists and is not one we have published. In doubt it is ours, and nobody logs in as it.
 pub(crate) fn known_to_others(login: &str) -> bool {
-    user_exists(login) && !published(login)
+    is_of_others(|| published(login), || user_exists(login))
+}
+
+/// What is found may be ours, and come or go meanwhile: so the table is looked at before and after.
+fn is_of_others(is_published: impl Fn() -> bool, exists: impl FnOnce() -> bool) -> bool {
+    !is_published() && exists() && !is_published()
 }
 
 /// True if the table has the user, under its name or an alias, or cannot be asked.
@@ -29,4 +34,28 @@ fn published(login: &str) -> bool {
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::is_of_others;
+
+    #[test]
+    fn a_user_of_ours_who_comes_or_goes_while_others_are_asked_is_not_theirs() {
+        let told = |before, exists, after| {
+            let published = Cell::new(before);
+            let asked = || {
+                published.set(after);
+                exists
+            };
+            is_of_others(|| published.get(), asked)
+        };
+        assert!(told(false, true, false));
+        assert!(!told(false, false, false));
+        assert!(!told(true, true, true));
+        assert!(!told(true, true, false), "gone before the second look");
+        assert!(!told(false, true, true), "come after the first look");
+    }
 }
