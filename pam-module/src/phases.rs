@@ -42,6 +42,8 @@ pub(crate) struct Kept {
     stage: Stage,
     /// What the person has been told: nothing is said twice.
     told: Vec<String>,
+    /// What the person is still to be told.
+    unsaid: Vec<String>,
 }
 
 /// Whom the transaction is about: read once, whatever happens to the PAM environment afterwards.
@@ -139,7 +141,20 @@ impl Kept {
             subject: Subject::read(world),
             stage: Stage::Nothing,
             told: Vec::new(),
+            unsaid: Vec::new(),
         }
+    }
+
+    /// The program wanted silence, so the person has heard nothing of the verdict. The registry does not repeat itself: what goes for
+    /// the whole login is said in the next phase.
+    pub(crate) fn was_silent(&mut self, verdict: &Verdict) {
+        let infos = verdict
+            .told
+            .iter()
+            .filter(|(style, _)| *style == Style::Info);
+        let unsaid: Vec<String> = infos.map(|(_, text)| text.clone()).collect();
+        self.told.retain(|text| !unsaid.contains(text));
+        self.unsaid.extend(unsaid);
     }
 
     fn let_go(&mut self) -> Option<Held> {
@@ -311,7 +326,8 @@ fn admitted(phase: Phase, world: &mut dyn World, kept: &mut Kept, admission: Adm
             return phase.unanswered(world, &request.login, &Failure::Protocol(why));
         }
     }
-    for message in admission.messages {
+    let unsaid = std::mem::take(&mut kept.unsaid);
+    for message in unsaid.into_iter().chain(admission.messages) {
         if !kept.told.contains(&message) {
             verdict.told.push((Style::Info, message.clone()));
             kept.told.push(message);

@@ -84,7 +84,13 @@ fn phase(
             return broken;
         };
         stored.settings = settings;
-        decide(&mut transaction, &mut stored.kept)
+        let verdict = decide(&mut transaction, &mut stored.kept);
+        if call.silent
+            && let Some(kept) = &mut stored.kept
+        {
+            kept.was_silent(&verdict);
+        }
+        verdict
     };
     if let Some(uid) = verdict.terminal {
         let lasting = transaction.give_terminal(uid);

@@ -383,6 +383,24 @@ fn a_message_is_told_once_in_a_transaction() {
 }
 
 #[test]
+fn a_message_that_nobody_has_heard_is_told_in_the_next_phase() {
+    let with = |messages: &[&str]| Admission {
+        messages: messages.iter().map(|m| (*m).to_owned()).collect(),
+        ..admission(Some("s1"), "alice")
+    };
+    let mut world = Script::new("alice", ALICE)
+        .answer(Ok(with(&["No sudo."])))
+        .answer(Ok(with(&["No home."])));
+    let kept = &mut None;
+    let verdict = account(&mut world, kept);
+    let silent = kept.as_mut().expect("something is kept");
+    silent.was_silent(&verdict);
+    let told = open_session(&mut world, kept).told;
+    let told: Vec<&str> = told.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(told, ["No sudo.", "No home."]);
+}
+
+#[test]
 fn the_end_of_the_transaction_ends_what_is_held_but_not_in_another_process() {
     for (process, calls) in [
         (100, &["reserve alice", "close s1"][..]),

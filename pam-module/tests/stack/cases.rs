@@ -128,6 +128,18 @@ fn with_pam_silent_nothing_is_said() {
 }
 
 #[test]
+fn what_pam_silent_has_kept_back_is_said_in_the_next_phase() {
+    let rig = Rig::new();
+    let _registry = rig.registry();
+    let login = rig.login("alice");
+    assert_eq!(login.account_with(sys::PAM_SILENT), sys::PAM_SUCCESS);
+    assert!(login.told(sys::PAM_TEXT_INFO).is_empty());
+    assert_eq!(login.open(), sys::PAM_SUCCESS);
+    assert_eq!(login.told(sys::PAM_TEXT_INFO), ["Welcome,\\u{9}alice."]);
+    login.end(0);
+}
+
+#[test]
 fn pam_end_without_close_ends_the_session() {
     let rig = Rig::new();
     let registry = rig.registry();
