@@ -20,8 +20,16 @@ pub(super) type State = (u64, u64);
 #[derive(Debug, Default)]
 pub(super) struct Memo {
     state: Option<State>,
-    answers: HashMap<Box<[u8]>, Rc<[u8]>>,
+    answers: HashMap<Box<[u8]>, Kept>,
     bytes: usize,
+    /// The most that there have been since memory was given back.
+    most: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    answer: Rc<[u8]>,
+    /// Since it was made, or since the last rest.
     asked: bool,
 }
 
@@ -32,8 +40,9 @@ impl Memo {
             self.forget();
             return None;
         }
-        self.asked = true;
-        self.answers.get(question).map(Rc::clone)
+        let kept = self.answers.get_mut(question)?;
+        kept.asked = true;
+        Some(Rc::clone(&kept.answer))
     }
 
     /// Keeps the answer to `question`, found while the table was in `state`.
@@ -46,27 +55,41 @@ impl Memo {
             self.forget();
             self.state = Some(state);
         }
-        if self
-            .answers
-            .insert(question.into(), answer.into())
-            .is_none()
-        {
+        let kept = Kept {
+            answer: answer.into(),
+            asked: true,
+        };
+        if self.answers.insert(question.into(), kept).is_none() {
             self.bytes += size;
+            self.most = self.most.max(self.bytes);
         }
     }
 
-    /// Forgets what nobody has asked for since the last time. So many bytes are free then.
+    /// Forgets each answer that nobody has asked for since the last time: our own question for the watchdog comes all the time. So many
+    /// bytes are free then that have been needed since memory was given back.
     pub(super) fn rest(&mut self) -> usize {
-        if std::mem::take(&mut self.asked) {
-            return 0;
-        }
-        let bytes = self.bytes;
-        self.forget();
-        bytes
+        let bytes = &mut self.bytes;
+        self.answers.retain(|question, kept| {
+            let asked = std::mem::take(&mut kept.asked);
+            if !asked {
+                *bytes -= question.len() + kept.answer.len();
+            }
+            asked
+        });
+        self.answers.shrink_to_fit();
+        self.most - self.bytes
+    }
+
+    /// Memory has been given back.
+    pub(super) fn is_back(&mut self) {
+        self.most = self.bytes;
     }
 
     pub(super) fn forget(&mut self) {
-        *self = Memo::default();
+        *self = Memo {
+            most: self.most,
+            ..Memo::default()
+        };
     }
 }
 
@@ -110,13 +133,29 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asks_for_is_forgotten() {
-        let mut memo = memo(&[("q", 3)]);
-        assert!(memo.recall(NOW, b"q").is_some());
-        memo.rest();
-        assert!(memo.recall(NOW, b"q").is_some());
-        memo.rest();
-        memo.rest();
+    fn what_nobody_asks_for_is_forgotten_whatever_else_is_asked_all_the_time() {
+        let mut memo = memo(&[("q", 3), ("watchdog", 3)]);
+        for is_known in [true, true, false] {
+            assert!(memo.recall(NOW, b"watchdog").is_some());
+            if is_known {
+                assert!(memo.recall(NOW, b"q").is_some());
+            }
+            memo.rest();
+        }
+        assert!(memo.recall(NOW, b"watchdog").is_some());
         assert_eq!(memo.recall(NOW, b"q"), None);
+        assert_eq!(memo.bytes, "watchdog".len() + 3);
+        memo.rest();
+        assert_eq!(memo.rest(), "qwatchdog".len() + 6);
+        assert_eq!(memo.bytes, 0);
+    }
+
+    #[test]
+    fn what_a_change_of_the_table_makes_worthless_is_free_until_it_has_been_given_back() {
+        let mut memo = memo(&[("q", 3)]);
+        memo.recall((7, 2), b"q");
+        assert_eq!((memo.rest(), memo.rest()), (4, 4));
+        memo.is_back();
+        assert_eq!(memo.rest(), 0);
     }
 }

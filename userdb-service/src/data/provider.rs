@@ -119,6 +119,7 @@ impl Provider {
         let (mut memo, mut rendered) = (self.memo.borrow_mut(), self.rendered.borrow_mut());
         if memo.rest() + rendered.rest() >= MUCH {
             memory::give_back();
+            memo.is_back();
         }
         let now = now();
         if now < self.rested.replace(now) {
