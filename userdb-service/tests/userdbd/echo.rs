@@ -44,6 +44,11 @@ impl Service for Echo {
                 tokio::time::sleep(Duration::from_millis(400)).await;
                 replies.reply(NoParameters {}).await
             }
+            // Nobody has a turn meanwhile.
+            "Hold" => {
+                std::thread::sleep(Duration::from_millis(300));
+                replies.reply(NoParameters {}).await
+            }
             "Many" => {
                 let Ok(Many { count }) = call.arguments() else {
                     return replies.error("org.example.Echo.No", NoParameters {}).await;

@@ -4,6 +4,7 @@ mod crowds;
 mod daemon;
 mod descriptors;
 mod echo;
+mod files;
 mod framing;
 mod held;
 mod host;

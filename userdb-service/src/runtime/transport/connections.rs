@@ -1,10 +1,9 @@
-//! The connections of one listener: who has how many, who idles, who must go.
-//! It closes sockets; it never reads or writes them.
+//! The connections of one listener: who has how many, who idles, who must go. It closes sockets; it never reads or writes them.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::rc::{Rc, Weak};
 use std::time::Instant;
 
@@ -19,6 +18,7 @@ use super::Limits;
 use super::by_uid::{ByUid, OfUid};
 use super::crowd::Crowd;
 use super::deserted::deserted;
+use super::files::Socket;
 use super::giving_way::{Activity, Claim};
 use super::link::Link;
 use super::next::Next;
@@ -26,7 +26,7 @@ use super::pieces::LargePieces;
 use super::replies::Disconnect;
 use super::serving::Serving;
 use crate::runtime::peer::Peer;
-use crate::runtime::watched::{Lazy, Watched};
+use crate::runtime::watched::Watched;
 
 /// Bytes of replies that the kernel holds for one of many, about; twice as much memory.
 const CROWDED_BUFFER: usize = 8 << 10;
@@ -38,7 +38,7 @@ pub(super) const FREE: usize = 1 << 10;
 /// The socket of a connection and what it is doing since when.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) socket: Lazy,
+    pub(super) socket: Socket,
     /// Known once it matters.
     peer: OnceCell<Rc<Peer>>,
     among: Weak<Connections>,
@@ -293,7 +293,7 @@ impl Connections {
     ///
     /// # Errors
     /// The kernel does not say who it is.
-    pub(super) fn admit(self: &Rc<Self>, socket: OwnedFd) -> io::Result<Option<Link>> {
+    pub(super) fn admit(self: &Rc<Self>, socket: Socket) -> io::Result<Option<Link>> {
         let limits = &self.limits;
         // As long as there are fewer altogether than one UID may have, nobody has too many, and nobody needs to be asked about.
         let crowded = self.len() >= limits.per_uid;
@@ -302,7 +302,7 @@ impl Connections {
         }
         let peer = OnceCell::new();
         if crowded || limits.pidfd {
-            let known = Peer::of(&socket, limits.pidfd)?;
+            let known = Peer::of(socket.descriptor(), limits.pidfd)?;
             let uid = known.uid;
             peer.get_or_init(|| Rc::new(known));
             if crowded && !self.has_room_for(uid) {
@@ -314,10 +314,10 @@ impl Connections {
         }
         if crowded && peer.get().is_none_or(|peer| peer.uid != 0) {
             // Replies that nobody reads lie in the kernel's memory, and are counted as ours.
-            let _ = set_socket_send_buffer_size(&socket, CROWDED_BUFFER);
+            let _ = set_socket_send_buffer_size(socket.descriptor(), CROWDED_BUFFER);
         }
         let connection = Rc::new(Connection {
-            socket: Lazy::new(socket),
+            socket,
             peer,
             among: Rc::downgrade(self),
             of_its_uid: OnceCell::new(),

@@ -4,7 +4,6 @@
 use std::io;
 use std::rc::Rc;
 
-use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::task::yield_now;
@@ -165,13 +164,13 @@ impl Link {
         loop {
             let mut read = Err(Errno::WOULDBLOCK);
             if look == Look::Now {
-                read = rustix::io::read(connection.socket.descriptor(), spare_capacity(input));
+                read = connection.socket.read(input);
                 look = Look::WhenTold;
             } else {
                 connection.readable().await?;
                 let room = input.capacity() - input.len();
-                let _ = connection.watched()?.try_io(Interest::READABLE, |socket| {
-                    read = rustix::io::read(socket, spare_capacity(input));
+                let _ = connection.watched()?.try_io(Interest::READABLE, |_| {
+                    read = connection.socket.read(input);
                     match read {
                         // Emptied: to be woken for the next message, not to ask again for nothing.
                         Ok(count) if count < room => Err(io::ErrorKind::WouldBlock.into()),

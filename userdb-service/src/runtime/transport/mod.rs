@@ -12,6 +12,7 @@ mod call;
 mod connections;
 mod crowd;
 mod deserted;
+mod files;
 mod giving_way;
 mod introspection;
 mod link;
@@ -20,6 +21,7 @@ mod pieces;
 mod replies;
 mod serving;
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -30,6 +32,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use tokio::io::Interest;
 use tokio::task::{spawn_local, yield_now};
@@ -46,6 +49,7 @@ use super::memory;
 use super::stop::Stop;
 use super::watched::{Watched, watch};
 use connections::Connections;
+use files::{Files, Socket};
 use giving_way::Activity;
 use serving::Task;
 
@@ -158,6 +162,7 @@ pub async fn serve<S: Service>(
     stop: Stop,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
+    let (files, of_newcomers) = (Cell::new(Files::Possible), Files::of_newcomers(&listener)?);
     let listener = watch(Rc::new(listener.into()), Interest::READABLE)?;
     let connections = Rc::new(Connections::new(limits));
     let stopped = stop.wait();
@@ -169,7 +174,7 @@ pub async fn serve<S: Service>(
             biased;
             () = &mut stopped => break,
             () = &mut sweeping => {}
-            accepted = accept(&listener) => match accepted {
+            accepted = accept(&listener, &files, of_newcomers) => match accepted {
                 Ok(socket) => {
                     admit(&connections, socket, &service).await;
                     newcomers += 1;
@@ -211,13 +216,24 @@ fn how_many(left_behind: usize) -> u32 {
     }
 }
 
-async fn accept(listener: &Watched) -> io::Result<OwnedFd> {
+async fn accept(
+    listener: &Watched,
+    files: &Cell<Files>,
+    of_newcomers: Files,
+) -> io::Result<Socket> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let accept = |listener: &Rc<OwnedFd>| Ok(accept_with(listener, flags)?);
+    let accept = |listener: &Rc<OwnedFd>| {
+        let accepted = accept_with(listener, flags);
+        if matches!(accepted, Err(Errno::WOULDBLOCK)) {
+            // All are in who waited when we came.
+            files.set(of_newcomers);
+        }
+        Ok(Socket::new(accepted?, files.get()))
+    };
     listener.async_io(Interest::READABLE, accept).await
 }
 
-async fn admit<S: Service>(connections: &Rc<Connections>, socket: OwnedFd, service: &Rc<S>) {
+async fn admit<S: Service>(connections: &Rc<Connections>, socket: Socket, service: &Rc<S>) {
     match connections.admit(socket) {
         Ok(Some(link)) => {
             let (service, serving) = (Rc::clone(service), link.serving());
