@@ -1,6 +1,8 @@
 //! What a login is granted: memberships, lines in sudoers, doas. A right that cannot be given is
 //! left out and noted; it never refuses the login.
 
+use std::collections::HashSet;
+
 use super::allocate::Allocator;
 use super::config::GroupTemplate;
 use super::decide::{LoginRequest, Refusal};
@@ -21,6 +23,9 @@ pub(crate) const MAX_GROUPS: usize = 96;
 
 /// Most words of one variable that are looked at.
 const MAX_WORDS: usize = 128;
+
+/// Most notes about groups of one login: of ten roles with a variable each there would be more than an answer holds.
+const MAX_NOTES: usize = 64;
 
 /// What the roles of one login come to.
 #[derive(Default)]
@@ -83,6 +88,7 @@ pub(crate) fn rights(
         });
     }
 
+    let mut left_out = Vec::new();
     let mut wishes = vec![own(MARKER)?];
     if allocator.config.sudo.mode == SudoMode::Group
         && rights.sudoers.iter().any(SudoersSpec::is_full)
@@ -93,7 +99,8 @@ pub(crate) fn rights(
     if rights.doas {
         wishes.push(own(DOAS_GROUP)?);
     }
-    wish_for(allocator, request, matching, &mut wishes, notes);
+    let mut no_wishes = Vec::new();
+    wish_for(allocator, request, matching, &mut wishes, &mut no_wishes);
 
     for wish in wishes {
         let name = wish.name.clone();
@@ -110,17 +117,17 @@ pub(crate) fn rights(
             }
         } else if powerless && in_sudoers(&allocator.facts.host, name.as_str()) {
             // A group such as `sudo` gives what `sudo = true` gives.
-            notes.push(shortfalls::repaired_without_group(
+            left_out.push(shortfalls::repaired_without_group(
                 &request.login,
                 login,
                 &name,
             ));
         } else if rights.groups.len() == MAX_GROUPS {
-            notes.push(shortfalls::too_many_groups(&name, MAX_GROUPS));
+            left_out.push(shortfalls::too_many_groups(&name, MAX_GROUPS));
         } else if name.as_str() != login.as_str() {
             match membership(allocator, &wish) {
                 Ok(group) if powerless && is_sudoers_id(&allocator.facts.host, group.gid) => {
-                    notes.push(shortfalls::repaired_without_group(
+                    left_out.push(shortfalls::repaired_without_group(
                         &request.login,
                         login,
                         &name,
@@ -136,15 +143,31 @@ pub(crate) fn rights(
                     });
                     rights.groups.push(group);
                 }
-                Err(note) => notes.push(note),
+                Err(note) => left_out.push(note),
             }
         }
     }
+    left_out.append(&mut no_wishes);
+    notes.extend(first_of(left_out, trace));
     rights.doas &= rights
         .groups
         .iter()
         .any(|group| group.name.as_str() == DOAS_GROUP);
     Ok(rights)
+}
+
+/// Each of these notes once, and no more of them than somebody reads: they are told at the login, and kept with the session.
+fn first_of(mut notes: Vec<String>, trace: &mut Trace) -> Vec<String> {
+    let mut seen = HashSet::new();
+    notes.retain(|note| seen.insert(note.clone()));
+    if notes.len() > MAX_NOTES {
+        let others = notes.split_off(MAX_NOTES);
+        notes.push(shortfalls::more_about_groups(others.len()));
+        for note in others {
+            trace.say("groups", || note);
+        }
+    }
+    notes
 }
 
 fn own(name: &str) -> Result<Wish, Refusal> {

@@ -73,6 +73,10 @@ pub(crate) fn too_many_words(variable: &str, most: usize) -> String {
     format!("Only the first {most} groups in {variable} are looked at.")
 }
 
+pub(crate) fn more_about_groups(count: usize) -> String {
+    format!("{count} more notes about groups are left out; teleport-userdbctl explain tells them.")
+}
+
 pub(crate) fn undecodable_template(variable: &str) -> String {
     format!("No groups from {variable}: its value is not valid UTF-8.")
 }

@@ -8,6 +8,7 @@ mod explain;
 mod ids;
 mod keys;
 mod names;
+mod notes;
 mod page;
 mod reserved;
 mod rfd57;
