@@ -190,13 +190,14 @@ impl<'a> Matching<'a> {
                 continue;
             }
             match room.checked_sub(entry.len()) {
-                Some(left) => {
+                Some(left) if environment.len() < MAX_VARIABLES => {
                     room = left;
                     environment.push(entry.clone());
                 }
-                None => notes.push(shortfalls::environment_full(
+                _ => notes.push(shortfalls::environment_full(
                     name.unwrap_or_default(),
                     MAX_ENVIRONMENT,
+                    MAX_VARIABLES,
                 )),
             }
         }
@@ -212,3 +213,6 @@ impl<'a> Matching<'a> {
 
 /// Most bytes of environment that one account carries: it is published in a record of fixed size.
 const MAX_ENVIRONMENT: usize = 1024;
+
+/// Most variables, for the same reason.
+const MAX_VARIABLES: usize = 255;

@@ -171,9 +171,9 @@ pub(crate) fn home_is_not_ours(path: &str, owner: u32, uid: u32) -> String {
     )
 }
 
-pub(crate) fn environment_full(name: &str, most: usize) -> String {
+pub(crate) fn environment_full(name: &str, bytes: usize, variables: usize) -> String {
     format!(
-        "The variable {} is not set: a login carries at most {most} bytes of environment.",
+        "The variable {} is not set: a login carries at most {bytes} bytes of environment, in at most {variables} variables.",
         quoted(name)
     )
 }

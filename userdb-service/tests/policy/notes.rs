@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use userdb_service::policy::config::HomeMode;
 use userdb_service::policy::explain::{Explained, explain};
-use userdb_service::policy::LoginRequest;
+use userdb_service::policy::plan::Plan;
+use userdb_service::policy::{Decision, LoginRequest};
 
 use crate::world::{PLAIN, World, login, with};
 
@@ -75,4 +76,20 @@ fn what_is_not_about_groups_is_told_however_much_there_is_about_them() {
     world.host.homes = [("alice".to_owned(), 1000)].into();
     let notes = world.plan(&many_groups()).notes;
     assert!(notes.concat().contains("The home is /"), "{notes:?}");
+}
+
+#[test]
+fn a_login_with_more_variables_than_are_published_is_made_without_the_rest() {
+    let names = ('A'..='Z').flat_map(|one| ('A'..='L').map(move |two| format!("{one}{two}")));
+    let all: Vec<String> = names.map(|name| format!("\"{name}=\"")).collect();
+    let world = World::new(&format!("{PLAIN}environment = [{}]\n", all.join(",")));
+    let Plan {
+        resources, notes, ..
+    } = match world.decide(&login("alice", "dev")) {
+        Decision::Grant(plan) => *plan,
+        other => panic!("{other:?}"),
+    };
+    // As many as the account table takes.
+    assert_eq!(resources.environment.len(), 255);
+    assert_eq!(notes.len(), all.len() - 255);
 }
