@@ -235,7 +235,7 @@ fn read<A: DeserializeOwned, Q>(
         Ok(arguments) if service(&arguments) == USERDB_SERVICE => {
             query(arguments).map_err(NoQuery::Parameter)
         }
-        Err(invalid) if call.parameters()["service"] == USERDB_SERVICE => {
+        Err(invalid) if call.text("service").as_deref() == Some(USERDB_SERVICE) => {
             Err(NoQuery::Parameter(invalid))
         }
         _ => Err(NoQuery::OtherService),

@@ -189,6 +189,30 @@ fn a_parameter_we_cannot_take_is_named() {
 }
 
 #[test]
+fn a_parameter_that_cannot_even_be_read_is_named_too() {
+    let host = Host::with_two();
+    let mut client = host.connect();
+    let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+    for (name, value) in [
+        ("userName", r#""\ud800""#),
+        ("futureFilter", &*deep),
+        ("uid", "1e999"),
+    ] {
+        let service = userdb_service::USERDB_SERVICE;
+        let call = format!(
+            r#"{{"method":"io.systemd.UserDatabase.GetUserRecord","parameters":{{"{name}":{value},"service":"{service}"}}}}"#
+        );
+        client.send_raw(format!("{call}\0").as_bytes());
+        let reply = client.receive().expect("an answer");
+        assert_eq!(
+            reply["error"], "org.varlink.service.InvalidParameter",
+            "{name}"
+        );
+        assert_eq!(reply["parameters"], json!({"parameter": name}));
+    }
+}
+
+#[test]
 fn the_same_question_is_answered_by_the_table_as_it_is_now() {
     let mut host = Host::with_two();
     let mut client = host.connect();

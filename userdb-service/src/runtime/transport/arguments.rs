@@ -4,9 +4,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, Visitor};
+use serde::de::{
+    self, DeserializeSeed, Deserializer, IgnoredAny, IntoDeserializer, MapAccess, Visitor,
+};
 use serde::forward_to_deserialize_any;
 use serde_derive::Deserialize;
+use serde_json::value::RawValue;
 
 /// A parameter that is missing, unknown, given twice, or not of its type: its name. systemd's
 /// clients leave a filter out and ask again when they are told its name.
@@ -44,6 +47,34 @@ impl de::Error for InvalidParameter {
 /// that is an `Option` may be absent or null.
 pub(super) fn parse<'m, T: de::Deserialize<'m>>(json: &'m str) -> Result<T, InvalidParameter> {
     T::deserialize(Parameters(json))
+}
+
+/// The text that the parameter `name` is, whatever the others are: what a method needs to know before it takes any of them.
+pub(super) fn text(json: &str, name: &str) -> Option<String> {
+    let found = serde_json::Deserializer::from_str(json).deserialize_map(Only(name));
+    serde_json::from_str(found.ok()??.get()).ok()
+}
+
+/// Finds one parameter, and skips the others without a look into them.
+struct Only<'n>(&'n str);
+
+impl<'m> Visitor<'m> for Only<'_> {
+    type Value = Option<&'m RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'m>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(Key(key)) = map.next_key::<Key<'m>>()? {
+            match key == self.0 {
+                true => found = Some(map.next_value()?),
+                false => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// As much of a name as is said back to who has sent it: all of it, unless it is far longer than any there is. A long reply would
@@ -225,5 +256,17 @@ mod tests {
     fn nesting_without_end_is_refused_and_not_followed() {
         let deep = format!(r#"{{"service":"s","groups":{}"#, "[".repeat(60_000));
         assert_eq!(invalid(&deep), "groups");
+    }
+
+    #[test]
+    fn one_parameter_is_told_whatever_the_others_are() {
+        let deep = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
+        for other in [&*deep, r#""\ud800""#, "1e999", "{\"service\":7}"] {
+            let json = format!(r#"{{"other":{other},"service":"s"}}"#);
+            assert_eq!(text(&json, "service").as_deref(), Some("s"), "{other:.20}");
+        }
+        for none in ["{}", r#"{"service":7}"#, r#"{"service":null}"#, "[]", "7"] {
+            assert_eq!(text(none, "service"), None, "{none}");
+        }
     }
 }

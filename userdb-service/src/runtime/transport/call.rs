@@ -92,10 +92,10 @@ impl<'m> Call<'m> {
         arguments::parse(self.parameters)
     }
 
-    /// The parameters as loose JSON, for looking at what [`Call::arguments`] refused.
+    /// The text that one of the parameters is, for looking at what [`Call::arguments`] refused.
     #[must_use]
-    pub fn parameters(&self) -> serde_json::Value {
-        serde_json::from_str(self.parameters).unwrap_or_default()
+    pub fn text(&self, name: &str) -> Option<String> {
+        arguments::text(self.parameters, name)
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
             r#" { "method" : "a.b.C" , "parameters" : {} } "#,
         ] {
             let call = Call::parse(message.as_bytes()).unwrap();
-            assert_eq!(call.parameters(), serde_json::json!({}));
+            assert_eq!(call.parameters, "{}");
             assert_eq!((call.interface(), call.name()), ("a.b", "C"));
             assert!(!call.more && !call.oneway);
         }
@@ -216,6 +216,6 @@ mod tests {
             "]".repeat(30_000)
         );
         let call = Call::parse(deep.as_bytes()).unwrap();
-        assert_eq!(call.parameters(), serde_json::Value::Null);
+        assert!(call.parameters.len() > 60_000);
     }
 }
