@@ -283,6 +283,8 @@ fn values_that_mean_nothing_are_refused() {
         "gecos = \"a:b\"",
         "gecos = \"{role}\"",
         "gecos = \"{user\"",
+        "gecos = \"user}\"",
+        "gecos = \"{rol{user}es}\"",
         "gecos = \"a\\nb\"",
         "retire-delay = 3",
         "retire-delay = \"3\"",

@@ -36,6 +36,9 @@ const LOGINS: &[&str] = &["shared"];
 const HOME: &[&str] = &["mode", "keep", "base"];
 const SUDO: &[&str] = &["mode", "max-files"];
 
+/// What `gecos` may have between braces.
+const FIELDS: [&str; 3] = ["user", "roles", "login"];
+
 /// What `home` and `home.mode` may say.
 pub(super) const HOME_MODES: &[(&str, HomeMode)] = &[
     ("ephemeral", HomeMode::Ephemeral),
@@ -291,12 +294,15 @@ fn service(text: &str) -> Result<String, String> {
 }
 
 fn gecos(text: &str) -> Option<String> {
-    let rest = ["{user}", "{roles}", "{login}"]
-        .iter()
-        .fold(text.to_owned(), |rest, field| rest.replace(field, ""));
-    let clean =
-        text.len() <= 255 && !rest.contains(['{', '}', ':']) && !rest.chars().any(is_invisible);
-    clean.then(|| text.to_owned())
+    let mut parts = text.split('{');
+    let before = parts.next().unwrap_or_default();
+    // Behind each brace a field, and no other brace up to the next one.
+    let mut fields = parts.map(|part| part.split_once('}'));
+    let is_filled = fields.all(|part| {
+        part.is_some_and(|(name, after)| FIELDS.contains(&name) && !after.contains('}'))
+    });
+    let clean = text.len() <= 255 && !text.contains(':') && !text.chars().any(is_invisible);
+    (clean && is_filled && !before.contains('}')).then(|| text.to_owned())
 }
 
 fn key(text: &str) -> Option<[u8; 16]> {
