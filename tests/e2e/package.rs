@@ -194,6 +194,33 @@ fn a_purge_that_cannot_ask_pid_1_ends_the_daemons_itself() -> Result<()> {
 }
 
 #[test]
+fn a_version_that_was_unpacked_and_not_configured_is_taken_back_as_a_whole() -> Result<()> {
+    let machine = with_admins()?;
+    let mut login = machine.login("quentin").roles("admin").hold("open").start();
+    login.reach("open");
+    // As an upgrade ends that lacks what it depends on: dpkg removes such a package without its prerm.
+    machine
+        .sh("dpkg --unpack /var/tmp/teleport-userdb.deb")
+        .must();
+    let purged = machine.run(&["dpkg", "--purge", "teleport-userdb"]);
+    must_be_gone(&machine, &purged);
+    let removed = "removed /etc/sudoers.d/teleport-quentin\n";
+    assert_eq!(purged.stderr, removed, "{purged}");
+    machine
+        .sh("! grep teleport /etc/nsswitch.conf && ! test -e /etc/pam.d/teleport")
+        .must();
+    login.finish();
+    machine.install_package()?.must();
+    machine.login("quirin").command("true").run().ran.must();
+    // One that never was has nothing to take back.
+    let never = "dpkg --purge teleport-userdb && dpkg --unpack /var/tmp/teleport-userdb.deb";
+    machine.sh(never).must();
+    let purged = machine.run(&["dpkg", "--purge", "teleport-userdb"]);
+    must_be_gone(&machine, &purged);
+    Ok(())
+}
+
+#[test]
 fn a_removal_in_a_chroot_leaves_daemons_and_users_of_the_host_alone() -> Result<()> {
     let machine = Machine::boot(Suite::chosen()?)?;
     machine.install_client()?;
