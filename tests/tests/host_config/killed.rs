@@ -1,4 +1,4 @@
-//! `packaging/host-config` killed at each of its steps: whichever task is run afterwards finishes it, and nothing is left.
+//! `packaging/host-config` killed at each of its steps, or with one that fails: whichever task is run afterwards finishes it, and nothing is left.
 //! A step is a program that changes a file; each is stood in for by one that kills the script instead.
 
 use std::env;
@@ -9,11 +9,13 @@ use std::process::Command;
 
 use super::{Result, Root};
 
-/// Kills the script before step `$KILLED_AT`, and does what it is named after otherwise (but for sync, which takes long on a busy disk).
+/// Kills the script before step `$KILLED_AT`, fails at step `$FAILED_AT`, and does what it is named after otherwise (but for sync, which
+/// takes long on a busy disk).
 const STEP: &str = r#"#!/bin/sh
 read -r step <"$STEPS"
 echo "$((step + 1))" >"$STEPS"
 if [ "$step" = "$KILLED_AT" ]; then exec kill -KILL "$PPID"; fi
+if [ "$step" = "$FAILED_AT" ]; then exit 1; fi
 [ "${0##*/}" = sync ] || PATH=${PATH#*:} exec "${0##*/}" "$@"
 "#;
 
@@ -77,6 +79,18 @@ impl Fragile {
         let killed = output.status.signal() == Some(9);
         assert!(killed || output.status.success(), "{task}: {output:?}");
         Ok(killed)
+    }
+
+    /// Was there a step `step` to fail at, as on a full disk? The script may fail, too, or do without.
+    fn failed_at(&self, task: &str, step: u32) -> Result<bool> {
+        self.tools.write("steps", "1\n")?;
+        let mut command = self.command(task, DEADLY)?;
+        command
+            .env("STEPS", self.tools.0.join("steps"))
+            .env("FAILED_AT", step.to_string());
+        let output = command.output()?;
+        assert_eq!(output.status.signal(), None, "{task}: {output:?}");
+        Ok(self.tools.read("steps")?.trim().parse::<u32>()? > step)
     }
 
     /// Runs the script to its end, with nothing to complain about.
@@ -155,6 +169,32 @@ fn of_an_enable_that_was_killed_the_line_of_an_administrator_stays() -> Result {
 fn a_disable_that_was_killed_is_finished_or_taken_back() -> Result {
     let name = "killed-disable";
     must_be_finished("disable", name, PLAIN, || Fragile::enabled(name, PLAIN))
+}
+
+#[test]
+fn an_enable_of_which_a_step_failed_is_finished_or_taken_back() -> Result {
+    let name = "failed-enable";
+    let untouched = Fragile::new(&format!("{name}-untouched"), PLAIN)?;
+    let before = untouched.tree()?;
+    untouched.run("enable", "new")?;
+    let with_us = untouched.tree()?;
+    for step in 1.. {
+        for finished in [false, true] {
+            let fragile = Fragile::new(name, PLAIN)?;
+            if !fragile.failed_at("enable", step)? {
+                assert!(step > 5, "enable has {step} steps");
+                return Ok(());
+            }
+            let when = format!("enable failed at step {step}");
+            if finished {
+                fragile.run("enable", &when)?;
+                assert_eq!(fragile.tree()?, with_us, "{when}, then enable");
+            }
+            fragile.run("disable", &when)?;
+            assert_eq!(fragile.tree()?, before, "{when}, then disable");
+        }
+    }
+    Ok(())
 }
 
 /// An older version of ours is in place, and the one to follow it.
