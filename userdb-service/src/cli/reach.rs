@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use account_table::DEFAULT_PATH;
 
 use super::libraries;
+use crate::USERDB_SOCKET;
 use crate::control::lookup::nsswitch::NSSWITCH;
 use crate::policy::config::EPHEMERAL_BASE;
 
@@ -15,6 +16,8 @@ use crate::policy::config::EPHEMERAL_BASE;
 const PUBLISHED: &str = "/run/teleport-userdb";
 const MODULE: &str = "libnss_teleport.so.2";
 const READ: u32 = 0o4;
+/// What it takes to connect to a socket.
+const WRITE: u32 = 0o2;
 const SEARCH: u32 = 0o1;
 
 /// What is out of reach, each with what brings it back.
@@ -27,6 +30,10 @@ pub(super) fn look(has_ephemeral_homes: bool) -> Vec<String> {
             READ,
         ),
     ];
+    // systemd's own lookups, and teleport-userdbd itself, which asks itself whether it answers, and is ended where it does not.
+    let socket = Path::new(USERDB_SOCKET);
+    needed.extend(socket.parent().map(|folder| (folder.to_owned(), SEARCH)));
+    needed.push((socket.to_owned(), WRITE));
     needed.extend(has_ephemeral_homes.then(|| (PathBuf::from(EPHEMERAL_BASE), SEARCH)));
     let module = libraries::folder().map(|folder| folder.join(MODULE));
     needed.extend(module.clone().map(|module| (module, READ)));
@@ -41,7 +48,11 @@ pub(super) fn look(has_ephemeral_homes: bool) -> Vec<String> {
 /// What is not there, or not to be seen by us, is told of elsewhere.
 fn closed(path: &Path, bit: u32) -> Option<String> {
     let mode = fs::metadata(path).ok()?.permissions().mode();
-    let right = if bit == READ { "r" } else { "x" };
+    let right = match bit {
+        READ => "r",
+        WRITE => "w",
+        _ => "x",
+    };
     (mode & bit == 0).then(|| {
         format!(
             "{} has mode {:04o}, `chmod a+{right} {0}` opens it",
@@ -68,7 +79,7 @@ pub(super) fn judge(out_of_reach: &[String]) -> Result<String, String> {
         return Ok("Everybody can read what users are looked up in.".to_owned());
     }
     Err(format!(
-        "Users have no name or no home, for not everybody can read what they are looked up in: {}.",
+        "Users have no name or no home, for not everybody can get at what they are looked up in: {}.",
         out_of_reach.join("; ")
     ))
 }
@@ -87,6 +98,8 @@ mod tests {
             (&file, READ, 0o644, None),
             (&file, READ, 0o600, Some("accounts` opens it")),
             (&file, READ, 0o640, Some("has mode 0640, `chmod a+r /")),
+            (&file, WRITE, 0o666, None),
+            (&file, WRITE, 0o600, Some("has mode 0600, `chmod a+w /")),
             (&folder, SEARCH, 0o711, None),
             (&folder, SEARCH, 0o750, Some("has mode 0750, `chmod a+x /")),
         ] {
