@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::node::Seen;
 use super::units;
-use crate::control::lookup::{LookupFailed, Lookups, Settings};
+use crate::control::lookup::nsswitch::NSSWITCH;
+use crate::control::lookup::{LookupFailed, Lookups, Settings, THE_HOST};
 use crate::policy::decide::{Answer, Facts, Question};
 use crate::runtime;
 
@@ -81,6 +82,13 @@ fn sentence(failed: &LookupFailed, template: Option<&str>) -> String {
         (WORKER, _) => format!(
             "`journalctl -u 'teleport-lookup@*'` says why, and `systemctl cat {TEMPLATE}` what was changed of the worker's unit"
         ),
+        (THE_HOST, _) => format!(
+            "a lookup worker has to read that: `systemctl cat {TEMPLATE}` shows what its sandbox keeps from it (InaccessiblePaths=, TemporaryFileSystem=, ...); what sudoers or doas.conf includes has to be elsewhere"
+        ),
+        // The folder of homes.
+        (folder, _) if folder.starts_with('/') && folder != NSSWITCH => {
+            format!("the disk of {folder} has to answer, or home.base to name another folder")
+        }
         (source, _) => format!(
             "{source} has to answer, or not to be asked any more (/etc/nsswitch.conf, /run/systemd/userdb)"
         ),
@@ -168,10 +176,21 @@ mod tests {
             told.contains("sss: no answer within 3s") && told.contains("sss has to answer"),
             "{told}"
         );
+        let told = sentence(&failed("/srv/homes", "no answer within 3s"), None);
+        assert!(
+            told.contains("home.base") && !told.contains("nsswitch"),
+            "{told}"
+        );
+        let hidden = failed(THE_HOST, "/etc/sudoers.d/more: Permission denied");
+        let told = sentence(&hidden, None);
+        assert!(
+            told.contains("`systemctl cat teleport-lookup@.service`") && !told.contains("nsswitch"),
+            "{told}"
+        );
         let of_host = || Facts {
             host: HostFacts {
                 failure: Some(HostFailure {
-                    source: "the host".to_owned(),
+                    source: THE_HOST.to_owned(),
                     why: why.clone(),
                 }),
                 ..HostFacts::default()

@@ -21,5 +21,8 @@ pub mod worker;
 
 pub use client::{LookupFailed, Lookups, Settings, absorb, local};
 
+/// Who is to blame where a worker cannot find out what the host itself says, such as in sudoers.
+pub(crate) const THE_HOST: &str = "the host";
+
 /// The first argument with which the daemon's binary is run as a lookup worker.
 pub const WORKER_ARGUMENT: &str = "--lookup-worker";

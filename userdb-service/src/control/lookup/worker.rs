@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::THE_HOST;
 use super::asking::Asker;
 use super::host_facts::{Homes, SubordinateIds};
 use super::local_users::{self, LocalUsers};
@@ -223,7 +224,7 @@ impl Worker {
         let local = match local {
             Some(local) => local,
             None => {
-                progress(&Reply::Asking("the host".to_owned()))?;
+                progress(&Reply::Asking(THE_HOST.to_owned()))?;
                 host.local(request, &candidates)
             }
         };
@@ -249,7 +250,7 @@ impl Worker {
             }
             Err(e) => {
                 results.host.failure = Some(HostFailure {
-                    source: "the host".to_owned(),
+                    source: THE_HOST.to_owned(),
                     why: e.to_string(),
                 });
             }
