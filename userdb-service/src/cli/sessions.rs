@@ -48,7 +48,11 @@ pub fn sentence(failure: &CallFailure) -> String {
     match failure {
         CallFailure::NotAdmitted { message } => message.clone(),
         // Where it runs, starting it does nothing.
-        CallFailure::TimedOut => silent("teleport-sessiond", "; sessions go on"),
+        CallFailure::TimedOut => silent(
+            "teleport-sessiond",
+            "; sessions go on",
+            units::is_activating(units::SESSIOND),
+        ),
         failure => {
             let daemon = "teleport-sessiond";
             let is_lost = is_lost(Path::new(SOCKET), daemon);
@@ -76,8 +80,13 @@ pub(super) fn is_lost(socket: &Path, daemon: &str) -> bool {
     is_gone && units::is_active(&format!("{daemon}.socket"))
 }
 
-/// What to do about a daemon that took the call and gave no answer.
-pub(super) fn silent(daemon: &str, beside: &str) -> String {
+/// What to do about a daemon that took the call and gave no answer. Where it is only being started, systemd took it.
+pub(super) fn silent(daemon: &str, beside: &str, is_activating: bool) -> String {
+    if is_activating {
+        return format!(
+            "{daemon} does not answer: it is being started; where that takes long, `systemctl status {daemon}` says why"
+        );
+    }
     format!(
         "{daemon} does not answer: no answer in time; `systemctl restart {daemon}` ends it and starts another{beside}"
     )
@@ -141,6 +150,16 @@ mod tests {
             "{sentence}"
         );
         assert!(!sentence.contains("systemctl start"), "{sentence}");
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_get_as_far_as_to_run_is_not_to_be_restarted() {
+        let told = silent("teleport-sessiond", "", true);
+        assert!(
+            told.contains("`systemctl status teleport-sessiond`"),
+            "{told}"
+        );
+        assert!(!told.contains("restart"), "{told}");
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub const AGAIN: &str = "teleport-userdbd-again.service";
 /// The same, for those who get ephemeral homes.
 pub const HOMES: &str = "run-teleport\\x2duserdb-home.mount";
 
+/// The state of what is being started. A service of ours that cannot be started comes by again and again.
+pub(super) const ACTIVATING: &str = "activating";
+
 /// A unit's state in systemctl's words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unit {
@@ -112,6 +115,11 @@ fn parsed(properties: &str) -> Option<Running> {
 /// Whether a unit, which may be a template, is enabled, masked or not there, in systemctl's word.
 pub(super) fn enabled(unit: &str) -> Option<String> {
     first_word("is-enabled", unit)
+}
+
+/// Whether systemd is about to start the unit: for a moment, or again and again where that fails.
+pub(super) fn is_activating(unit: &str) -> bool {
+    first_word("is-active", unit).is_some_and(|said| said == ACTIVATING)
 }
 
 /// Whether systemd says that the unit is active.

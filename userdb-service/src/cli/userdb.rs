@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::list::users;
 use super::node::{Seen, TableSeen};
 use super::sessions::{PATIENCE, is_lost, not_reached, silent};
+use super::units;
 use crate::{USERDB_SERVICE, USERDB_SOCKET};
 
 const DAEMON: &str = "teleport-userdbd";
@@ -48,7 +49,10 @@ fn answers(path: &Path, patience: Duration) -> Seen<String> {
     match product {
         Ok(product) => Seen::Known(product),
         // The kernel's word for a time-out of a socket.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Seen::Failed(silent(DAEMON, "")),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let is_activating = units::is_activating(&format!("{DAEMON}.service"));
+            Seen::Failed(silent(DAEMON, "", is_activating))
+        }
         Err(error) => Seen::Failed(not_reached(
             DAEMON,
             &format!(" on {}: {error}", path.display()),
