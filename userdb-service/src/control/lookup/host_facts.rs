@@ -86,13 +86,15 @@ struct Listing {
 }
 
 impl Homes {
-    /// Entries named like one of `names` (looked at now) or owned by one of `uids`.
+    /// Entries named like one of `names` (looked at now) or owned by one of `uids`. Where others than root can make entries, those
+    /// of `names` are not told: no home is made or found there, and who owns one has chosen so himself.
     pub(super) fn of(
         &mut self,
         base: &Path,
         names: &BTreeSet<&str>,
         uids: &BTreeSet<u32>,
     ) -> io::Result<BTreeMap<String, u32>> {
+        let is_believed = is_roots_alone(base)?;
         let mut found = BTreeMap::new();
         if !uids.is_empty() {
             let owned = self
@@ -102,6 +104,10 @@ impl Homes {
             found.extend(owned.map(|(name, uid)| (name.clone(), *uid)));
         }
         for name in names.iter().filter(|name| is_entry_name(name)) {
+            if !is_believed {
+                found.remove(*name);
+                continue;
+            }
             match base.join(name).symlink_metadata() {
                 Ok(metadata) => {
                     found.insert((*name).to_owned(), metadata.uid());
@@ -135,6 +141,15 @@ impl Homes {
             .listed
             .as_ref()
             .map_or(EMPTY, |listing| &listing.owners))
+    }
+}
+
+/// Whether nobody but root can make an entry of this folder; of one that is not there nobody can.
+fn is_roots_alone(base: &Path) -> io::Result<bool> {
+    match base.metadata() {
+        Ok(folder) => Ok(folder.uid() == 0 && folder.mode() & 0o022 == 0),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(io::Error::new(e.kind(), format!("{}: {e}", base.display()))),
     }
 }
 
@@ -240,5 +255,33 @@ mod tests {
         assert!(asked(&mut homes, &["eve"], &[70_005]).is_empty());
         std::fs::remove_dir_all(&base).unwrap();
         assert!(asked(&mut homes, &["ada"], &[70_001]).is_empty());
+    }
+
+    #[test]
+    fn where_anybody_can_make_an_entry_nobody_has_chosen_the_uid_of_another() {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        let base = std::env::temp_dir().join(format!("homes-open-{}", std::process::id()));
+        std::fs::create_dir_all(base.join("ada")).unwrap();
+        chown(base.join("ada"), Some(70_001), None).expect("this test needs root");
+        let asked = |names: &[&str]| {
+            let names = names.iter().copied().collect();
+            Homes::default()
+                .of(&base, &names, &BTreeSet::from([70_001]))
+                .unwrap()
+        };
+        let of_ada = BTreeMap::from([("ada".to_owned(), 70_001)]);
+        for (owner, mode, told) in [
+            (0, 0o755, true),
+            (0, 0o1777, false),
+            (0, 0o775, false),
+            (70_002, 0o755, false),
+        ] {
+            chown(&base, Some(owner), None).unwrap();
+            std::fs::set_permissions(&base, PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(!asked(&["ada"]).is_empty(), told, "{owner} {mode:o}");
+            // Whoever owns something there has the number, all the same.
+            assert_eq!(asked(&["bea"]), of_ada, "{owner} {mode:o}");
+        }
+        std::fs::remove_dir_all(&base).unwrap();
     }
 }
