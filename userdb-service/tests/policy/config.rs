@@ -323,6 +323,8 @@ fn values_that_mean_nothing_are_refused() {
         "home.base = \"/etc\"",
         "home.base = \"/usr/home\"",
         "home.base = \"/var\"",
+        "home.base = \"/var/tmp\"",
+        "home.base = \"/var/run/homes\"",
         "home.base = \"/home/\"",
         "home.base = \"/home/../etc\"",
         "home.base = \"/a:b\"",
@@ -415,6 +417,14 @@ fn values_that_mean_nothing_are_refused() {
     ] {
         parse(&format!("[[role]]\nmatch = \"x\"\n{line}"))
             .unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn homes_may_be_anywhere_else() {
+    for base in ["/home", "/srv/home", "/var/home", "/var/tmpfs", "/data/run"] {
+        let config = parse(&format!("home.base = \"{base}\"")).expect(base);
+        assert_eq!(config.home.base, base);
     }
 }
 

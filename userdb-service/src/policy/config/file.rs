@@ -251,9 +251,14 @@ fn is_of_the_system(path: &str) -> bool {
         "bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "root", "run",
         "sbin", "sys", "tmp", "usr",
     ];
-    // Inside /var there is room for people: /var/home.
-    let top = path.split('/').nth(1).unwrap_or_default();
-    SYSTEM.contains(&top) || path == "/var"
+    // Inside /var there is room for people: /var/home. These are other names of /run, and everybody's.
+    const IN_VAR: [&str; 3] = ["lock", "run", "tmp"];
+    let mut parts = path.split('/').skip(1);
+    match (parts.next(), parts.next()) {
+        (Some("var"), None) => true,
+        (Some("var"), Some(part)) => IN_VAR.contains(&part),
+        (top, _) => top.is_some_and(|top| SYSTEM.contains(&top)),
+    }
 }
 
 /// Reads a pattern that could match a name. `right` is what to write where it could not, whatever the case of its letters.
