@@ -20,7 +20,7 @@ use nix::sys::stat::fstat;
 use tracing::dispatcher;
 use tracing::field::{DisplayValue, Field, Value, Visit, display};
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_subscriber::filter::{self, LevelFilter, Targets};
+use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -40,12 +40,10 @@ const FIELDS: usize = 32;
 /// Where lines go, if not to stderr.
 static JOURNAL: OnceLock<ToJournal> = OnceLock::new();
 
-/// Sends this process's log to the journal, from `TELEPORT_USERDB_LOG` upwards (`info` if unset).
+/// Sends this process's log to the journal, from `TELEPORT_USERDB_LOG` upwards (`info` if that is unset, or no level).
 /// Called once, first thing; a second call does nothing.
 pub fn start() {
-    let filter = env::var("TELEPORT_USERDB_LOG").ok();
-    let filter = filter.and_then(|wanted| wanted.parse().ok());
-    let filter = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let filter = filter(&env::var("TELEPORT_USERDB_LOG").unwrap_or_default());
     let journal = ToJournal::new().ok();
     let to_journal = journal.clone().map(Clean);
     let stderr = journal
@@ -54,8 +52,8 @@ pub fn start() {
     // Spans would bring fields past the cleaning; none of ours are needed for a line to be understood.
     let started = registry()
         .with(filter)
-        .with(to_journal.with_filter(filter::filter_fn(|line| line.is_event())))
-        .with(stderr.with_filter(filter::filter_fn(|line| line.is_event())))
+        .with(to_journal.with_filter(filter_fn(|line| line.is_event())))
+        .with(stderr.with_filter(filter_fn(|line| line.is_event())))
         .try_init();
     if started.is_err() {
         return;
@@ -69,6 +67,15 @@ pub fn start() {
         error_on_stderr(&panicked.to_string().replace('\n', " "));
         tell(panicked);
     }));
+}
+
+/// What is told where the environment asks for `wanted`. Trap: any word that is no level is the name of a module, of which alone
+/// would be told then; and no word at all is a level.
+fn filter(wanted: &str) -> Targets {
+    let is_level = !wanted.is_empty() && wanted.parse::<LevelFilter>().is_ok();
+    let is_said = is_level || wanted.contains(['=', ',']);
+    let said = is_said.then(|| wanted.parse().ok()).flatten();
+    said.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
 }
 
 /// Tells why this process is about to end, as an error. It goes to stderr, which systemd has connected to the journal in the name of
@@ -349,6 +356,22 @@ mod tests {
             tracing::info!("after");
             assert_eq!(told()[told().len() - 2..], ["last", "after"]);
         });
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_silences_nobody() {
+        for (wanted, told) in [
+            ("", "info"),
+            ("warning", "info"),
+            ("notice", "info"),
+            ("warn", "warn"),
+            ("ERROR", "error"),
+            ("off", "off"),
+            ("warn,zbus=debug", "zbus=debug,warn"),
+            ("zbus=loud", "info"),
+        ] {
+            assert_eq!(filter(wanted).to_string(), told, "{wanted:?}");
+        }
     }
 
     #[test]
