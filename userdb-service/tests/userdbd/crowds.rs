@@ -12,6 +12,7 @@ use userdb_service::runtime::transport::{
     Asker, Call, Disconnect, Interface, Limits, NoParameters, Replies, Service,
 };
 
+use crate::echo::{Echo, echo, while_held};
 use crate::host::{Host, bob, error, with_service};
 use crate::wire::{Client, Server, as_uid};
 
@@ -163,6 +164,32 @@ fn where_all_are_at_work_newcomers_get_in_and_the_uids_with_most_give_way() {
     until("the first have gone", || open(&of_one) == 0);
 }
 
+#[test]
+fn where_some_have_dozens_those_with_most_give_way_by_turns() {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "this test needs root, for connections of several UIDs"
+    );
+    let limits = Limits {
+        total: 70,
+        per_uid: 32,
+        ..Limits::default()
+    };
+    let (server, searches) = start(limits);
+    let path = &server.path;
+    let of_few = crowd(path, 10_003, 6, &["Rest"]);
+    let of_one = crowd(path, 10_001, 32, &["Rest"]);
+    let of_other = crowd(path, 10_002, 32, &["Rest"]);
+    until("all are at work", || searches.load(Ordering::SeqCst) == 70);
+    let of_new = crowd(path, 10_004, 12, &["Rest"]);
+    until("the new ones are at work", || {
+        open(&of_one) + open(&of_other) == 52
+    });
+    let (one, other) = (open(&of_one), open(&of_other));
+    assert!(one.abs_diff(other) <= 1, "{one} and {other}");
+    assert_eq!((open(&of_few), open(&of_new)), (6, 12));
+}
+
 /// Not only when its turn comes: what it holds is what the limit is for.
 #[test]
 fn what_gives_way_is_gone_with_all_it_holds_before_another_comes() {
@@ -247,6 +274,43 @@ fn more_are_let_in_than_have_their_turn_meanwhile() {
     assert!(is_answered(&server.path, 0));
     let waited = turns.load(Ordering::SeqCst) - before;
     assert!(waited < 150, "{waited} turns");
+}
+
+#[test]
+fn who_has_few_connections_is_answered_before_newcomers_of_who_has_many() {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "this test needs root, for connections of several UIDs"
+    );
+    let limits = Limits {
+        per_uid: 32,
+        ..Limits::default()
+    };
+    let server = Server::start(limits, || Echo);
+    let of_many = || {
+        let path = server.path.clone();
+        as_uid(10_001, move || -> Vec<Client> {
+            (0..20).map(|_| Client::connect(&path)).collect()
+        })
+    };
+    let _crowd = [of_many(), of_many()];
+    echo(&mut server.connect(), "all are in");
+    let (mut last, mut busy) = while_held(&server, || {
+        let mut busy = of_many();
+        for client in &mut busy {
+            client.send(&json!({"method": "org.example.Echo.Hold"}));
+        }
+        let mut last = server.connect();
+        let call = json!({"method": "org.example.Echo.Echo", "parameters": {"text": "last"}});
+        last.send(&call);
+        (last, busy)
+    });
+    let begin = Instant::now();
+    assert!(last.receive().is_some());
+    let waited = begin.elapsed();
+    // Theirs take six seconds.
+    assert!(waited < Duration::from_secs(3), "{waited:?}");
+    assert!(busy[0].receive().is_some());
 }
 
 #[test]

@@ -84,3 +84,13 @@ pub(crate) fn echo(client: &mut Client, text: &str) {
     let reply = client.ask("org.example.Echo.Echo", json!({"text": text}));
     assert_eq!(reply, json!({"parameters": {"text": text}}));
 }
+
+/// Does `work` while the server does nothing.
+pub(crate) fn while_held<T>(server: &Server, work: impl FnOnce() -> T) -> T {
+    let mut holder = server.connect();
+    holder.send(&json!({"method": "org.example.Echo.Hold"}));
+    std::thread::sleep(Duration::from_millis(100));
+    let done = work();
+    assert!(holder.receive().is_some());
+    done
+}

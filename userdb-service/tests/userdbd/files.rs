@@ -12,7 +12,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use serde_json::json;
 use userdb_service::runtime::transport::Limits;
 
-use crate::echo::{Echo, echo, start};
+use crate::echo::{Echo, echo, start, while_held};
 use crate::wire::{Client, Server};
 
 /// Who drops it last waits for a minute, unless its other end goes before.
@@ -95,16 +95,6 @@ fn as_on_an_older_kernel() {
             ) == 0
     };
     assert!(done, "{}", std::io::Error::last_os_error());
-}
-
-/// Does `work` while the server does nothing.
-fn while_held<T>(server: &Server, work: impl FnOnce() -> T) -> T {
-    let mut holder = server.connect();
-    holder.send(&json!({"method": "org.example.Echo.Hold"}));
-    std::thread::sleep(Duration::from_millis(100));
-    let done = work();
-    assert!(holder.receive().is_some());
-    done
 }
 
 /// Neither the others nor the end of the server wait.

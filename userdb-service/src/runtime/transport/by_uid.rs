@@ -64,6 +64,17 @@ impl ByUid {
         }
     }
 
+    /// Those of the UID that has most and is not spared, if it has more than so many.
+    pub(super) fn more_than(
+        &self,
+        count: usize,
+        is_spared: impl Fn(u32) -> bool,
+    ) -> Option<Rc<OfUid>> {
+        let all = self.0.iter().filter(|(uid, _)| !is_spared(**uid));
+        let most = all.map(|(_, of)| of).max_by_key(|of| of.count());
+        most.filter(|of| of.count() > count).cloned()
+    }
+
     /// The one that holds most, of the UID that holds most; only where there is no other, of one that `is_spared`.
     pub(super) fn holder(&self, is_spared: impl Fn(u32) -> bool) -> Option<u64> {
         let mut all: Vec<_> = self.0.iter().filter(|(_, of)| of.held.get() > 0).collect();

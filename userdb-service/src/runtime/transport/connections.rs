@@ -32,6 +32,8 @@ use crate::runtime::watched::Watched;
 const CROWDED_BUFFER: usize = 8 << 10;
 /// So many are looked at for each newcomer, whether their peers are gone: 0.1 µs each.
 const IN_A_WHILE: usize = 8;
+/// Of a UID that has more, newcomers wait until there are no others.
+const MANY: usize = 16;
 /// What a connection may hold of messages, and again of a reply, without being asked about: nearly all need no more.
 pub(super) const FREE: usize = 1 << 10;
 
@@ -140,6 +142,12 @@ impl Connection {
         self.activity.get() != Activity::Busy
     }
 
+    /// Its UID has so many that others go before it.
+    pub(super) fn is_one_of_many(&self) -> bool {
+        let is_one = |of: &Rc<OfUid>| of.count() > MANY;
+        self.of_its_uid.get().is_some_and(is_one) && !is_spared(self.uid(), geteuid().as_raw())
+    }
+
     /// Bytes that it holds beyond the [`FREE`] ones.
     pub(super) fn held(&self) -> usize {
         self.message.get() + self.reply.get()
@@ -191,20 +199,6 @@ impl Connection {
     fn shut(&self, how: Shutdown) {
         // Fails only if the peer has closed it already.
         let _ = shutdown(self.socket.descriptor(), how);
-    }
-}
-
-/// The other end of the connection that a call came over.
-#[derive(Debug, Clone, Copy)]
-pub struct Asker<'c>(pub(super) &'c Connection);
-
-impl Asker<'_> {
-    /// Who it is. The kernel is asked when this is asked first.
-    ///
-    /// # Errors
-    /// The kernel does not say.
-    pub fn peer(&self) -> Result<&Rc<Peer>, Disconnect> {
-        self.0.peer()
     }
 }
 
@@ -392,6 +386,12 @@ impl Connections {
     pub(super) fn make_room(&self) -> bool {
         self.count_all();
         let (own, now) = (geteuid().as_raw(), Instant::now());
+        // Where some have many, whose claims are greater once one of theirs is gone, they are not looked at all together.
+        let by_count = |c: &Connection| c.claim(own, now).filter(Claim::goes_by_count);
+        let of_many = (self.per_uid.borrow()).more_than(MANY, |uid| is_spared(Some(uid), own));
+        if let Some(id) = of_many.and_then(|of| of.least(by_count)) {
+            return self.close_one(Some(id));
+        }
         let claim = |id: u64| self.open.borrow().get(&id)?.claim(own, now);
         let known = self.next_to_go.borrow_mut().take(claim);
         if known.is_none() && self.close_deserted() {

@@ -77,6 +77,11 @@ impl Claim {
             since,
         })
     }
+
+    /// It is not better than that of anybody whose UID has fewer.
+    pub(super) fn goes_by_count(&self) -> bool {
+        !self.is_spared && !self.is_fresh
+    }
 }
 
 #[cfg(test)]

@@ -10,12 +10,13 @@ use tokio::task::yield_now;
 
 use super::Service;
 use super::call::Call;
-use super::connections::{Asker, Connection, Connections, FREE};
+use super::connections::{Connection, Connections, FREE};
 use super::giving_way::Activity;
 use super::introspection;
 use super::replies::{Disconnect, Replies, write};
 use super::serving::Serving;
 use crate::runtime::moment;
+use crate::runtime::peer::Peer;
 
 /// What is read and written first: nearly every call and reply fits, and glibc keeps blocks of up to
 /// this size at hand.
@@ -35,6 +36,20 @@ enum Look {
 enum Said {
     Nothing,
     Something,
+}
+
+/// The other end of the connection that a call came over.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'c>(&'c Connection);
+
+impl Asker<'_> {
+    /// Who it is. The kernel is asked when this is asked first.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn peer(&self) -> Result<&Rc<Peer>, Disconnect> {
+        self.0.peer()
+    }
 }
 
 /// A connection and its place among the others, which it gives back when dropped.
@@ -62,6 +77,10 @@ impl Link {
 
     pub(super) fn serving(&self) -> Rc<Serving> {
         Rc::clone(&self.connection.serving)
+    }
+
+    pub(super) fn is_one_of_many(&self) -> bool {
+        self.connection.is_one_of_many()
     }
 
     /// Answers until the peer has gone, sends what is no request, or is shut out.

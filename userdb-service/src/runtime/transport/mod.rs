@@ -20,9 +20,10 @@ mod next;
 mod pieces;
 mod replies;
 mod serving;
+mod waiting;
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
@@ -40,8 +41,8 @@ use tokio::time::{Instant, sleep};
 
 pub use arguments::InvalidParameter;
 pub use call::Call;
-pub use connections::Asker;
 pub use introspection::Interface;
+pub use link::Asker;
 pub use replies::{Disconnect, Item, NoParameters, Replies};
 
 use super::TURNS;
@@ -52,6 +53,7 @@ use connections::Connections;
 use files::{Files, Socket};
 use giving_way::Activity;
 use serving::Task;
+use waiting::Waiting;
 
 /// What one listening socket allows its callers.
 #[derive(Debug, Clone)]
@@ -168,7 +170,7 @@ pub async fn serve<S: Service>(
     let stopped = stop.wait();
     let sweeping = sweep(&connections);
     tokio::pin!(stopped, sweeping);
-    let mut newcomers = 0;
+    let (mut newcomers, mut waiting) = (0, Waiting::default());
     loop {
         tokio::select! {
             biased;
@@ -176,18 +178,26 @@ pub async fn serve<S: Service>(
             () = &mut sweeping => {}
             accepted = accept(&listener, &files, of_newcomers) => match accepted {
                 Ok(socket) => {
-                    admit(&connections, socket, &service).await;
+                    admit(&connections, socket, &service, &mut waiting).await;
                     newcomers += 1;
                     if newcomers >= how_many(connections.left_behind()) {
                         newcomers = 0;
+                        waiting.begin(FEWER);
                         yield_now().await;
                     }
                 }
                 Err(error) => survive(&connections, error).await,
+            },
+            // Nobody else comes.
+            () = ready(()), if !waiting.is_empty() => {
+                newcomers = 0;
+                waiting.begin(TURNS);
+                yield_now().await;
             }
         }
     }
     drop(listener);
+    waiting.begin(u32::MAX);
     drain(&connections).await;
     Ok(())
 }
@@ -233,13 +243,23 @@ async fn accept(
     listener.async_io(Interest::READABLE, accept).await
 }
 
-async fn admit<S: Service>(connections: &Rc<Connections>, socket: Socket, service: &Rc<S>) {
+async fn admit<S: Service>(
+    connections: &Rc<Connections>,
+    socket: Socket,
+    service: &Rc<S>,
+    waiting: &mut Waiting,
+) {
     match connections.admit(socket) {
         Ok(Some(link)) => {
             let (service, serving) = (Rc::clone(service), link.serving());
+            let is_one_of_many = link.is_one_of_many();
             let mut task = Task::new(serving, connections.entry(), async move {
                 link.serve(&*service).await
             });
+            if is_one_of_many {
+                waiting.push(task);
+                return;
+            }
             // Most who connect have asked by now, and are answered here: before the next questions of those who never stop, and
             // without another look at the sockets. A panic that the process outlives (teleport-sessiond does not) ends a connection
             // and nothing else, as it does in a task.

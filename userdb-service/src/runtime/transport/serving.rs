@@ -74,6 +74,13 @@ impl Task {
     }
 }
 
+impl Task {
+    /// Its connection has been given up.
+    pub(super) fn is_over(&self) -> bool {
+        self.serving.given_up.get()
+    }
+}
+
 impl Future for Task {
     type Output = ();
 
