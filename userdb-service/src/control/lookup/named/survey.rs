@@ -10,6 +10,7 @@ use super::own::Own;
 use super::walk::{Files, Unread, Walk};
 use super::{SUDOERS, SUDOERS_OF_SUDO_RS, SUDOERS_OF_THE_VENDOR, Syntax, roots};
 use crate::control::host::plain_root::as_plain_root;
+use crate::control::sudo::sudo_rs;
 use crate::policy::sudoers::SUDOERS_D;
 
 /// An include may be on a disk that hangs.
@@ -29,7 +30,8 @@ pub fn unread_by_workers() -> io::Result<Vec<Unread>> {
 /// # Errors
 /// They cannot be read in time, or one that would say cannot be read.
 pub fn includes_ours() -> io::Result<bool> {
-    let roots = read_by_sudo(&[SUDOERS, SUDOERS_OF_THE_VENDOR, SUDOERS_OF_SUDO_RS].map(Path::new));
+    let files = [SUDOERS, SUDOERS_OF_THE_VENDOR, SUDOERS_OF_SUDO_RS].map(Path::new);
+    let roots = read_by_sudo(&files, sudo_rs::is_sudo());
     let read = as_plain_root(PATIENCE, move || includes(&roots, Path::new(SUDOERS_D)))?;
     read.unwrap_or_else(late)
 }
@@ -40,10 +42,14 @@ fn late<T>() -> io::Result<T> {
     )))
 }
 
-/// The first of `sudo` and `vendor` that is there, and that of sudo-rs.
-fn read_by_sudo([sudo, vendor, sudo_rs]: &[&Path; 3]) -> Vec<(Syntax, PathBuf)> {
+/// The first of `sudo` and `vendor` that is there, and that of sudo-rs, which reads no other where there is one.
+fn read_by_sudo(
+    [sudo, vendor, sudo_rs]: &[&Path; 3],
+    sudo_is_sudo_rs: bool,
+) -> Vec<(Syntax, PathBuf)> {
     let first = [sudo, vendor].into_iter().find(|path| path.exists());
-    let roots = first.into_iter().chain([sudo_rs]);
+    let is_all = sudo_is_sudo_rs && sudo_rs.exists();
+    let roots = first.into_iter().filter(|_| !is_all).chain([sudo_rs]);
     roots
         .map(|path| (Syntax::Sudoers, path.to_path_buf()))
         .collect()
@@ -153,9 +159,18 @@ mod tests {
         }
         // The one of the vendor counts where there is no other.
         let [one, other, none] = ["sudoers", "more", "none"].map(|name| tree.join(name));
-        let first = |paths: [&Path; 3]| read_by_sudo(&paths).remove(0).1;
+        let first = |paths: [&Path; 3]| read_by_sudo(&paths, false).remove(0).1;
         assert_eq!(first([&one, &other, &none]), one);
         assert_eq!(first([&none, &other, &none]), other);
+        // That of sudo-rs counts beside it, or alone where sudo is sudo-rs.
+        for (sudo_rs, sudo_is_sudo_rs, read) in [
+            (&other, false, vec![&one, &other]),
+            (&other, true, vec![&other]),
+            (&none, true, vec![&one, &none]),
+        ] {
+            let found = read_by_sudo(&[&one, &none, sudo_rs], sudo_is_sudo_rs);
+            assert!(found.iter().map(|(_, path)| path).eq(read), "{found:?}");
+        }
         fs::remove_dir_all(tree).expect("removed");
     }
 }
