@@ -299,8 +299,36 @@ fn spare() -> io::Result<()> {
 }
 
 fn short_of(sessions: usize, error: &io::Error) -> StartError {
+    let what = match sessions {
+        0 => "cannot start".to_owned(),
+        1 => "cannot go on with the session of before the start".to_owned(),
+        _ => format!("cannot go on with {sessions} sessions of before the start"),
+    };
     StartError(format!(
-        "cannot go on with {sessions} sessions of before the start: {error}; each needs a descriptor or two (LimitNOFILE= of \
-         the unit, fs.file-max of the machine)"
+        "{what}: {error}; each session needs a descriptor or two (LimitNOFILE= of the unit, fs.file-max of the machine)"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_short_of_descriptors_speaks_of_sessions_only_where_there_are_some() {
+        let error = io::Error::from_raw_os_error(nix::libc::EMFILE);
+        for (sessions, said) in [
+            (0, "cannot start: Too many"),
+            (
+                1,
+                "cannot go on with the session of before the start: Too many",
+            ),
+            (
+                7,
+                "cannot go on with 7 sessions of before the start: Too many",
+            ),
+        ] {
+            let StartError(told) = short_of(sessions, &error);
+            assert!(told.starts_with(said), "{told}");
+        }
+    }
 }
