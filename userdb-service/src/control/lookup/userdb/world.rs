@@ -125,3 +125,13 @@ pub(crate) fn asked(mut stream: &UnixStream) -> Option<Vec<String>> {
     let text = String::from_utf8(text).unwrap();
     Some(text.split_terminator('\0').map(str::to_owned).collect())
 }
+
+/// Waits for it: what another test runs at this moment has the other side open, too, until it has become its own program.
+pub(crate) fn is_hung_up_on(mut stream: &UnixStream) -> bool {
+    stream.set_nonblocking(false).unwrap();
+    let patience = Duration::from_secs(10);
+    stream.set_read_timeout(Some(patience)).unwrap();
+    let end = stream.read_to_end(&mut Vec::new());
+    // Also where it has left something unread, which is an error.
+    !end.is_err_and(|error| is_full(&error))
+}
