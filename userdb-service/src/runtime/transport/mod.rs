@@ -148,6 +148,8 @@ const LEFT_BEHIND: usize = 1 << 10;
 const FEWER: u32 = TURNS / 2;
 /// How long accepting rests when the kernel cannot give another descriptor.
 const REST: Duration = Duration::from_millis(20);
+/// How often that is told: it is tried again and again.
+const TOLD_AGAIN: Duration = Duration::from_secs(10);
 
 /// Serves `listener` until `stop`: then nothing is accepted any more (the kernel keeps the queue for
 /// the next process on this socket), calls in progress are answered, and it returns: after
@@ -170,7 +172,7 @@ pub async fn serve<S: Service>(
     let stopped = stop.wait();
     let sweeping = sweep(&connections);
     tokio::pin!(stopped, sweeping);
-    let (mut newcomers, mut waiting) = (0, Waiting::default());
+    let (mut newcomers, mut waiting, mut told) = (0, Waiting::default(), None);
     loop {
         tokio::select! {
             biased;
@@ -186,7 +188,7 @@ pub async fn serve<S: Service>(
                         yield_now().await;
                     }
                 }
-                Err(error) => survive(&connections, error).await,
+                Err(error) => survive(&connections, error, &mut told).await,
             },
             // Nobody else comes.
             () = ready(()), if !waiting.is_empty() => {
@@ -279,13 +281,24 @@ async fn admit<S: Service>(
 
 /// Accepting failed: the caller has given up in the queue, or descriptors or memory are out. Then
 /// the queue waits and one of those who are in makes room.
-async fn survive(connections: &Connections, error: io::Error) {
+async fn survive(connections: &Connections, error: io::Error, told: &mut Option<Instant>) {
     if error.kind() == io::ErrorKind::ConnectionAborted {
         return;
     }
-    tracing::warn!(%error, connections = connections.len(), "cannot accept a connection");
+    if is_due(told, Instant::now()) {
+        tracing::warn!(%error, connections = connections.len(), "cannot accept a connection");
+    }
     connections.make_room();
     sleep(REST).await;
+}
+
+/// Whether it is to be told now what was `told` last.
+fn is_due(told: &mut Option<Instant>, now: Instant) -> bool {
+    let is_due = told.is_none_or(|told| now - told >= TOLD_AGAIN);
+    if is_due {
+        *told = Some(now);
+    }
+    is_due
 }
 
 /// Lets every connection hear the answer to the call that is in progress, or under way to us. Those behind it are not begun: whoever
@@ -301,6 +314,16 @@ async fn drain(connections: &Connections) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn that_nobody_can_be_let_in_is_told_at_once_and_then_now_and_then() {
+        let (mut told, begin) = (None, Instant::now());
+        let told_after: Vec<u64> = (0..25_000)
+            .step_by(20)
+            .filter(|after| is_due(&mut told, begin + Duration::from_millis(*after)))
+            .collect();
+        assert_eq!(told_after, [0, 10_000, 20_000]);
+    }
 
     #[test]
     fn more_are_let_in_than_have_turns_unless_those_who_are_left_behind_come_together() {
