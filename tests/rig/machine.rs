@@ -15,6 +15,9 @@ use crate::{Ran, Result, Trouble};
 const SUPERVISOR: &str = include_str!("machine.sh");
 /// Long enough for a loaded CI machine; a boot takes about one second.
 const BOOT: Duration = Duration::from_secs(90);
+/// Between two questions whether something has come about.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// No command of a test takes this long: what does hangs.
 const COMMAND: Duration = Duration::from_secs(60);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -177,8 +180,10 @@ impl Machine {
     ) -> Duration {
         let began = Instant::now();
         while !done(self) {
-            assert!(began.elapsed() < limit, "not within {limit:?}: {what}");
-            std::thread::sleep(Duration::from_millis(10));
+            let elapsed = began.elapsed();
+            assert!(elapsed < limit, "not within {limit:?}: {what}");
+            // Each question starts programs, beside other machines that have to get on.
+            std::thread::sleep((elapsed / 8).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
         }
         began.elapsed()
     }
