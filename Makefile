@@ -117,7 +117,7 @@ check-machines: deb ## the package in booted containers (TELEPORT_USERDB_SUITE= 
 .PHONY: booted
 booted: AT_ONCE = 3
 booted:
-	+status=0; $(SIDE_BY_SIDE) $(addprefix e2e-,$(E2E_LONG) $(filter-out $(E2E_LONG) $(E2E_ALONE),$(E2E))) e2e-rest $(BESIDE) || status=1; \
+	+status=0; $(SIDE_BY_SIDE) $(addprefix e2e-,$(E2E_LONG) rest $(filter-out $(E2E_LONG) $(E2E_ALONE),$(E2E))) $(BESIDE) || status=1; \
 	$(MAKE) --no-print-directory --keep-going $(addprefix e2e-,$(E2E_ALONE)) && exit $$status
 
 .PHONY: $(addprefix e2e-,$(E2E)) e2e-rest

@@ -1,10 +1,12 @@
 //! `packaging/host-config` killed at each of its steps, or with one that fails: whichever task is run afterwards finishes it, and nothing is left.
 //! A step is a program that changes a file; each is stood in for by one that kills the script instead.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::{Result, Root};
@@ -103,11 +105,21 @@ impl Fragile {
     }
 
     /// Names and contents of all files and folders.
-    fn tree(&self) -> Result<String> {
-        let list = "find . -type d; find . ! -type d -print -exec cat {} ';'";
-        let mut command = Command::new("sh");
-        let command = command.args(["-c", list]).current_dir(&self.root.0);
-        Ok(String::from_utf8(command.output()?.stdout)?)
+    fn tree(&self) -> Result<BTreeMap<PathBuf, Option<String>>> {
+        let (mut found, mut folders) = (BTreeMap::new(), vec![self.root.0.clone()]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder)? {
+                let path = entry?.path();
+                let is_folder = path.symlink_metadata()?.is_dir();
+                let text = (!is_folder).then(|| fs::read_to_string(&path));
+                folders.extend(is_folder.then(|| path.clone()));
+                found.insert(
+                    path.strip_prefix(&self.root.0)?.to_owned(),
+                    text.transpose()?,
+                );
+            }
+        }
+        Ok(found)
     }
 }
 
