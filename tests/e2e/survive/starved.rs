@@ -179,6 +179,32 @@ fn with_sudoers_d_full_or_read_only_a_session_says_that_it_has_no_sudo() {
     node.sh("mount -o remount,nr_inodes=100 /etc/sudoers.d")
         .must();
     must_be_well(&node, &daemon, "sara");
+
+    // Where there is no room for what one more session brings, those before it are without theirs for a moment only.
+    let lister = "[[role]]\nmatch = \"lister\"\ncreate-user = true\nsudoers = [\"ALL=(root) NOPASSWD: /usr/bin/ls\"]\n";
+    node.write("/etc/teleport-userdb/config.d/lister.toml", lister);
+    node.sh("systemctl reload teleport-sessiond").must();
+    let keeper = admin(&node, "stine");
+    node.sh(
+        "mount -o remount,nr_inodes=$(($(df --output=iused /etc/sudoers.d | tail -n 1))) /etc/sudoers.d",
+    )
+    .must();
+    let mut second = node
+        .login("stine")
+        .roles("lister")
+        .service("sshd")
+        .hold("open")
+        .start();
+    second.reach("open");
+    node.within(SOON, "sudo is back", |node| has_sudo(node, "stine"));
+    let second = second.finish();
+    assert!(
+        matches!(second.messages()[..], [said] if said.contains("no sudo")),
+        "{second:?}"
+    );
+    keeper.finish().ran.must();
+    node.sh("rm /etc/teleport-userdb/config.d/lister.toml")
+        .must();
     node.sh("systemctl stop teleport-sessiond && umount /etc/sudoers.d && systemctl start teleport-sessiond")
         .must();
 }

@@ -4,7 +4,6 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -276,9 +275,13 @@ impl Daemon {
                 ));
                 // It is for who gave the order first to take it back.
                 if !again {
+                    let others_had_it = self.rights.borrow().in_place.contains(&login);
                     self.registry.borrow_mut().sudoers_not_written(&login);
                     // What an older file granted must not outlast it, nor a late one come.
                     self.see_to_removal(&login, older);
+                    if others_had_it {
+                        self.grant_in_time(login.clone());
+                    }
                 }
                 (login, older, Some(order))
             }
@@ -297,7 +300,7 @@ impl Daemon {
         outcome
     }
 
-    /// Gives a login back what its sessions had, as soon as the file system allows it.
+    /// Gives a login what its sessions had, or are to have, as soon as the file system allows it.
     pub(in crate::control) fn grant_in_time(self: &Rc<Self>, login: Login) {
         let daemon = self.clone();
         spawn_local(async move {
@@ -407,8 +410,7 @@ impl Daemon {
     fn removed(&self, login: &Login, removal: Removal) {
         let mut rights = self.rights.borrow_mut();
         if removal == Removal::NotOurs && rights.on_disk.contains(login) {
-            let path = Path::new(SUDOERS_D).join(file_name(login));
-            let path = path.display();
+            let path = format!("{SUDOERS_D}/{}", file_name(login));
             error!(
                 MESSAGE_ID = messages::SUDO_LEFT,
                 TELEPORT_LOGIN = %login,
@@ -487,10 +489,8 @@ impl Daemon {
             if !self.rights.borrow().stale.contains_key(login) {
                 return true;
             }
-            let until = match self.stopping.get() {
-                true => stopped,
-                false => deadline,
-            };
+            let is_stopping = self.stopping.get();
+            let until = if is_stopping { stopped } else { deadline };
             if timeout_at(until, look_again).await.is_err() {
                 return false;
             }
