@@ -73,16 +73,16 @@ check-units: setup ## tests of the crates (as root: many need a mount namespace 
 	$(CARGO) test --locked --workspace --exclude teleport-userdb-tests --no-fail-fast
 
 check-policy: setup ## a million generated nodes with three logins each through the policy, ten thousand plans through sudo's own parser
-	PROPTEST_CASES=1000000 $(CARGO) test --locked --release -p userdb-service --test policy_properties
+	PROPTEST_CASES=1000000 CARGO_PROFILE_RELEASE_LTO=off $(CARGO) test --locked --release -p userdb-service --test policy_properties
 
 .PHONY: check-model check-stress fuzz
 fuzz: setup ## a hundred million damaged variants of the table under its readers (FUZZ_VARIANTS=N for another number)
-	FUZZ_VARIANTS=$(or $(FUZZ_VARIANTS),100000000) \
+	FUZZ_VARIANTS=$(or $(FUZZ_VARIANTS),100000000) CARGO_PROFILE_RELEASE_LTO=off \
 	    $(CARGO) test --locked --release -p account-table --lib no_variant_of_a_good_file -- --nocapture
 
 .PHONY: bench-hostile
 bench-hostile: setup ## how long a lookup takes of things in the table's place and of the worst tables there can be
-	$(CARGO) test --locked --release -p account-table --lib worst -- --nocapture
+	CARGO_PROFILE_RELEASE_LTO=off $(CARGO) test --locked --release -p account-table --lib worst -- --nocapture
 	$(CARGO) test --locked -p nss-module --test module hostile -- --nocapture
 
 check-stress: setup ## a minute of lookups by eight threads while the table's writer is killed every second
